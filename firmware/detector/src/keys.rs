@@ -1,0 +1,152 @@
+//! TOML text from outside becomes a type here, and every mistake names file, line, key and cause.
+//!
+//! All configuration types are `deny_unknown_fields`; a key that is not known is answered with the nearest one that is.
+
+use serde::de::DeserializeOwned;
+
+/// One mistake in a TOML file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyError {
+    /// The file's name as the user gave it.
+    pub file: String,
+    /// Line in the file, from 1, where it is known.
+    pub line: Option<usize>,
+    /// The key, dotted with its tables, where it is known.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub cause: String,
+    /// What would be right, where that can be said.
+    pub hint: Option<String>,
+}
+
+impl KeyError {
+    /// A mistake found after parsing: a value that is out of range, or does not fit another one.
+    pub fn new(file: &str, key: &str, cause: impl Into<String>) -> Self {
+        Self { file: file.into(), line: None, key: Some(key.into()), cause: cause.into(), hint: None }
+    }
+
+    /// The same mistake with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for KeyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": `{key}`")?;
+        }
+        write!(f, ": {}", self.cause)?;
+        if let Some(hint) = &self.hint {
+            write!(f, " ({hint})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Parses TOML `text` of `file`.
+///
+/// # Errors
+/// The first mistake: not TOML, a wrong type, a key missing or unknown.
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, KeyError> {
+    toml::from_str(text).map_err(|error| explain(file, text, &error))
+}
+
+fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
+    let start = error.span().map(|span| span.start);
+    let message = error.message().to_string();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    // serde's own words are the only place where the known keys of the struct at hand stand together.
+    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let missing = message.starts_with("missing field");
+    let name = match start {
+        _ if (unknown || missing) && !quoted.is_empty() => Some(quoted[0].to_string()),
+        Some(at) => key_at(text, at),
+        None => None,
+    };
+    let table = start.and_then(|at| table_at(text, at)).filter(|table| Some(table) != name.as_ref());
+    let hint = unknown.then(|| nearest(quoted.first().copied().unwrap_or(""), quoted.get(1..).unwrap_or(&[]))).flatten();
+    let cause = match (unknown, missing) {
+        (true, _) if message.starts_with("unknown field") => "unknown key".to_string(),
+        (true, _) => "unknown value".to_string(),
+        (_, true) => "missing".to_string(),
+        _ => message.lines().next().unwrap_or("not understood").to_string(),
+    };
+    KeyError {
+        file: file.into(),
+        line: start.map(|at| 1 + text[..at.min(text.len())].matches('\n').count()),
+        key: name.map(|name| match table {
+            Some(table) if !name.contains('.') => format!("{table}.{name}"),
+            _ => name,
+        }),
+        cause,
+        hint: hint.map(|known| format!("did you mean `{known}`?")),
+    }
+}
+
+/// The known name nearest to `given`, where one is near enough to be meant.
+pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    let score = |name: &str| strsim::jaro_winkler(given, name);
+    let best = known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(best) > 0.7).then_some(best)
+}
+
+/// The key of the line that holds byte `at`.
+fn key_at(text: &str, at: usize) -> Option<String> {
+    let at = at.min(text.len());
+    let line_start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[line_start..].lines().next()?;
+    let (key, _) = line.split_once('=')?;
+    let key = key.trim();
+    (!key.is_empty() && !key.starts_with('#')).then(|| key.to_string())
+}
+
+/// The table that byte `at` stands in.
+fn table_at(text: &str, at: usize) -> Option<String> {
+    let at = at.min(text.len());
+    // The whole line that holds `at`: a key that is missing is reported at its table's header.
+    let end = text.get(at..)?.find('\n').map_or(text.len(), |newline| at + newline);
+    let line = text[..end].lines().rev().map(str::trim).find(|line| line.starts_with('[') && line.contains(']'))?;
+    let name = line.trim_start_matches('[').split(']').next()?;
+    // A list that goes over several lines also begins with a bracket; a table's name has no comma and no quote.
+    (!name.contains([',', '"']) && line.split('#').next()?.trim().ends_with(']')).then(|| name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[allow(dead_code)]
+        threshold_on: f64,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[allow(dead_code)]
+        decision: Inner,
+    }
+
+    fn check(text: &str, expect: &str) {
+        assert_eq!(parse::<Outer>("site.toml", text).unwrap_err().to_string(), expect);
+    }
+
+    #[test]
+    fn mistakes_name_file_line_key_and_cause() {
+        check("[decision]\nthresold_on = 0.5\n", "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)");
+        check("[decision]\n", "site.toml, line 1: `decision.threshold_on`: missing");
+        check("\n[decision]\nthreshold_on = \"a\"\n", "site.toml, line 3: `decision.threshold_on`: invalid type: string \"a\", expected f64");
+        check("[decison]\nthreshold_on = 1.0\n", "site.toml, line 1: `decison`: unknown key (did you mean `decision`?)");
+    }
+}

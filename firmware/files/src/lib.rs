@@ -1,0 +1,10 @@
+//! What both programs read and write on disk: recordings, model folders, board files, pictures, event records.
+//!
+//! Beside `detector`, which may not do I/O, and below the device: no ALSA, no GPIO, no network.
+
+pub mod board;
+pub mod event_record;
+pub mod model_dir;
+pub mod picture;
+pub mod private_file;
+pub mod recording;

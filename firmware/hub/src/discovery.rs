@@ -1,0 +1,283 @@
+//! Home Assistant's device-based discovery: one retained message that makes the device with all its entities.
+//!
+//! The form is that of discovery_example.json; `tests/golden/discovery.json` holds what comes out. `default_entity_id`
+//! and never `object_id`, whole topics and never `~`: Home Assistant warns of the one and drops the other.
+
+use serde_json::{Map, Value, json};
+
+use crate::alert::EventType;
+use crate::limits::COOLDOWN_S_MAX;
+use crate::options::Options;
+use crate::topics::{self, Topics};
+
+/// Telemetry comes every 60 s; three that are missing make its sensors unavailable.
+const TELEMETRY_EXPIRES_S: u32 = 180;
+
+/// The payload for [`Topics::discovery`].
+pub fn payload(options: &Options) -> String {
+    let maker = Maker { topics: Topics::new(&options.device_id), place: slug(options) };
+    json!({
+        "device": device(options, &maker.topics),
+        "origin": { "name": topics::ROOT, "sw_version": options.device.sw_version },
+        "availability": [{ "topic": maker.topics.full(topics::STATUS) }],
+        "qos": 1,
+        "components": maker.components(),
+    })
+    .to_string()
+}
+
+fn device(options: &Options, topics: &Topics) -> Value {
+    let known = &options.device;
+    let mut device = Map::new();
+    device.insert("identifiers".into(), json!([topics.node()]));
+    if let Some(mac) = &known.mac {
+        device.insert("connections".into(), json!([["mac", mac]]));
+    }
+    let place = if options.zone.is_empty() { &options.device_id } else { &options.zone };
+    device.insert("name".into(), json!(format!("Scream detector {place}")));
+    device.insert("manufacturer".into(), json!(topics::ROOT));
+    device.insert("model".into(), json!(known.model));
+    device.insert("sw_version".into(), json!(known.sw_version));
+    for (key, value) in [
+        ("model_id", &known.model_id),
+        ("serial_number", &known.serial_number),
+        ("hw_version", &known.hw_version),
+    ] {
+        if let Some(value) = value {
+            device.insert(key.into(), json!(value));
+        }
+    }
+    if !options.zone.is_empty() {
+        device.insert("suggested_area".into(), json!(options.zone));
+    }
+    Value::Object(device)
+}
+
+struct Maker {
+    topics: Topics,
+    place: String,
+}
+
+impl Maker {
+    fn components(&self) -> Value {
+        let mut all = Map::new();
+        let mut add = |key: &str, platform: &str, name: &str, fields: Value| {
+            let mut component = json!({
+                "platform": platform,
+                "unique_id": format!("{}_{key}", self.topics.node()),
+                "default_entity_id": format!("{platform}.{}_{key}", self.place),
+                "name": name,
+            });
+            if let (Value::Object(component), Value::Object(fields)) = (&mut component, fields) {
+                component.extend(fields);
+            }
+            all.insert(key.to_owned(), component);
+        };
+        let topic = |leaf: &str| self.topics.full(leaf);
+
+        add("scream", "binary_sensor", "Scream", json!({
+            "device_class": "sound",
+            "state_topic": topic(topics::SCREAM_STATE),
+            "json_attributes_topic": topic(topics::SCREAM_ATTRIBUTES),
+            "availability": [{ "topic": topic(topics::STATUS) }, { "topic": topic(topics::AUDIO_STATUS) }],
+            "availability_mode": "all",
+        }));
+        add("alarm", "binary_sensor", "Alarm", json!({
+            "device_class": "safety",
+            "state_topic": topic(topics::ALARM_STATE),
+        }));
+        add("event", "event", "Sound event", json!({
+            "event_types": EventType::ALL.map(EventType::name),
+            "state_topic": topic(topics::EVENT),
+        }));
+        add("siren", "siren", "Siren", json!({
+            "command_topic": topic(topics::SIREN_SET),
+            "state_topic": topic(topics::SIREN_STATE),
+            "support_duration": true,
+            "support_volume_set": false,
+            "optimistic": false,
+            "retain": false,
+        }));
+        add("armed", "switch", "Armed", json!({
+            "icon": "mdi:shield-home",
+            "command_topic": topic(topics::ARMED_SET),
+            "state_topic": topic(topics::ARMED_STATE),
+            "retain": false,
+        }));
+        add("threshold", "number", "Threshold", json!({
+            "entity_category": "config",
+            "command_topic": topic(topics::THRESHOLD_SET),
+            "state_topic": topic(topics::THRESHOLD_STATE),
+            "min": 0.05,
+            "max": 0.99,
+            "step": 0.01,
+            "mode": "slider",
+        }));
+        add("cooldown", "number", "Alert cooldown", json!({
+            "entity_category": "config",
+            "device_class": "duration",
+            "unit_of_measurement": "s",
+            "command_topic": topic(topics::COOLDOWN_SET),
+            "state_topic": topic(topics::COOLDOWN_STATE),
+            "min": 0,
+            // What a site file may say is shown without a warning; the box is typed into, so its range costs nothing.
+            "max": COOLDOWN_S_MAX as u32,
+            "step": 1,
+            "mode": "box",
+        }));
+        add("test_siren", "button", "Test siren", json!({
+            "entity_category": "diagnostic",
+            "command_topic": topic(topics::TEST_SIREN_PRESS),
+        }));
+        add("silence", "button", "Silence alarm", json!({
+            "icon": "mdi:bell-off",
+            "command_topic": topic(topics::SILENCE_PRESS),
+        }));
+        let telemetry = |template: &str, more: Value| {
+            let mut fields = json!({
+                "state_topic": topic(topics::TELEMETRY),
+                "value_template": format!("{{{{ {template} }}}}"),
+                "state_class": "measurement",
+                "expire_after": TELEMETRY_EXPIRES_S,
+                "qos": 0,
+            });
+            if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+                fields.extend(more);
+            }
+            fields
+        };
+        add("probability", "sensor", "Scream score (1 min max)", telemetry(
+            "(value_json.score_max * 100) | round(1)",
+            json!({ "unit_of_measurement": "%", "suggested_display_precision": 1 }),
+        ));
+        add("level", "sensor", "Sound level", telemetry(
+            "value_json.level_dbfs",
+            json!({ "unit_of_measurement": "dBFS" }),
+        ));
+        add("latency", "sensor", "Inference latency p95", telemetry(
+            "value_json.inference_ms_p95",
+            json!({ "entity_category": "diagnostic", "device_class": "duration", "unit_of_measurement": "ms" }),
+        ));
+        add("xruns", "sensor", "Audio overruns", telemetry(
+            "value_json.xruns",
+            json!({ "entity_category": "diagnostic", "state_class": "total_increasing" }),
+        ));
+        add("cpu_temp", "sensor", "CPU temperature", telemetry(
+            "value_json.cpu_c",
+            json!({ "entity_category": "diagnostic", "device_class": "temperature", "unit_of_measurement": "°C" }),
+        ));
+        add("audio_fault", "binary_sensor", "Microphone fault", json!({
+            "entity_category": "diagnostic",
+            "device_class": "problem",
+            "state_topic": topic(topics::AUDIO_FAULT),
+        }));
+        add("last_boot", "sensor", "Last start", json!({
+            "entity_category": "diagnostic",
+            "device_class": "timestamp",
+            "state_topic": topic(topics::STARTED),
+        }));
+        add("update", "update", "Update", json!({
+            "entity_category": "config",
+            "device_class": "firmware",
+            "title": topics::ROOT,
+            "state_topic": topic(topics::UPDATE_STATE),
+            "command_topic": topic(topics::UPDATE_INSTALL),
+            "payload_install": "INSTALL",
+            "retain": false,
+        }));
+        Value::Object(all)
+    }
+}
+
+/// The zone as a part of an entity's id: lower case letters, digits and single underscores, or the device's id where the
+/// zone's script has none of them.
+fn slug(options: &Options) -> String {
+    let plain = |text: &str| {
+        let mut slug = String::new();
+        for letter in text.chars() {
+            match letter.to_ascii_lowercase() {
+                letter @ ('a'..='z' | '0'..='9') => slug.push(letter),
+                _ if !slug.is_empty() && !slug.ends_with('_') => slug.push('_'),
+                _ => {}
+            }
+        }
+        slug.trim_end_matches('_').to_owned()
+    };
+    [&options.zone, &options.device_id].into_iter().map(|text| plain(text)).find(|slug| !slug.is_empty()).unwrap_or_else(
+        || topics::ROOT.to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::limits::PACKET_BYTES_MAX;
+
+    fn options() -> Options {
+        let mut options = Options::new("10000000abcd1234", "Hallway", "hub.local", "");
+        options.device.model = "Raspberry Pi 5 Model B Rev 1.0".into();
+        options.device.model_id = Some("screamd-rpi5".into());
+        options.device.serial_number = Some("10000000abcd1234".into());
+        options.device.sw_version = "1.0.0".into();
+        options.device.hw_version = Some("rev 1.0".into());
+        options.device.mac = Some("d8:3a:dd:00:00:01".into());
+        options
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test` writes the file anew, to be read as a diff.
+    #[test]
+    fn golden() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/discovery.json");
+        let value: Value = serde_json::from_str(&payload(&options())).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, serde_json::to_string_pretty(&value).unwrap() + "\n").unwrap();
+        }
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(value, golden);
+    }
+
+    /// Every key of the contract's example stands in ours with the example's value, but for what is named here.
+    #[test]
+    fn the_example_is_kept() {
+        let example = include_str!("../tests/golden/discovery_example.json");
+        let example: Value = serde_json::from_str(example).unwrap();
+        let ours: Value = serde_json::from_str(&payload(&options())).unwrap();
+        let different = ["/device/name", "/components/cooldown/max", "/components/cooldown/step"];
+        let mut open = vec![String::new()];
+        while let Some(path) = open.pop() {
+            let (theirs, ours) = (example.pointer(&path).unwrap(), ours.pointer(&path));
+            match theirs {
+                Value::Object(fields) => open.extend(fields.keys().map(|key| format!("{path}/{key}"))),
+                _ if different.contains(&path.as_str()) => assert!(ours.is_some(), "{path}"),
+                value => assert_eq!(ours, Some(value), "{path}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_short_forms_and_no_shared_ids() {
+        let text = payload(&options());
+        assert!(!text.contains("object_id") && !text.contains('~'));
+        assert!(text.len() < PACKET_BYTES_MAX);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let components = value["components"].as_object().unwrap();
+        for field in ["unique_id", "default_entity_id"] {
+            let ids: std::collections::HashSet<_> =
+                components.values().map(|component| component[field].as_str().unwrap()).collect();
+            assert_eq!(ids.len(), components.len(), "{field}");
+        }
+    }
+
+    #[test]
+    fn zones_in_any_script() {
+        for (zone, id, expect) in [
+            ("Hallway", "h", "hallway"),
+            ("  2nd floor, east ", "h", "2nd_floor_east"),
+            ("현관", "hall-1", "hall_1"),
+            ("", "--", "screamd"),
+        ] {
+            assert_eq!(slug(&Options::new(id, zone, "", "")), expect);
+        }
+    }
+}

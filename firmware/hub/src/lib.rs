@@ -1,0 +1,188 @@
+//! The hub: alerts that are never lost, states that are never stale, commands that cannot hurt, over MQTT 3.1.1.
+//!
+//! *Alert*: must arrive; outbox, then broker, gone on PUBACK. *State*: what holds now. *Command*: what somebody wants,
+//! checked before the caller sees it. *Link*: one connection to the broker.
+//!
+//! ```text
+//! caller --(mailbox, never waits)--> hub thread -> outbox (fsync) -> link -> broker -> PUBACK -> outbox.ack
+//! caller <--(bounded channel)------- commands, connected, disconnected, storage
+//! ```
+//! Read in this order: [`alert`], [`topics`], [`command`], [`outbox`], [`discovery`], [`options`], then `session`.
+//! Architecture invariants: no file but the outbox is touched; nothing is configured from the environment; the caller's
+//! thread never waits for disk or network.
+
+pub mod alert;
+pub mod command;
+pub mod discovery;
+pub mod limits;
+mod mailbox;
+pub mod options;
+pub mod outbox;
+mod session;
+pub mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use alert::{CommandResult, Event, EventType, ScreamAttributes, State, Telemetry, UpdateState, as_written};
+pub use command::Command;
+pub use options::{ClientCertificate, Device, Options, OptionsError, Secret, Tls};
+
+use mailbox::Mailbox;
+use topics::Topics;
+
+/// What the hub tells its caller.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Incoming {
+    /// A command that passed every check. Each wants one [`Hub::answer`].
+    Command {
+        /// What is wanted.
+        command: Command,
+        /// The whole topic it came on, for the answer.
+        topic: String,
+        /// The command's own id, for the answer.
+        id: Option<String>,
+    },
+    /// The broker is there, for the first time or again.
+    Connected,
+    /// The broker is lost, or was not found at the start. Once, until [`Incoming::Connected`].
+    Disconnected {
+        /// What went wrong, for people.
+        cause: String,
+    },
+    /// Alerts are kept in memory alone: full disk, I/O error. Once, until [`Incoming::StorageRestored`].
+    StorageFailed {
+        /// The call and its error.
+        cause: String,
+    },
+    /// Every alert is on the disk again.
+    StorageRestored,
+}
+
+/// Why a hub cannot start. A broker or a disk that is not there is no reason: both are reported and tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// An option that cannot work.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// TLS material that cannot work.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// No thread or runtime.
+    #[error("cannot start the hub's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running session: one thread, until [`Hub::stop`]. Dropped without it, the thread ends as in a crash: the outbox
+/// stays, the broker sends the will.
+#[derive(Debug)]
+pub struct Hub {
+    mailbox: Arc<Mailbox>,
+    topics: Topics,
+    thread: Option<JoinHandle<()>>,
+    done: Receiver<()>,
+}
+
+impl Hub {
+    /// Starts the thread. It opens the outbox, connects, and goes on trying for ever.
+    ///
+    /// # Errors
+    /// Options or TLS material that can never work, or no thread.
+    pub fn start(options: Options, incoming: SyncSender<Incoming>) -> Result<Self, HubError> {
+        options.check()?;
+        let tls = options.tls.as_ref().map(session::tls::config).transpose().map_err(HubError::Tls)?;
+        let mailbox = Arc::new(Mailbox::default());
+        mailbox.clock_set.store(options.clock_set, Relaxed);
+        let topics = Topics::new(&options.device_id);
+        // Made here, so that a failure is the caller's to see.
+        let runtime = session::runtime()?;
+        let (finished, done) = sync_channel(1);
+        let shared = Arc::clone(&mailbox);
+        let thread = std::thread::Builder::new().name("hub".to_owned()).spawn(move || {
+            session::run(runtime, options, tls, shared, incoming);
+            // The receiver may be gone; then nobody waits.
+            let _ = finished.send(());
+        })?;
+        Ok(Self { mailbox, topics, thread: Some(thread), done })
+    }
+
+    /// An alert: it will be on the disk, then with the broker. Returns at once.
+    pub fn alert(&self, event: Event) {
+        self.mailbox.alert(event);
+    }
+
+    /// A state as it is now. Returns at once.
+    pub fn state(&self, state: State) {
+        self.mailbox.state(state);
+    }
+
+    /// Health figures; without a connection they are forgotten. Returns at once.
+    pub fn telemetry(&self, telemetry: Telemetry) {
+        self.mailbox.telemetry(telemetry);
+    }
+
+    /// The answer to an [`Incoming::Command`]; `ok` false counts as refused. Returns at once.
+    pub fn answer(&self, result: CommandResult) {
+        if !result.ok {
+            self.mailbox.refused.fetch_add(1, Relaxed);
+        }
+        self.mailbox.result(result);
+    }
+
+    /// Whether the wall clock can be trusted from now on: `expires` is judged by it, and the delay of old alerts.
+    pub fn set_clock(&self, set: bool) {
+        self.mailbox.clock_set.store(set, Relaxed);
+    }
+
+    /// Alerts that the broker has not acknowledged.
+    pub fn outbox_len(&self) -> usize {
+        self.mailbox.pending.load(Relaxed)
+    }
+
+    /// Alerts that were dropped for want of room since the start.
+    pub fn dropped(&self) -> u64 {
+        self.mailbox.dropped.load(Relaxed)
+    }
+
+    /// Commands that were refused since the start, by the hub or by its caller's answer.
+    pub fn refused(&self) -> u64 {
+        self.mailbox.refused.load(Relaxed)
+    }
+
+    /// Whether the broker is there.
+    pub fn connected(&self) -> bool {
+        self.mailbox.connected.load(Relaxed)
+    }
+
+    /// The topics of this device.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Waits at most `wait` for acknowledgements, says `offline`, disconnects (a second at most) and ends the thread.
+    /// Returns how many alerts are left; they go out at the next start.
+    pub fn stop(mut self, wait: Duration) -> usize {
+        self.mailbox.stop(Instant::now() + wait);
+        // A disk that hangs must not hang the exit: then the thread is left to the process's end.
+        if self.done.recv_timeout(wait + limits::GOODBYE * 2).is_ok()
+            && let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("hub: the thread panicked");
+        }
+        self.thread = None;
+        self.outbox_len()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.mailbox.abandoned.store(true, Relaxed);
+            self.mailbox.wake.notify_one();
+        }
+    }
+}

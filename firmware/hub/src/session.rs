@@ -1,0 +1,510 @@
+//! The hub's thread: outbox, link, states and commands in one loop that never waits for one of them alone.
+//!
+//! ```text
+//!            +--------- back-off, cut short by a fresh alarm ----------+
+//!            v                                                         |
+//!         Waiting --time--> Connecting --CONNACK--> Subscribing --SUBACK--> Up
+//!            ^                   |                       |                  |
+//!            +------ lost: everything is offered again --+------------------+
+//! ```
+//! Order on a new connection: subscribe (and its SUBACK: the client may send what comes after it first), discovery,
+//! states, `status` online, then the outbox from its oldest on. Nothing of a dead link is kept but what the outbox and
+//! the states hold.
+
+pub mod delay;
+mod deliver;
+pub mod dial;
+pub mod link;
+pub mod pace;
+pub mod states;
+pub mod tls;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rumqttc::tokio_rustls::rustls::ClientConfig;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::Incoming;
+use crate::alert::{Class, CommandResult, Telemetry, with_delay};
+use crate::command::Gate;
+use crate::discovery;
+use crate::limits::{
+    ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BIRTH_DELAY_MS, GOODBYE, HURRY, OTHERS_IN_FLIGHT_MAX, RESULTS_MAX,
+    SUBSCRIBE_WAIT,
+};
+use crate::mailbox::Mailbox;
+use crate::options::Options;
+use crate::outbox::disk::Folder;
+use crate::outbox::{Alert, Bounds, Change, Outbox};
+use crate::topics::{self, Topics};
+use delay::{Moment, delayed_s, uptime_ms};
+use deliver::Deliveries;
+use dial::Dialer;
+use link::{Link, LinkEvent, NoRoom, Ticket};
+use pace::{BackOff, Pace};
+use states::States;
+
+/// The session's runtime: everything on one thread, names resolved beside it.
+pub fn runtime() -> io::Result<Runtime> {
+    // Two blocked look-ups at most: a third waits, and its attempt ends by its own time.
+    Builder::new_current_thread().enable_all().max_blocking_threads(2).build()
+}
+
+/// The thread's body.
+pub fn run(
+    runtime: Runtime,
+    options: Options,
+    tls: Option<Arc<ClientConfig>>,
+    mailbox: Arc<Mailbox>,
+    incoming: SyncSender<Incoming>,
+) {
+    runtime.block_on(async { Session::new(options, tls, mailbox, incoming).main().await });
+    // A look-up may hang in the C library for half a minute.
+    runtime.shutdown_background();
+}
+
+enum Phase {
+    Waiting { until: Instant },
+    Connecting { link: Link },
+    Subscribing { link: Link, until: Instant },
+    Up(Up),
+}
+
+struct Up {
+    link: Link,
+    since: Instant,
+    alerts: usize,
+    others: usize,
+    /// The last acknowledgement, or the first sending after a pause.
+    heard: Instant,
+    /// When discovery goes out again for Home Assistant.
+    birth: Option<Instant>,
+}
+
+#[derive(PartialEq)]
+enum Path {
+    Unknown,
+    Up,
+    Down,
+}
+
+struct Session {
+    options: Options,
+    topics: Topics,
+    tls: Option<Arc<ClientConfig>>,
+    dialer: Arc<Dialer>,
+    mailbox: Arc<Mailbox>,
+    deliveries: Deliveries,
+    outbox: Outbox<Folder>,
+    /// What of the outbox the mailbox's figures already count.
+    counted: (usize, u64),
+    states: States,
+    telemetry: Option<Telemetry>,
+    results: VecDeque<CommandResult>,
+    gate: Gate,
+    path: Path,
+    phase: Phase,
+    pace: Pace,
+    back_off: BackOff,
+    hurried: Option<Instant>,
+    random: SmallRng,
+    stop: Option<Instant>,
+}
+
+impl Session {
+    fn new(
+        options: Options,
+        tls: Option<Arc<ClientConfig>>,
+        mailbox: Arc<Mailbox>,
+        incoming: SyncSender<Incoming>,
+    ) -> Self {
+        let now = Instant::now();
+        let mut states = States::default();
+        for state in &options.states {
+            states.set(state.clone(), now);
+        }
+        Self {
+            topics: Topics::new(&options.device_id),
+            dialer: Arc::new(Dialer::new(&options.host, options.port)),
+            deliveries: Deliveries::new(incoming),
+            outbox: Outbox::open(Folder::new(options.state_dir.join("outbox")), Bounds::default(), now),
+            counted: (0, 0),
+            states,
+            telemetry: None,
+            results: VecDeque::new(),
+            gate: Gate::new(),
+            path: Path::Unknown,
+            phase: Phase::Waiting { until: now },
+            pace: Pace::new(now),
+            back_off: BackOff::new(),
+            hurried: None,
+            random: pace::random(),
+            stop: None,
+            options,
+            tls,
+            mailbox,
+        }
+    }
+
+    async fn main(&mut self) {
+        let mailbox = Arc::clone(&self.mailbox);
+        loop {
+            let now = Instant::now();
+            self.take_mail(now);
+            self.timers(now);
+            self.send(now);
+            self.deliveries.retry();
+            if mailbox.abandoned.load(Relaxed) {
+                return;
+            }
+            if self.is_finished(now) {
+                break;
+            }
+            let wake_at = tokio::time::Instant::from_std(self.wake_at(now));
+            tokio::select! {
+                () = mailbox.wake.notified() => {}
+                event = next_event(&mut self.phase) => self.on_event(event, Instant::now()),
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+        }
+        self.goodbye().await;
+        self.outbox.close();
+    }
+
+    /// Everything that the caller put in. The siren is long switched: what blocks here is the disk, and only this thread.
+    fn take_mail(&mut self, now: Instant) {
+        let mail = self.mailbox.take();
+        let taken = mail.alerts.len();
+        let mut fresh_alarm = false;
+        let mut alerts = Vec::with_capacity(taken);
+        for (mut event, since) in mail.alerts {
+            if event.zone.is_empty() {
+                event.zone.clone_from(&self.options.zone);
+            }
+            let class = event.event_type.class();
+            match event.to_stored() {
+                Ok(payload) => {
+                    fresh_alarm |= class == Class::Alarm;
+                    alerts.push(Alert { class, payload, since });
+                }
+                Err(error) => {
+                    log::error!("hub: {} {} is not sent: {error}", event.event_type.name(), event.id);
+                    self.mailbox.dropped.fetch_add(1, Relaxed);
+                }
+            }
+        }
+        if alerts.is_empty() {
+            self.outbox.tick(now);
+        } else {
+            self.outbox.append(alerts, now);
+        }
+        self.account(taken);
+        for (state, since) in mail.states {
+            self.states.set(state, since);
+        }
+        self.telemetry = mail.telemetry.or(self.telemetry.take());
+        for result in mail.results {
+            self.answer(result);
+        }
+        if mail.stop.is_some() {
+            self.stop = mail.stop;
+        }
+        if fresh_alarm || mail.stop.is_some() {
+            self.hurry(now);
+        }
+    }
+
+    /// Brings the shared figures up to the outbox; `taken` alerts were counted when the caller put them in.
+    fn account(&mut self, taken: usize) {
+        let (len, dropped) = (self.outbox.len(), self.outbox.dropped());
+        let (counted, counted_dropped) = std::mem::replace(&mut self.counted, (len, dropped));
+        let pending = &self.mailbox.pending;
+        if len >= counted + taken {
+            pending.fetch_add(len - counted - taken, Relaxed);
+        } else {
+            pending.fetch_sub(counted + taken - len, Relaxed);
+        }
+        self.mailbox.dropped.fetch_add(dropped - counted_dropped, Relaxed);
+        for change in self.outbox.changes() {
+            self.deliveries.tell(match change {
+                Change::Failed { cause } => Incoming::StorageFailed { cause },
+                Change::Restored => Incoming::StorageRestored,
+            });
+        }
+    }
+
+    fn answer(&mut self, result: CommandResult) {
+        if self.results.len() >= RESULTS_MAX {
+            self.results.pop_front();
+        }
+        self.results.push_back(result);
+    }
+
+    /// A fresh alarm, or the end, does not wait for the back-off.
+    fn hurry(&mut self, now: Instant) {
+        if let Phase::Waiting { until } = &mut self.phase
+            && *until > now
+            && self.hurried.is_none_or(|then| now.duration_since(then) >= HURRY)
+        {
+            *until = now;
+            self.hurried = Some(now);
+        }
+    }
+
+    fn timers(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Waiting { until } if *until <= now => {
+                let options = link::mqtt_options(&self.options, self.tls.as_ref(), &self.dialer);
+                self.phase = Phase::Connecting { link: Link::open(options) };
+            }
+            Phase::Subscribing { until, .. } if *until <= now => self.lose("no SUBACK in time", now),
+            Phase::Up(up) if up.in_flight() > 0 && now.duration_since(up.heard) >= ACK_WAIT => {
+                self.lose(&format!("nothing acknowledged for {} s", ACK_WAIT.as_secs()), now);
+            }
+            Phase::Up(up) if up.birth.is_some_and(|at| at <= now) => {
+                up.birth = None;
+                self.introduce(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_event(&mut self, event: LinkEvent, now: Instant) {
+        match event {
+            LinkEvent::Open => self.subscribe(now),
+            LinkEvent::Subscribed { refused } => {
+                if refused > 0 {
+                    log::error!("hub: the broker refuses {refused} of the command topics (access rights)");
+                }
+                self.come_up(now);
+            }
+            LinkEvent::Message(publish) => {
+                let home_assistant_starts = publish.topic == topics::HOME_ASSISTANT_STATUS && publish.payload == "online";
+                if let (true, false, Phase::Up(up)) = (home_assistant_starts, publish.retain, &mut self.phase) {
+                    let delay = Duration::from_millis(self.random.random_range(BIRTH_DELAY_MS));
+                    up.birth.get_or_insert(now + delay);
+                }
+                if let Some(leaf) = std::str::from_utf8(&publish.topic).ok().and_then(|topic| self.topics.leaf(topic)) {
+                    self.command(leaf, &publish.payload, publish.retain, now);
+                }
+            }
+            LinkEvent::Acked(ticket) => {
+                if let Phase::Up(up) = &mut self.phase {
+                    up.heard = now;
+                    match ticket {
+                        Ticket::Alert(_) => up.alerts -= 1,
+                        Ticket::Other => up.others -= 1,
+                    }
+                }
+                if let Ticket::Alert(key) = ticket {
+                    self.outbox.ack(key, now);
+                    self.account(0);
+                }
+            }
+            LinkEvent::Closed { cause } => self.lose(&cause, now),
+        }
+    }
+
+    fn subscribe(&mut self, now: Instant) {
+        let Phase::Connecting { link } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
+            return;
+        };
+        let subscribed = link.subscribe(&self.topics);
+        self.phase = Phase::Subscribing { link, until: now + SUBSCRIBE_WAIT };
+        if subscribed.is_err() {
+            self.lose("cannot subscribe", now);
+        }
+    }
+
+    fn come_up(&mut self, now: Instant) {
+        let Phase::Subscribing { link, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
+            return;
+        };
+        self.phase = Phase::Up(Up { link, since: now, alerts: 0, others: 0, heard: now, birth: None });
+        self.outbox.offer_all();
+        self.introduce(now);
+        if let Phase::Up(_) = self.phase {
+            self.path = Path::Up;
+            self.mailbox.connected.store(true, Relaxed);
+            self.deliveries.tell(Incoming::Connected);
+        }
+    }
+
+    /// Discovery, every state, `status` online, in this order.
+    fn introduce(&mut self, now: Instant) {
+        let discovery = discovery::payload(&self.options).into_bytes();
+        self.states.all_unsent();
+        let Phase::Up(up) = &mut self.phase else { return };
+        let mut sent = up.publish(self.topics.discovery(), discovery, true, now);
+        while let (Ok(()), Some(message)) = (&sent, self.states.next(now)) {
+            sent = up.publish(self.topics.full(message.leaf), message.payload, true, now);
+        }
+        let sent = sent.and_then(|()| up.publish(self.topics.full(topics::STATUS), b"online".to_vec(), true, now));
+        if sent.is_err() {
+            self.lose("the client's queue is full", now);
+        }
+    }
+
+    /// What waits, in the order of its importance: states, answers, alerts, telemetry.
+    fn send(&mut self, now: Instant) {
+        let Phase::Up(up) = &mut self.phase else {
+            // Answers are for those who wait for them now.
+            self.results.clear();
+            self.telemetry = None;
+            return;
+        };
+        while up.others < OTHERS_IN_FLIGHT_MAX {
+            let (leaf, payload, retain) = if let Some(message) = self.states.next(now) {
+                (message.leaf, message.payload, true)
+            } else if let Some(result) = self.results.pop_front() {
+                (topics::COMMAND_RESULT, serde_json::to_vec(&result).unwrap_or_default(), false)
+            } else {
+                break;
+            };
+            if up.publish(self.topics.full(leaf), payload, retain, now).is_err() {
+                return self.lose("the client's queue is full", now);
+            }
+        }
+        while up.alerts < ALERTS_IN_FLIGHT_MAX && self.outbox.waiting() > 0 && self.pace.take(now) {
+            let Some(offer) = self.outbox.offer(now) else { break };
+            let moment = Moment {
+                now,
+                wall: self.mailbox.clock_set.load(Relaxed).then(Timestamp::now),
+                boot_id: self.options.boot_id.as_deref(),
+                uptime_ms: offer.recovered.then(uptime_ms).flatten(),
+            };
+            let payload = with_delay(offer.payload, delayed_s(&offer, &moment));
+            let key = offer.key;
+            if up.publish_alert(self.topics.full(topics::EVENT), payload, key, now).is_err() {
+                self.outbox.take_back(key);
+                break;
+            }
+        }
+        if let Some(mut telemetry) = self.telemetry.take() {
+            telemetry.outbox = self.mailbox.pending.load(Relaxed) as u64;
+            telemetry.refused = self.mailbox.refused.load(Relaxed);
+            let payload = serde_json::to_vec(&telemetry).unwrap_or_default();
+            if up.link.publish_once(self.topics.full(topics::TELEMETRY), payload).is_err() {
+                log::debug!("hub: telemetry left out, the client's queue is full");
+            }
+        }
+    }
+
+    fn lose(&mut self, cause: &str, now: Instant) {
+        if let Phase::Up(up) = &self.phase {
+            self.back_off.session_lasted(now.duration_since(up.since));
+        }
+        let mut wait = self.back_off.next(&mut self.random);
+        if self.stop.is_some() {
+            wait = wait.min(BACK_OFF_MIN);
+        }
+        log::warn!("hub: {}:{}: {cause}; next attempt in {:.1} s", self.options.host, self.options.port, wait.as_secs_f64());
+        self.phase = Phase::Waiting { until: now + wait };
+        self.outbox.offer_all();
+        self.mailbox.connected.store(false, Relaxed);
+        if self.path != Path::Down {
+            self.path = Path::Down;
+            self.deliveries.tell(Incoming::Disconnected { cause: cause.to_owned() });
+        }
+    }
+
+    fn is_finished(&self, now: Instant) -> bool {
+        let Some(deadline) = self.stop else { return false };
+        let settled = match &self.phase {
+            Phase::Up(up) => up.others == 0 && !self.states.any_unsent() && self.results.is_empty(),
+            _ => true,
+        };
+        now >= deadline || (self.outbox.is_empty() && settled)
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
+        let mut at = now + Duration::from_secs(3600);
+        let mut sooner = |candidate: Option<Instant>| at = candidate.map_or(at, |candidate| at.min(candidate));
+        sooner(self.stop);
+        sooner(self.outbox.retry_at());
+        sooner(self.deliveries.retry_at(now));
+        match &self.phase {
+            Phase::Waiting { until } | Phase::Subscribing { until, .. } => sooner(Some(*until)),
+            Phase::Connecting { .. } => {}
+            Phase::Up(up) => {
+                sooner(up.birth);
+                sooner((up.in_flight() > 0).then(|| up.heard + ACK_WAIT));
+                let may_send = self.outbox.waiting() > 0 && up.alerts < ALERTS_IN_FLIGHT_MAX;
+                sooner(may_send.then(|| self.pace.next()));
+            }
+        }
+        at
+    }
+
+    /// `offline` retained, its PUBACK, DISCONNECT, within [`GOODBYE`].
+    async fn goodbye(&mut self) {
+        let now = Instant::now();
+        let Phase::Up(up) = &mut self.phase else { return };
+        if up.publish(self.topics.full(topics::STATUS), b"offline".to_vec(), true, now).is_err() {
+            return;
+        }
+        let leave = async {
+            let mut leaving = false;
+            loop {
+                match up.link.event().await {
+                    LinkEvent::Closed { .. } => return,
+                    LinkEvent::Acked(Ticket::Alert(key)) => self.outbox.ack(key, now),
+                    LinkEvent::Acked(Ticket::Other) => up.others = up.others.saturating_sub(1),
+                    _ => {}
+                }
+                if up.others == 0 && !leaving {
+                    leaving = true;
+                    if up.link.disconnect().is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout(GOODBYE, leave).await.is_err() {
+            log::warn!("hub: the broker did not answer the goodbye");
+        }
+        self.account(0);
+    }
+}
+
+impl Up {
+    fn in_flight(&self) -> usize {
+        self.alerts + self.others
+    }
+
+    fn publish(&mut self, topic: String, payload: Vec<u8>, retain: bool, now: Instant) -> Result<(), NoRoom> {
+        self.link.publish(topic, payload, retain, Ticket::Other)?;
+        self.sent(now);
+        self.others += 1;
+        Ok(())
+    }
+
+    fn publish_alert(&mut self, topic: String, payload: Vec<u8>, key: u64, now: Instant) -> Result<(), NoRoom> {
+        self.link.publish(topic, payload, false, Ticket::Alert(key))?;
+        self.sent(now);
+        self.alerts += 1;
+        Ok(())
+    }
+
+    fn sent(&mut self, now: Instant) {
+        if self.in_flight() == 0 {
+            self.heard = now;
+        }
+    }
+}
+
+async fn next_event(phase: &mut Phase) -> LinkEvent {
+    match phase {
+        Phase::Waiting { .. } => std::future::pending().await,
+        Phase::Connecting { link } | Phase::Subscribing { link, .. } => link.event().await,
+        Phase::Up(up) => up.link.event().await,
+    }
+}

@@ -1,0 +1,144 @@
+//! What goes to the caller: commands that passed every check, and news of the path and the disk. The caller's queue is
+//! bounded and may be full; the loop never waits for it.
+
+use std::collections::VecDeque;
+use std::mem::discriminant;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::Session;
+use crate::Incoming;
+use crate::alert::CommandResult;
+use crate::command::{self, Command, Refusal};
+use crate::limits::{UNDELIVERED_MAX, UNDELIVERED_RETRY};
+use crate::topics;
+
+/// The caller's queue, and what did not fit into it.
+#[derive(Debug)]
+pub struct Deliveries {
+    incoming: SyncSender<Incoming>,
+    waiting: VecDeque<Incoming>,
+}
+
+impl Deliveries {
+    /// Nothing waits.
+    pub fn new(incoming: SyncSender<Incoming>) -> Self {
+        Self { incoming, waiting: VecDeque::new() }
+    }
+
+    /// Hands news over; of two of a kind that wait, the later one is true.
+    pub fn tell(&mut self, news: Incoming) {
+        self.waiting.retain(|old| matches!(old, Incoming::Command { .. }) || kind(old) != kind(&news));
+        self.waiting.push_back(news);
+        self.retry();
+    }
+
+    /// Hands a command over, or gives it back where too many wait.
+    pub fn command(&mut self, command: Command, topic: &str, id: Option<String>) -> Result<(), Refusal> {
+        if self.waiting.len() >= UNDELIVERED_MAX {
+            // Of what always passes, one that waits already does the same.
+            let same = |old: &Incoming| {
+                matches!(old, Incoming::Command { command: old, .. }
+                    if old.always_passes() && discriminant(old) == discriminant(&command))
+            };
+            if !command.always_passes() || self.waiting.iter().any(same) {
+                return Err(Refusal::Busy);
+            }
+        }
+        self.waiting.push_back(Incoming::Command { command, topic: topic.to_owned(), id });
+        self.retry();
+        Ok(())
+    }
+
+    /// Hands over what the caller has room for, in order.
+    pub fn retry(&mut self) {
+        while let Some(first) = self.waiting.pop_front() {
+            match self.incoming.try_send(first) {
+                Ok(()) => {}
+                Err(TrySendError::Full(first)) => {
+                    self.waiting.push_front(first);
+                    return;
+                }
+                // The caller listens to nothing any more; alerts and states still go out.
+                Err(TrySendError::Disconnected(_)) => self.waiting.clear(),
+            }
+        }
+    }
+
+    /// When to try again.
+    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
+        (!self.waiting.is_empty()).then(|| now + UNDELIVERED_RETRY)
+    }
+}
+
+fn kind(incoming: &Incoming) -> u8 {
+    match incoming {
+        Incoming::Command { .. } => 0,
+        Incoming::Connected | Incoming::Disconnected { .. } => 1,
+        Incoming::StorageFailed { .. } | Incoming::StorageRestored => 2,
+    }
+}
+
+impl Session {
+    /// One message on a topic of this device: checked, then handed over or refused with an answer.
+    pub(super) fn command(&mut self, leaf: &str, payload: &[u8], retain: bool, now: Instant) {
+        if !topics::COMMANDS.contains(&leaf) {
+            return;
+        }
+        if retain {
+            log::warn!("hub: retained command on {leaf} ignored: it would be obeyed again at every connection");
+            return;
+        }
+        let topic = self.topics.full(leaf);
+        let wall = self.mailbox.clock_set.load(Relaxed).then(Timestamp::now);
+        let request = command::parse(leaf, payload, self.options.siren_on_s_max);
+        let id = request.as_ref().ok().and_then(|request| request.id.clone());
+        let taken = request.and_then(|request| {
+            self.gate.admit(&request, now, wall)?;
+            self.deliveries.command(request.command, &topic, request.id)
+        });
+        if let Err(refusal) = taken {
+            log::warn!("hub: command on {leaf} refused: {refusal}");
+            self.mailbox.refused.fetch_add(1, Relaxed);
+            self.answer(CommandResult { topic, ok: false, reason: refusal.to_string(), id });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_that_is_stuck_stops_nothing() {
+        let (sender, receiver) = sync_channel(1);
+        let mut deliveries = Deliveries::new(sender);
+        deliveries.tell(Incoming::Connected);
+        for _ in 0..UNDELIVERED_MAX {
+            deliveries.command(Command::TestSiren, "t", None).unwrap();
+        }
+        assert_eq!(deliveries.command(Command::TestSiren, "t", None), Err(Refusal::Busy));
+        deliveries.command(Command::Silence, "s", Some("first".into())).unwrap();
+        for id in 0..1000 {
+            assert_eq!(deliveries.command(Command::Silence, "s", Some(id.to_string())), Err(Refusal::Busy));
+            deliveries.tell(Incoming::Disconnected { cause: String::new() });
+            deliveries.tell(Incoming::Connected);
+        }
+        assert!(deliveries.waiting.len() <= UNDELIVERED_MAX + 2);
+        let mut got = Vec::new();
+        while let Ok(incoming) = receiver.try_recv() {
+            got.push(incoming);
+            deliveries.retry();
+        }
+        assert_eq!(got[0], Incoming::Connected);
+        assert!(got.iter().any(|incoming| matches!(incoming, Incoming::Command { command: Command::Silence, .. })));
+        assert_eq!(got.iter().filter(|incoming| **incoming == Incoming::Connected).count(), 2);
+        assert!(deliveries.retry_at(Instant::now()).is_none());
+    }
+}

@@ -1,0 +1,172 @@
+//! One connection to the broker, from TCP to its end. Each connection is a new MQTT client: nothing that a dead one had
+//! queued can come out of the next, and what must survive is ours (outbox, states).
+//!
+//! The client's event loop runs in a task of its own and is never cancelled half way through a packet.
+
+use std::sync::Arc;
+
+use rumqttc::tokio_rustls::rustls::ClientConfig;
+use rumqttc::{
+    AsyncClient, Event, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet, Publish, PublishOptions, PublishResult,
+    QoS, SubscribeFilterInput, TlsConfiguration, Transport,
+};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
+
+use super::dial::Dialer;
+use crate::limits::{
+    CLIENT_IN_FLIGHT_MAX, CLIENT_REQUESTS_MAX, CONNECT_S, GOODBYE, KEEP_ALIVE_S, LINK_EVENTS_MAX, PACKET_BYTES_MAX,
+};
+use crate::options::Options;
+use crate::outbox::Key;
+use crate::topics::{self, Topics};
+
+/// What a publish was, when its PUBACK comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ticket {
+    /// An alert of the outbox.
+    Alert(Key),
+    /// A state, an answer, discovery.
+    Other,
+}
+
+/// What a connection reports.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// CONNACK.
+    Open,
+    /// SUBACK; how many of the topics were refused.
+    Subscribed {
+        /// Topics that the broker does not let this device read.
+        refused: usize,
+    },
+    /// Somebody published.
+    Message(Publish),
+    /// PUBACK.
+    Acked(Ticket),
+    /// The end, and nothing after it.
+    Closed {
+        /// For people.
+        cause: String,
+    },
+}
+
+/// A publish that the client's queue has no room for.
+#[derive(Debug)]
+pub struct NoRoom;
+
+/// See the module's description. Dropped, the socket closes without a DISCONNECT: the broker sends the will.
+#[derive(Debug)]
+pub struct Link {
+    client: AsyncClient,
+    events: Receiver<LinkEvent>,
+    report: Sender<LinkEvent>,
+    driver: JoinHandle<()>,
+}
+
+impl Link {
+    /// Begins to connect.
+    pub fn open(options: MqttOptions) -> Self {
+        let (client, mut event_loop) = AsyncClient::builder(options).capacity(CLIENT_REQUESTS_MAX).build();
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(CONNECT_S);
+        event_loop.set_network_options(network);
+        let (report, events) = channel(LINK_EVENTS_MAX);
+        let sender = report.clone();
+        let driver = tokio::spawn(async move {
+            loop {
+                let event = match event_loop.poll().await {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => LinkEvent::Open,
+                    Ok(Event::Incoming(Packet::SubAck(ack))) => LinkEvent::Subscribed {
+                        refused: ack.return_codes.iter().filter(|code| !is_granted(**code)).count(),
+                    },
+                    Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish),
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Closed { cause: "disconnected".into() },
+                    Ok(_) => continue,
+                    Err(error) => LinkEvent::Closed { cause: error.to_string() },
+                };
+                let last = matches!(event, LinkEvent::Closed { .. });
+                // A full channel holds the reading back, and TCP the broker. A dropped one means a dropped link.
+                if sender.send(event).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Self { client, events, report, driver }
+    }
+
+    /// The next event. May be cancelled without loss.
+    pub async fn event(&mut self) -> LinkEvent {
+        self.events.recv().await.unwrap_or_else(|| LinkEvent::Closed { cause: "the connection's task ended".into() })
+    }
+
+    /// Subscribes to every command and to Home Assistant's birth message, in one packet.
+    pub fn subscribe(&self, topics: &Topics) -> Result<(), NoRoom> {
+        let filters = topics::COMMANDS
+            .iter()
+            .map(|leaf| topics.full(leaf))
+            .chain([topics::HOME_ASSISTANT_STATUS.to_owned()])
+            .map(|topic| SubscribeFilterInput::new(topic, QoS::AtLeastOnce));
+        self.client.try_subscribe_many(filters).map_err(|_| NoRoom)
+    }
+
+    /// Publishes with QoS 1; [`LinkEvent::Acked`] follows, or the link ends.
+    pub fn publish(&self, topic: String, payload: Vec<u8>, retain: bool, ticket: Ticket) -> Result<(), NoRoom> {
+        let options = PublishOptions::new(QoS::AtLeastOnce).retain(retain);
+        let notice = self.client.try_publish_tracked(topic, payload, options).map_err(|_| NoRoom)?;
+        let report = self.report.clone();
+        tokio::spawn(async move {
+            if let Ok(PublishResult::Qos1(_)) = notice.wait_async().await {
+                // A link that is gone acknowledges nothing.
+                let _ = report.send(LinkEvent::Acked(ticket)).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Publishes with QoS 0.
+    pub fn publish_once(&self, topic: String, payload: Vec<u8>) -> Result<(), NoRoom> {
+        self.client.try_publish(topic, payload, PublishOptions::new(QoS::AtMostOnce)).map_err(|_| NoRoom)
+    }
+
+    /// Sends what is queued, waits for its acknowledgements, then DISCONNECT; [`LinkEvent::Closed`] follows.
+    pub fn disconnect(&self) -> Result<(), NoRoom> {
+        self.client.try_disconnect_with_timeout(GOODBYE).map_err(|_| NoRoom)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn is_granted(code: rumqttc::SubscribeReasonCode) -> bool {
+    matches!(code, rumqttc::SubscribeReasonCode::Success(_))
+}
+
+/// The CONNECT packet and its way.
+pub fn mqtt_options(options: &Options, tls: Option<&Arc<ClientConfig>>, dialer: &Arc<Dialer>) -> MqttOptions {
+    let topics = Topics::new(&options.device_id);
+    let mut mqtt = MqttOptions::new(topics.node(), (options.host.clone(), options.port));
+    mqtt.set_keep_alive(KEEP_ALIVE_S)
+        .set_clean_session(true)
+        .set_inflight(CLIENT_IN_FLIGHT_MAX)
+        .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
+        .set_max_request_batch(16)
+        .set_last_will(LastWill::new(topics.full(topics::STATUS), "offline", QoS::AtLeastOnce, true));
+    match (&options.username, &options.password) {
+        (Some(name), Some(password)) => mqtt.set_credentials(name.clone(), password.expose().to_vec()),
+        (Some(name), None) => mqtt.set_username(name.clone()),
+        (None, _) => &mut mqtt,
+    };
+    if let Some(tls) = tls {
+        mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
+    }
+    let dialer = Arc::clone(dialer);
+    mqtt.set_socket_connector(move |_, _| {
+        let dialer = Arc::clone(&dialer);
+        async move { dialer.connect().await }
+    });
+    mqtt
+}

@@ -1,0 +1,4 @@
+mod events;
+mod led;
+mod outputs;
+fn main(){}

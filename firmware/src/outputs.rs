@@ -1,0 +1,335 @@
+//! Siren, LED and fault relay: opened at their safe levels first thing, driven by the control loop, bounded by a guard.
+//!
+//! A line that is missing or busy is an [`OutputProblem`] and no failure: the alarm still goes out over MQTT.
+//! Nothing in here waits for disk, network or another's lock; a call is one `ioctl` at most.
+//!
+//! | output | at its safe level | at the other |
+//! |---|---|---|
+//! | siren | silent | sounds |
+//! | led | dark | lit |
+//! | fault | **fault**: what a crash, a cut wire and a power cut look like too | all is well |
+
+use crate::led::{self, LedPattern};
+use files::board::{Board, OutputLine};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+mod guard;
+mod line;
+#[cfg(test)]
+mod tests;
+
+use guard::{Guard, Siren, SirenError};
+pub use line::{Line, OutputProblem, Show, show_on_stderr};
+
+/// Opens the line of a board's table, at its safe level.
+type Opener = Box<dyn Fn(&'static str, &OutputLine) -> Result<Box<dyn Line>, OutputProblem> + Send>;
+
+/// All outputs of the device. Dropping it drives them safe.
+pub struct Outputs {
+    board: Board,
+    opener: Opener,
+    siren: Arc<Siren>,
+    /// None where its thread could not start: the siren then stays silent.
+    guard: Option<Guard>,
+    led: Switch,
+    fault: Switch,
+    show: Show,
+    pattern: Option<LedPattern>,
+}
+
+impl Outputs {
+    /// Opens the outputs of `board`, the siren first; `show` says what the simulated ones do.
+    ///
+    /// The lines that could not be opened are told beside it; [`Outputs::reopen`] tries them again.
+    pub fn open(board: &Board, show: Show) -> (Self, Vec<OutputProblem>) {
+        let (simulated, shown) = (board.simulated, Arc::clone(&show));
+        let own = board.clone();
+        let opener: Opener = Box::new(move |output, wanted| match simulated {
+            true => Ok(Box::new(line::SimulatedLine::new(output, !wanted.safe_level.is_active(), Arc::clone(&shown)))),
+            false => line::open(output, wanted, &own),
+        });
+        Self::with_opener(board, show, opener, Duration::from_secs(board.siren_on_s_max.into()))
+    }
+
+    fn with_opener(board: &Board, show: Show, opener: Opener, siren_on_max: Duration) -> (Self, Vec<OutputProblem>) {
+        let mut board = board.clone();
+        if board.simulated {
+            // A simulated board has no lines of its own, and a siren all the same.
+            board.siren = Some(simulated_line());
+        }
+        let on_level = |line: &Option<OutputLine>| line.as_ref().is_none_or(|line| !line.safe_level.is_active());
+        let siren = Siren::new(on_level(&board.siren), siren_on_max);
+        let guard = Guard::start(Arc::clone(&siren));
+        let mut outputs = Self {
+            led: Switch::new(on_level(&board.led)),
+            fault: Switch::new(on_level(&board.fault)),
+            guard: None,
+            siren,
+            opener,
+            show,
+            pattern: None,
+            board,
+        };
+        let mut problems = Vec::new();
+        match guard {
+            Ok(guard) => outputs.guard = Some(guard),
+            // Without its second bound the siren is not opened at all.
+            Err(error) => {
+                problems.push(outputs.problem("siren", format!("its guard cannot start, it stays silent: {error}")))
+            }
+        }
+        problems.extend(outputs.reopen());
+        (outputs, problems)
+    }
+
+    /// Tries the outputs that are not open again. Returns those that still are not; the fault is over where none is left.
+    pub fn reopen(&mut self) -> Vec<OutputProblem> {
+        let mut problems = Vec::new();
+        for (output, wanted) in self.board.outputs() {
+            let (is_open, may_open) = match output {
+                "siren" => (self.siren.is_attached(), self.guard.is_some()),
+                "led" => (self.led.shared.line.get().is_some(), true),
+                _ => (self.fault.shared.line.get().is_some(), true),
+            };
+            if is_open || !may_open {
+                continue;
+            }
+            match ((self.opener)(output, wanted), output) {
+                (Ok(line), "siren") => self.siren.attach(line),
+                (Ok(line), "led") => self.led.attach(line),
+                (Ok(line), _) => self.fault.attach(line),
+                (Err(problem), _) => problems.push(problem),
+            }
+        }
+        problems
+    }
+
+    /// Switches the siren. On again while on moves no bound; on after the guard has silenced it does nothing, and says
+    /// so, until it has been switched off.
+    ///
+    /// # Errors
+    /// The line is not open, refused, or the guard has silenced it.
+    pub fn set_siren(&self, on: bool) -> Result<(), OutputProblem> {
+        let done = if on { self.siren.on() } else { self.siren.off() };
+        if let Some(guard) = &self.guard {
+            guard.wake();
+        }
+        done.map_err(|error| match error {
+            SirenError::NoLine => self.problem("siren", "not open".into()),
+            SirenError::Tripped => self.problem("siren", "silenced by its guard until it is switched off".into()),
+            SirenError::Line(cause) => self.problem("siren", cause),
+        })
+    }
+
+    /// Whether the siren is driven to sound now (the guard may have ended it).
+    pub fn siren_is_on(&self) -> bool {
+        self.siren.is_on()
+    }
+
+    /// Whether the siren is only shown: it makes no sound that a window could hold.
+    pub fn siren_simulated(&self) -> bool {
+        self.board.simulated
+    }
+
+    /// How often the guard had to silence the siren.
+    pub fn siren_guard_trips(&self) -> u32 {
+        self.siren.trips()
+    }
+
+    /// Lights the LED or darkens it. A board without one does nothing.
+    ///
+    /// # Errors
+    /// The line is not open or refused.
+    pub fn set_led(&mut self, lit: bool) -> Result<(), OutputProblem> {
+        let done = self.led.set(lit);
+        self.switch_result("led", self.board.led.is_some(), done)
+    }
+
+    /// Shows `pattern` as it is `t_ms` after any fixed moment; to be called every [`led::TICK_MS_MAX`] at least. A
+    /// simulated LED says its pattern when that changes, since a terminal that blinks would help nobody.
+    ///
+    /// # Errors
+    /// As [`Outputs::set_led`].
+    pub fn show_led(&mut self, pattern: LedPattern, t_ms: u64) -> Result<(), OutputProblem> {
+        if self.board.simulated {
+            if self.pattern.replace(pattern) != Some(pattern) {
+                (self.show)(&format!("LED {}", pattern.words()), true);
+            }
+            return Ok(());
+        }
+        self.pattern = Some(pattern);
+        self.set_led(led::level(pattern, t_ms))
+    }
+
+    /// Says over the fault relay whether there is a fault. It holds only while all is well.
+    ///
+    /// # Errors
+    /// The line is not open or refused.
+    pub fn set_fault(&mut self, fault: bool) -> Result<(), OutputProblem> {
+        let done = self.fault.set(!fault);
+        self.switch_result("fault", self.board.fault.is_some(), done)
+    }
+
+    /// Drives every output to its safe level.
+    pub fn all_safe(&mut self) {
+        self.emergency().all_safe();
+        (self.led.last, self.fault.last) = (None, None);
+    }
+
+    /// A handle for a panic hook or a signal's thread. It sees lines that [`Outputs::reopen`] opens later.
+    pub fn emergency(&self) -> Emergency {
+        Emergency {
+            siren: Arc::clone(&self.siren),
+            led: Arc::clone(&self.led.shared),
+            fault: Arc::clone(&self.fault.shared),
+        }
+    }
+
+    fn problem(&self, output: &'static str, cause: String) -> OutputProblem {
+        let wanted = self.board.outputs().find(|(table, _)| *table == output).map(|(_, line)| line);
+        OutputProblem {
+            output,
+            chip: wanted.map(|line| self.board.chip_of(&line.chip).to_string()).unwrap_or_default(),
+            line: wanted.map(|line| line.line.to_string()).unwrap_or_default(),
+            cause,
+            hint: None,
+        }
+    }
+
+    fn switch_result(
+        &self,
+        output: &'static str,
+        exists: bool,
+        done: Option<Result<(), String>>,
+    ) -> Result<(), OutputProblem> {
+        match done {
+            Some(Err(cause)) => Err(self.problem(output, cause)),
+            None if exists => Err(self.problem(output, "not open".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        self.all_safe();
+    }
+}
+
+/// Drives all outputs safe from wherever something has gone wrong. Takes no lock.
+#[derive(Clone)]
+pub struct Emergency {
+    siren: Arc<Siren>,
+    led: Arc<SwitchShared>,
+    fault: Arc<SwitchShared>,
+}
+
+impl Emergency {
+    /// Siren silent, LED dark, fault relay released; what refuses is passed over.
+    pub fn all_safe(&self) {
+        // Also where it is off already: the word may be wrong, the safe level never is.
+        let _ = self.siren.force_off();
+        for switch in [&self.led, &self.fault] {
+            if let Some(line) = switch.line.get() {
+                let _ = line.set(!switch.on_level);
+            }
+        }
+    }
+}
+
+/// An output without a bound: LED and fault relay.
+struct Switch {
+    shared: Arc<SwitchShared>,
+    /// What it was driven to, so that a blinking loop makes one call a change.
+    last: Option<bool>,
+}
+
+struct SwitchShared {
+    line: OnceLock<Box<dyn Line>>,
+    on_level: bool,
+}
+
+impl Switch {
+    fn new(on_level: bool) -> Self {
+        Self { shared: Arc::new(SwitchShared { line: OnceLock::new(), on_level }), last: None }
+    }
+
+    fn attach(&mut self, line: Box<dyn Line>) {
+        let _ = self.shared.line.set(line);
+        self.last = None;
+    }
+
+    /// None where there is no line.
+    fn set(&mut self, on: bool) -> Option<Result<(), String>> {
+        let line = self.shared.line.get()?;
+        if self.last == Some(on) {
+            return Some(Ok(()));
+        }
+        let done = line.set(on == self.shared.on_level);
+        self.last = done.is_ok().then_some(on);
+        Some(done)
+    }
+}
+
+fn simulated_line() -> OutputLine {
+    OutputLine {
+        line: files::board::LineRef::Name("simulated".into()),
+        chip: files::board::Labels::default(),
+        active_low: false,
+        safe_level: files::board::Level::Inactive,
+        header_pin: None,
+    }
+}
+
+/// At least one output could not be driven safe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct SafeOutputsError {
+    /// Those that were, in words.
+    pub driven: Vec<String>,
+    /// Those that were not, with who holds them.
+    pub problems: Vec<OutputProblem>,
+}
+
+/// Drives every output of `board` to its safe level and lets go: for the service, after a crash.
+///
+/// Where the driver lets a released line go to an input, the wiring's pull resistor means the same level.
+///
+/// # Errors
+/// Where a line is held by another or does not exist; all the others have been driven.
+pub fn safe_outputs(board: &Board) -> Result<Vec<String>, SafeOutputsError> {
+    if board.simulated {
+        return Ok(vec![format!("the outputs of board `{}` are simulated: nothing to drive", board.name)]);
+    }
+    let (mut driven, mut problems) = (Vec::new(), Vec::new());
+    for (output, wanted) in board.outputs() {
+        match open_patiently(output, wanted, board) {
+            Ok(line) => {
+                let chip = board.chip_of(&wanted.chip);
+                let level = if wanted.safe_level.is_active() { "active" } else { "inactive" };
+                driven.push(format!("{output}: line {} of chip {chip} is {level}", wanted.line));
+                drop(line);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(driven) } else { Err(SafeOutputsError { driven, problems }) }
+}
+
+/// A killed holder's lines are free a moment after it is gone from the process table; half a second is well within the
+/// two that a siren may go on.
+fn open_patiently(output: &'static str, wanted: &OutputLine, board: &Board) -> Result<Box<dyn Line>, OutputProblem> {
+    const TRIES: u32 = 5;
+    let mut last = line::open(output, wanted, board);
+    for _ in 1..TRIES {
+        match &last {
+            Err(problem) if problem.cause.contains(line::CONSUMER) => {
+                std::thread::sleep(Duration::from_millis(100));
+                last = line::open(output, wanted, board);
+            }
+            _ => break,
+        }
+    }
+    last
+}

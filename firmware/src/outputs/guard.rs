@@ -1,0 +1,216 @@
+//! The siren, and its second bound.
+//!
+//! The control loop switches the siren off after `on_s` and never lets it pass `siren_on_s_max`. Where that loop is
+//! stuck, a thread of its own does it: it shares nothing with the loop but the line and one atomic word, so no lock, disk
+//! or network can hold it back.
+//!
+//! ```text
+//!          on                     the deadline passes (guard)
+//!   OFF ---------> on until t  ---------------------------------> TRIPPED
+//!    ^ <-----------                                                 |
+//!    |      off                       off                           |
+//!    +--------------------------------------------------------------+
+//! ```
+//! While TRIPPED nothing but an `off` counts: a loop that keeps saying "on" stays silent until it has said "off" once.
+
+use super::line::Line;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The siren is to be silent.
+const OFF: u64 = 0;
+/// The guard silenced it.
+const TRIPPED: u64 = u64::MAX;
+/// How often the guard drives the line off again while tripped, or after the line refused.
+const RETRY: Duration = Duration::from_millis(250);
+/// The guard looks at least this often, whoever forgot to wake it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The siren's state and line, shared by control loop, guard and panic hook.
+pub(super) struct Siren {
+    /// Empty while the line could not be opened.
+    line: OnceLock<Box<dyn Line>>,
+    /// The level that sounds: the opposite of the safe one.
+    on_level: bool,
+    on_ms_max: u64,
+    epoch: Instant,
+    /// [`OFF`], [`TRIPPED`], or the deadline in ms after `epoch` while it sounds.
+    state: AtomicU64,
+    /// How often the guard had to act.
+    trips: AtomicU32,
+    stop: AtomicBool,
+}
+
+/// Why the siren does not do what it was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SirenError {
+    /// The line is not open.
+    NoLine,
+    /// The guard silenced it and it was not switched off since.
+    Tripped,
+    /// The line refused.
+    Line(String),
+}
+
+impl Siren {
+    pub(super) fn new(on_level: bool, on_max: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            line: OnceLock::new(),
+            on_level,
+            on_ms_max: u64::try_from(on_max.as_millis()).unwrap_or(u64::MAX - 1),
+            epoch: Instant::now(),
+            state: AtomicU64::new(OFF),
+            trips: AtomicU32::new(0),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives the siren its line, which is at its safe level. A second line is dropped.
+    pub(super) fn attach(&self, line: Box<dyn Line>) {
+        let _ = self.line.set(line);
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        self.line.get().is_some()
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        !matches!(self.state.load(Ordering::SeqCst), OFF | TRIPPED)
+    }
+
+    pub(super) fn trips(&self) -> u32 {
+        self.trips.load(Ordering::SeqCst)
+    }
+
+    /// Switches on: no earlier deadline is ever moved back. Wake the guard afterwards.
+    pub(super) fn on(&self) -> Result<(), SirenError> {
+        if self.line.get().is_none() {
+            return Err(SirenError::NoLine);
+        }
+        // The deadline stands before the line is driven: a thread that is stopped in between leaves it bounded.
+        let deadline = (self.now_ms() + self.on_ms_max).clamp(OFF + 1, TRIPPED - 1);
+        match self.state.compare_exchange(OFF, deadline, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => self.drive().inspect_err(|_| {
+                // Not known to sound, so not counted as sounding: the next "on" tries again.
+                self.state.store(OFF, Ordering::SeqCst);
+                let _ = self.drive();
+            }),
+            Err(TRIPPED) => Err(SirenError::Tripped),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Switches off, and forgets that the guard tripped.
+    pub(super) fn off(&self) -> Result<(), SirenError> {
+        if self.line.get().is_none() {
+            return Ok(());
+        }
+        if self.state.swap(OFF, Ordering::SeqCst) == OFF {
+            return Ok(());
+        }
+        self.drive().inspect_err(|_| {
+            // The line refused to go off: the guard goes on trying.
+            self.state.store(TRIPPED, Ordering::SeqCst);
+        })
+    }
+
+    /// Drives the line off whatever the state: at start, at exit, in a panic.
+    pub(super) fn force_off(&self) -> Result<(), SirenError> {
+        self.state.store(OFF, Ordering::SeqCst);
+        match self.line.get() {
+            Some(line) => line.set(!self.on_level).map_err(SirenError::Line),
+            None => Ok(()),
+        }
+    }
+
+    /// Drives the line to what the state says, again where the state changed meanwhile. With two threads in here the
+    /// last one to drive has seen the last state, so the line ends where the state does, without a lock.
+    fn drive(&self) -> Result<(), SirenError> {
+        let Some(line) = self.line.get() else { return Err(SirenError::NoLine) };
+        loop {
+            let state = self.state.load(Ordering::SeqCst);
+            let on = !matches!(state, OFF | TRIPPED);
+            line.set(on == self.on_level).map_err(SirenError::Line)?;
+            if self.state.load(Ordering::SeqCst) == state {
+                return Ok(());
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// One look of the guard; how long it may sleep then.
+    fn look(&self) -> Duration {
+        let state = self.state.load(Ordering::SeqCst);
+        match state {
+            OFF => return LOOK,
+            TRIPPED => {}
+            deadline => {
+                let now = self.now_ms();
+                if now < deadline {
+                    return Duration::from_millis(deadline - now).min(LOOK);
+                }
+                if self.state.compare_exchange(deadline, TRIPPED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+                    return Duration::ZERO;
+                }
+                self.trips.fetch_add(1, Ordering::SeqCst);
+                // Driven before anything is said: a log may block.
+                let driven = self.drive();
+                log::warn!("siren: its guard switched it off after {} s", self.on_ms_max as f64 / 1000.0);
+                if let Err(SirenError::Line(cause)) = driven {
+                    log::error!("siren: the guard could not drive the line: {cause}");
+                }
+                return RETRY;
+            }
+        }
+        // Said again: a loop that was stopped between its deadline and its line may have driven it on since.
+        let _ = self.drive();
+        RETRY
+    }
+}
+
+/// The thread that bounds the siren.
+pub(super) struct Guard {
+    siren: Arc<Siren>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guard {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where the system has none left; the siren must then stay off.
+    pub(super) fn start(siren: Arc<Siren>) -> std::io::Result<Self> {
+        let shared = Arc::clone(&siren);
+        let thread = std::thread::Builder::new().name("siren-guard".into()).spawn(move || {
+            while !shared.stop.load(Ordering::SeqCst) {
+                let sleep = shared.look();
+                if !sleep.is_zero() {
+                    std::thread::park_timeout(sleep);
+                }
+            }
+        })?;
+        Ok(Self { siren, thread: Some(thread) })
+    }
+
+    /// Has the guard look at a new deadline.
+    pub(super) fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.siren.stop.store(true, Ordering::SeqCst);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One output line: a real one of a GPIO chip, one that is only shown, or a fake of the tests.
+
+use files::board::{Board, Labels, LineRef, OutputLine};
+use gpiocdev::line::{Info, Value};
+use gpiocdev::{Chip, Request};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The name under which `gpioinfo` shows our lines.
+pub const CONSUMER: &str = "screamd";
+
+/// A line that can be driven. Both the control loop and the siren's guard hold it, so it takes no `&mut`, and it may
+/// wait for nothing but the kernel.
+pub trait Line: Send + Sync {
+    /// Drives the line to a logical level.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    fn set(&self, active: bool) -> Result<(), String>;
+}
+
+/// An output that could not be opened or driven: names the output, its chip and its line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{output}: line {line} of chip {chip}: {cause}{}", .hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+pub struct OutputProblem {
+    /// The board file's table: `siren`, `led` or `fault`.
+    pub output: &'static str,
+    /// The chip, by the label that the board gives.
+    pub chip: String,
+    /// The line, by name or offset.
+    pub line: String,
+    /// What is wrong; for a busy line, who holds it.
+    pub cause: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Shows a simulated output to a person: the output's name and whether it is on.
+pub type Show = Arc<dyn Fn(&str, bool) + Send + Sync>;
+
+/// Says a simulated output's changes on standard error (standard output may be JSON).
+pub fn show_on_stderr() -> Show {
+    Arc::new(|output, on| {
+        let name = match output {
+            "led" => "LED".to_string(),
+            other => other.to_string(),
+        };
+        eprintln!("{name} {} (simulated)", if on { "ON" } else { "off" });
+    })
+}
+
+/// A line that is only shown, when it changes.
+pub struct SimulatedLine {
+    output: &'static str,
+    active_is_on: bool,
+    is_on: AtomicBool,
+    show: Show,
+}
+
+impl SimulatedLine {
+    /// A line of the board's table `output`.
+    pub fn new(output: &'static str, active_is_on: bool, show: Show) -> Self {
+        Self { output, active_is_on, is_on: AtomicBool::new(false), show }
+    }
+}
+
+impl Line for SimulatedLine {
+    fn set(&self, active: bool) -> Result<(), String> {
+        let on = active == self.active_is_on;
+        if self.is_on.swap(on, Ordering::SeqCst) != on {
+            (self.show)(self.output, on);
+        }
+        Ok(())
+    }
+}
+
+struct GpioLine(Request);
+
+impl Line for GpioLine {
+    fn set(&self, active: bool) -> Result<(), String> {
+        self.0.set_lone_value(value(active)).map_err(|error| error.to_string())
+    }
+}
+
+/// Requests the line of the table `output` as an output at its safe level, in one call: it is never driven otherwise.
+///
+/// # Errors
+/// No such chip or line, no rights, or held by another.
+pub fn open(output: &'static str, wanted: &OutputLine, board: &Board) -> Result<Box<dyn Line>, OutputProblem> {
+    let labels = board.chip_of(&wanted.chip);
+    let problem = |cause: String, hint: Option<&str>| OutputProblem {
+        output,
+        chip: labels.to_string(),
+        line: wanted.line.to_string(),
+        cause,
+        hint: hint.map(str::to_string),
+    };
+    let path = chip_path(labels).map_err(|(cause, hint)| problem(cause, hint))?;
+    let chip = Chip::from_path(&path).map_err(|error| problem(format!("{}: {error}", path.display()), None))?;
+    let offset = offset(&chip, &wanted.line).map_err(|(cause, hint)| problem(cause, hint))?;
+
+    let mut request = Request::builder();
+    request.on_chip(&path).with_consumer(CONSUMER).with_line(offset).as_output(value(wanted.safe_level.is_active()));
+    if wanted.active_low {
+        request.as_active_low();
+    }
+    match request.request() {
+        Ok(request) => Ok(Box::new(GpioLine(request))),
+        // The holder is asked for only now: asking first and requesting then would be a race.
+        Err(error) => Err(match chip.line_info(offset).ok().and_then(|info| holder(&info)) {
+            Some(holder) => problem(format!("held by {holder}"), Some("end it, or name another line")),
+            None => problem(error.to_string(), None),
+        }),
+    }
+}
+
+type Refusal = (String, Option<&'static str>);
+
+/// The path of the first chip with one of `labels`, in the labels' order.
+fn chip_path(labels: &Labels) -> Result<PathBuf, Refusal> {
+    let paths = gpiocdev::chip::chips().unwrap_or_default();
+    let mut seen = Vec::new();
+    let mut denied = None;
+    for path in paths {
+        match label(&path) {
+            Ok(label) => seen.push((label, path)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => denied = Some(path),
+            Err(_) => {}
+        }
+    }
+    if let Some((_, path)) = labels.0.iter().find_map(|wanted| seen.iter().find(|(label, _)| label == wanted)) {
+        return Ok(path.clone());
+    }
+    if let Some(path) = denied {
+        return Err((
+            format!("no right to open {}", path.display()),
+            Some("the user must be in the group that owns it, commonly gpio"),
+        ));
+    }
+    if seen.is_empty() {
+        return Err(("this machine has no GPIO chip".into(), Some("is the board right? `gpiodetect` lists the chips")));
+    }
+    let labels: Vec<String> = seen.into_iter().map(|(label, _)| label).collect();
+    Err((format!("no such chip; there are {}", labels.join(", ")), Some("is the board right?")))
+}
+
+fn label(path: &Path) -> std::io::Result<String> {
+    // Opened first by hand: gpiocdev's error hides which errno it was.
+    std::fs::File::open(path)?;
+    let info = Chip::from_path(path).and_then(|chip| chip.info()).map_err(std::io::Error::other)?;
+    Ok(info.label)
+}
+
+fn offset(chip: &Chip, wanted: &LineRef) -> Result<u32, Refusal> {
+    let count = chip.info().map_err(|error| (error.to_string(), None))?.num_lines;
+    match wanted {
+        LineRef::Offset(offset) if *offset < count => Ok(*offset),
+        LineRef::Offset(_) => Err((format!("no such line: the chip has {count}, numbered from 0"), None)),
+        LineRef::Name(name) => chip
+            .find_line_info(name)
+            .map(|info| info.offset)
+            .ok_or((format!("no line of that name among the chip's {count}"), Some("`gpioinfo` lists them"))),
+    }
+}
+
+fn holder(info: &Info) -> Option<String> {
+    match (info.used, info.consumer.as_str()) {
+        (false, _) => None,
+        (true, "") => Some("the kernel or another program".into()),
+        (true, consumer) => Some(format!("`{consumer}`")),
+    }
+}
+
+fn value(active: bool) -> Value {
+    if active { Value::Active } else { Value::Inactive }
+}

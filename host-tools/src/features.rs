@@ -1,0 +1,38 @@
+//! `host-tools features FILE --model DIR --out X.npy|X.png`
+//!
+//! The very picture that the network sees: float32 `[channels, n_mels, frames]`, lowest band first, of the first `window_s`
+//! of the recording, zero-padded or cut. As `.png` it is drawn the way people look at spectrograms, lowest band at the bottom.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use detector::front_end::FrontEnd;
+use files::{model_dir, picture};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recording: WAV or FLAC of any rate
+    file: PathBuf,
+    /// Model folder: its manifest says how the picture is made
+    #[arg(long)]
+    model: PathBuf,
+    /// Where to: .npy or .png
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Writes the picture.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let manifest = model_dir::read_manifest(&args.model)?;
+    let config = &manifest.front_end;
+    let mut sound = crate::audio::read_at(&args.file, config.sample_rate_hz)?;
+    sound.resize(config.window_samples(), 0.0);
+    let mut front_end = FrontEnd::new(config);
+    let values = front_end.picture(&sound);
+    match args.out.extension().and_then(|ending| ending.to_str()) {
+        Some("npy") => crate::npy::write(&args.out, &manifest.input_shape()[1..], values),
+        Some("png") => Ok(picture::write_picture(&args.out, values, config.channels(), config.n_mels, config.frames())?),
+        _ => bail!("{}: --out must end in .npy or .png", args.out.display()),
+    }
+}

@@ -1,0 +1,75 @@
+//! The bench beside `screamd`: convert a trained model, see what the network sees, measure accuracy and latency, look at
+//! what the device heard. A file a subcommand; each begins with its manual page.
+
+mod audio;
+mod bench;
+mod boards;
+mod convert;
+mod eval;
+mod features;
+mod npy;
+mod progress;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "host-tools", version, about = "The bench beside screamd", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The very picture that the network sees, as numbers (.npy) or to look at (.png)
+    Features(features::Args),
+    /// A trained network (ONNX) and its manifest become a model folder
+    Convert(convert::Args),
+    /// Accuracy on labelled clips, false alarms per hour on background sound
+    Eval(eval::Args),
+    /// Latency of each stage, load time and memory; exit 1 where p99 is over the budget
+    Bench(bench::Args),
+    /// Incidents of a device as one self-contained page
+    Report {
+        /// The device's events folder
+        #[arg(long)]
+        events: PathBuf,
+        /// The page to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Board files
+    Boards {
+        #[command(subcommand)]
+        command: BoardsCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum BoardsCommand {
+    /// Checks every file of boards/
+    Check,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Features(args) => features::run(&args).map(|()| true),
+        Command::Convert(args) => convert::run(&args).map(|()| true),
+        Command::Eval(args) => eval::run(&args).map(|()| true),
+        Command::Bench(args) => bench::run(&args),
+        Command::Report { events, out } => report::run(&events, &out).map(|()| true),
+        Command::Boards { command: BoardsCommand::Check } => boards::check(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("host-tools: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,253 @@
+"""Training windows: a clip at a random place in a sounding room, never in digital zeros.
+
+Length and padding would give the label away (../../README.md, "Data"), so screams are cut like the other clips and
+every window is filled: with other clips, with noise, or both.
+"""
+
+import numpy as np
+from scipy import fft
+
+from clips import RATE, loudest
+
+FADE = RATE // 200
+
+
+EXPONENTS = np.linspace(-1, 2.5, 36)
+NOISE_LENGTH = 16 * RATE
+
+
+def noise_bank():
+    """One long noise for each exponent, power ~ 1/f^exponent: 0 white, 1 pink, 2 brown, -1 blue; RMS 1."""
+    rng = np.random.default_rng(11)
+    bank = []
+    for exponent in EXPONENTS:
+        spectrum = rng.standard_normal(NOISE_LENGTH // 2 + 1) + 1j * rng.standard_normal(NOISE_LENGTH // 2 + 1)
+        spectrum *= np.maximum(np.arange(NOISE_LENGTH // 2 + 1), 60) ** (-exponent / 2)
+        noise = fft.irfft(spectrum, NOISE_LENGTH)
+        bank.append((noise / np.std(noise)).astype(np.float32))
+    return bank
+
+
+BANK = noise_bank()
+
+
+def coloured_noise(rng, length, exponent):
+    """An excerpt of the noise whose exponent is nearest: drawing anew costs ten times as much."""
+    noise = BANK[int(np.argmin(np.abs(EXPONENTS - exponent)))]
+    start = int(rng.integers(0, NOISE_LENGTH - length))
+    return noise[start : start + length] * (1.0 if rng.random() < 0.5 else -1.0)
+
+
+def convolved(sound, response):
+    """Linear convolution, as long as `sound` and the response together."""
+    n = fft.next_fast_len(len(sound) + len(response), real=True)
+    return fft.irfft(fft.rfft(sound, n) * fft.rfft(response, n), n)[: len(sound) + len(response)]
+
+
+def rms(sound):
+    return float(np.sqrt(np.mean(sound**2) + 1e-12))
+
+
+def faded(sound):
+    """Short ramps at both ends: a cut must not click, a click would be a cue."""
+    sound = sound.copy()
+    n = min(FADE, len(sound) // 2)
+    if n:
+        ramp = np.linspace(0, 1, n, dtype=np.float32)
+        sound[:n] *= ramp
+        sound[-n:] *= ramp[::-1]
+    return sound
+
+
+def speed(rng, sound):
+    """Speed and pitch together, 0.85 to 1.2 times."""
+    factor = np.exp(rng.uniform(np.log(0.85), np.log(1.2)))
+    places = np.arange(0, len(sound) - 1, factor)
+    left = places.astype(np.int64)
+    share = (places - left).astype(np.float32)
+    return sound[left] * (1 - share) + sound[left + 1] * share
+
+
+def excerpt(rng, sound, longest):
+    """At most `longest` samples around where the clip is loud (its label need not hold for every moment)."""
+    length = int(min(len(sound), longest) * rng.uniform(0.5, 1.0)) if rng.random() < 0.5 else min(len(sound), longest)
+    if length >= len(sound):
+        return sound
+    if rng.random() < 0.5:
+        return loudest(sound, length)
+    block = RATE // 10
+    cumulative = np.concatenate([[0.0], np.cumsum(sound * sound)])
+    energy = (cumulative[length:] - cumulative[:-length])[::block]
+    good = np.flatnonzero(energy >= 0.5 * energy.max())
+    start = int(rng.choice(good)) * block
+    return sound[start : start + length]
+
+
+def synthetic(rng, length):
+    """Sounds that the clips lack and that must never alarm: steady noise, tones, sweeps, beepers, near silence."""
+    t = np.arange(length) / RATE
+    kind = rng.integers(7)
+    if kind == 0:
+        sound = coloured_noise(rng, length, rng.uniform(-1, 2.5))
+    elif kind == 1:  # A steady tone with harmonics: a mains hum, a fan, a whistle.
+        f = np.exp(rng.uniform(np.log(50), np.log(4000)))
+        sound = sum(np.sin(2 * np.pi * f * k * t + rng.uniform(0, 6)) * rng.uniform(0, 1) / k for k in range(1, 6) if f * k < 7800)
+    elif kind == 2:  # A sweep, up or down, once or again and again, as a siren does.
+        low, high = np.sort(np.exp(rng.uniform(np.log(150), np.log(5000), 2)))
+        period = rng.uniform(0.15, 6)
+        phase = (t / period) % 1
+        shape = {0: phase, 1: 1 - phase, 2: 1 - np.abs(2 * phase - 1), 3: 0.5 - 0.5 * np.cos(2 * np.pi * phase)}[int(rng.integers(4))]
+        sound = np.sin(2 * np.pi * np.cumsum(low * (high / low) ** shape) / RATE)
+        if rng.random() < 0.5:
+            sound = np.tanh(3 * sound)
+    elif kind in (3, 4):  # A beeper or a smoke alarm (ISO 8201: three pulses of 0.5 s, then 1.5 s of silence).
+        f = rng.choice([520, 1000, 2000, 3100, 3200, 3400, rng.uniform(400, 4500)])
+        on, off = (0.5, 0.5) if kind == 3 else rng.uniform(0.05, 0.8, 2)
+        place = (t + rng.uniform(0, 4)) % (4 * on + 2 * off if kind == 3 else on + off)
+        gate = (place % (on + off) < on) & ((place < 3 * on + 2 * off) if kind == 3 else True)
+        sound = np.sin(2 * np.pi * f * t) * gate
+        if rng.random() < 0.5:
+            sound = np.sign(sound) * 0.7 * gate
+    elif kind == 5:  # Clicks and knocks.
+        sound = np.zeros(length)
+        for _ in range(int(rng.integers(1, 12))):
+            n = int(rng.uniform(0.003, 0.15) * RATE)
+            start = int(rng.integers(0, max(1, length - n)))
+            sound[start : start + n] += (coloured_noise(rng, n, rng.uniform(-1, 2)) * np.exp(-np.linspace(0, 7, n)))
+    else:
+        sound = coloured_noise(rng, length, 1.0) * 1e-4
+    return np.asarray(sound, np.float32) * 0.3
+
+
+def microphone(rng, sound):
+    """A microphone's and codec's response: a smooth random curve, band limits, now and then 8-bit mu-law."""
+    n = len(sound)
+    # The curve is drawn on a coarse grid of frequencies and laid out by index: the logarithms cost more than the FFT.
+    f = np.linspace(0, RATE / 2, 513)
+    knots = np.linspace(0, np.log2(8001), 8)
+    gain_db = np.interp(np.log2(f + 1), knots, rng.normal(0, 4, 8))
+    if rng.random() < 0.3:
+        cut = np.exp(rng.uniform(np.log(2500), np.log(7500)))
+        gain_db -= 24 * np.log2(np.maximum(f / cut, 1)) * rng.uniform(0.7, 4)
+    if rng.random() < 0.3:
+        cut = np.exp(rng.uniform(np.log(50), np.log(400)))
+        gain_db -= 12 * np.log2(np.maximum(cut / np.maximum(f, 1), 1))
+    spectrum = fft.rfft(sound)
+    gain = np.interp(np.linspace(0, 512, len(spectrum)), np.arange(513), 10 ** (gain_db / 20)).astype(np.float32)
+    sound = fft.irfft(spectrum * gain, n)
+    if rng.random() < 0.05:
+        peak = np.abs(sound).max() + 1e-9
+        code = np.sign(sound) * np.log1p(255 * np.abs(sound) / peak) / np.log(256)
+        code = np.round(code * 127) / 127
+        sound = (np.sign(code) * (256 ** np.abs(code) - 1) / 255 * peak).astype(np.float32)
+    return sound
+
+
+class Scenes:
+    """Draws training windows from clips of one split."""
+
+    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.35):
+        self.clips, self.labels, self.rooms = clips, labels, rooms
+        self.alarm = labels.index(alarm_label)
+        self.positives = positives
+        rows = clips.rows
+        keep = [i for i, row in enumerate(rows) if row["split"] == split]
+        self.scream = self._balanced([i for i in keep if rows[i]["label"] == "1"], "source_repo", 0.5)
+        self.other = self._balanced([i for i in keep if rows[i]["label"] == "0"], "class", 0.5)
+
+    def _balanced(self, indices, column, power):
+        """Indices with probabilities that flatten `column`: each value counts as its size to the `power`."""
+        values = [self.clips.rows[i][column] for i in indices]
+        sizes = {value: values.count(value) for value in set(values)}
+        weight = np.array([sizes[value] ** (power - 1) for value in values])
+        return np.array(indices), np.cumsum(weight / weight.sum())
+
+    def _draw(self, rng, pool):
+        indices, cumulative = pool
+        return int(indices[min(np.searchsorted(cumulative, rng.random()), len(indices) - 1)])
+
+    def _label(self, index):
+        name = self.clips.rows[index]["class"]
+        return self.labels.index(name) if name in self.labels else self.labels.index("cheer" if name == "crowd" else "other")
+
+    def _prepared(self, rng, index, longest):
+        sound = excerpt(rng, self.clips.sound(index), longest)
+        if rng.random() < 0.6:
+            sound = speed(rng, sound)
+        return faded(sound)
+
+    def _place(self, rng, scene, sound):
+        """Adds `sound` at a random place; at least 0.7 s or 60 % of it lies inside. Returns the share inside."""
+        least = min(len(sound), max(int(0.7 * RATE), int(0.6 * len(sound))), len(scene))
+        start = int(rng.integers(least - len(sound), len(scene) - least + 1))
+        a, b = max(start, 0), min(start + len(sound), len(scene))
+        scene[a:b] += sound[a - start : b - start]
+
+    def _filled(self, rng, length):
+        """A window filled with everyday sound: other clips after one another."""
+        scene = np.zeros(length, np.float32)
+        place = -int(rng.integers(0, RATE))
+        label = None
+        while place < length:
+            index = self._draw(rng, self.other)
+            sound = self._prepared(rng, index, 3 * RATE)
+            sound = sound / (rms(sound) + 1e-4) * 0.05 * 10 ** (rng.normal(0, 4) / 20)
+            a, b = max(place, 0), min(place + len(sound), length)
+            if b > a:
+                scene[a:b] += sound[a - place : b - place]
+                label = self._label(index) if label is None or rng.random() < 0.5 else label
+            place += max(len(sound) - FADE, RATE // 4)
+        return scene, label
+
+    def _wet(self, rng, sound):
+        if rng.random() < 0.5:
+            response = self.rooms[int(rng.integers(len(self.rooms)))]
+            # Distance: the direct sound weakens against the tail.
+            response = response.copy()
+            response[1:] *= rng.uniform(0.3, 1.5)
+            wet = convolved(sound, response)[: len(sound) + RATE // 4]
+            sound = (wet * (rms(sound) / (rms(wet[: len(sound)]) + 1e-9))).astype(np.float32)
+        return sound
+
+    def window(self, rng, length):
+        """One window and its label."""
+        positive = rng.random() < self.positives
+        if not positive and rng.random() < 0.10:
+            scene = synthetic(rng, length)
+            label = self.labels.index("silence")
+            if rng.random() < 0.3:
+                other, label = self._filled(rng, length)
+                scene = scene * rng.uniform(0.05, 1) + other * rng.uniform(0.5, 3)
+            level = 10 ** (rng.uniform(-50, 0) / 20)
+            scene *= level
+        else:
+            index = self._draw(rng, self.scream if positive else self.other)
+            label = self._label(index)
+            sound = self._wet(rng, self._prepared(rng, index, int(rng.uniform(0.6, 2.6) * RATE)))
+            scene = np.zeros(length, np.float32)
+            self._place(rng, scene, sound)
+            again = rng.random()
+            if again < 0.15:  # The same kind twice: repetition is no cue either.
+                more = self._draw(rng, self.scream if positive else self.other)
+                if not positive or rng.random() < 0.8:
+                    self._place(rng, scene, self._wet(rng, self._prepared(rng, more, 2 * RATE)) * rng.uniform(0.3, 1.5))
+            level = rms(sound)
+            if rng.random() < 0.55:
+                snr_db = rng.uniform(-5, 20) if positive else rng.uniform(-5, 25)
+                if rng.random() < 0.7:
+                    background, name = self._filled(rng, length)
+                    if not positive and snr_db < 0 and name is not None:
+                        label = name
+                else:
+                    background = synthetic(rng, length)
+                scene += background * (level / (rms(background) + 1e-9) * 10 ** (-snr_db / 20))
+            scene += coloured_noise(rng, length, rng.uniform(-0.3, 2)) * level * 10 ** (-rng.uniform(15, 60) / 20)
+            scene *= 10 ** (rng.uniform(-30, 6) / 20) if rng.random() < 0.7 else 1.0
+        if rng.random() < 0.5:
+            scene = microphone(rng, scene)
+        scene = scene + coloured_noise(rng, length, 0) * np.float32(10 ** (-rng.uniform(60, 100) / 20))
+        if rng.random() < 0.07:
+            scene *= rng.uniform(1, 20)
+        if rng.random() < 0.02:
+            scene += rng.uniform(-0.3, 0.3)
+        return np.clip(scene, -1, 1, dtype=np.float32), label

@@ -1,4 +1,90 @@
+//! `screamd`, the acoustic scream alarm: all I/O, threads and clocks live here; `detector` decides, `hub` tells.
+//!
+//! Start reading at `control`, the one loop that everything meets in; `listen` is the way from sound to score.
+
+mod broker;
+mod capture;
+mod check;
+mod clock;
+mod control;
 mod events;
+mod faults;
+mod history;
 mod led;
+mod lines;
+mod listen;
 mod outputs;
-fn main(){}
+mod quiet;
+mod recorder;
+mod run;
+mod saved;
+mod settings;
+mod site;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use settings::Paths;
+
+/// Bad usage or configuration: systemd does not restart on it.
+const EXIT_CONFIG: u8 = 2;
+
+#[derive(Parser)]
+#[command(name = "screamd", version, about = "Acoustic scream alarm", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Listens, decides, sounds the siren, tells the hub
+    Run(run::Args),
+    /// Every problem of site, board and model in one run; exit 0 or 2
+    Check(Paths),
+    /// Drives every output to its safe level and exits; 1 where a line is held by another
+    SafeOutputs(SafeOutputs),
+}
+
+#[derive(clap::Args)]
+struct SafeOutputs {
+    /// Site file: says which board, and which lines
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Board file
+    #[arg(long)]
+    board: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).format_target(false).init();
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(paths) if check::run(&paths) => ExitCode::SUCCESS,
+        Command::Check(_) => ExitCode::from(EXIT_CONFIG),
+        Command::SafeOutputs(args) => safe_outputs(&args),
+    }
+}
+
+fn safe_outputs(args: &SafeOutputs) -> ExitCode {
+    let board = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
+        Ok(board) => board,
+        Err(wrong) => {
+            wrong.iter().for_each(|problem| eprintln!("{problem}"));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match outputs::safe_outputs(&board) {
+        Ok(driven) => {
+            driven.iter().for_each(|line| println!("{line}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            error.driven.iter().for_each(|line| println!("{line}"));
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -10,6 +10,8 @@ mod features;
 mod npy;
 mod progress;
 mod report;
+mod scene;
+mod score;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +44,10 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// The demo's own sound: a quiet home in which somebody screams, from formulae alone
+    Scene(scene::Args),
+    /// What a model hears in a recording, window by window
+    Score(score::Args),
     /// Board files
     Boards {
         #[command(subcommand)]
@@ -62,6 +68,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args),
         Command::Report { events, out } => report::run(&events, &out).map(|()| true),
+        Command::Scene(args) => scene::run(&args).map(|()| true),
+        Command::Score(args) => score::run(&args).map(|()| true),
         Command::Boards { command: BoardsCommand::Check } => boards::check(),
     };
     match done {

@@ -42,7 +42,7 @@ pub fn run(events: &Path, out: &Path) -> Result<()> {
     file.with_context(|| format!("{}: cannot write it", out.display()))?.commit()?;
     progress.finish();
     let (incidents, broken) = (folder.incidents.len(), folder.broken.len());
-    println!("{}: {incidents} incidents, {broken} records that could not be read", out.display());
+    println!("{}: incidents {incidents}, records that could not be read {broken}", out.display());
     Ok(())
 }
 

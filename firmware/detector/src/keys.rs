@@ -59,6 +59,50 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, KeyError>
     toml::from_str(text).map_err(|error| explain(file, text, &error))
 }
 
+/// Parses TOML `text` of `file` and goes on after each mistake, so that a person sees all of them in one run.
+///
+/// # Errors
+/// Every mistake, in the order of lines; at least one.
+pub fn parse_all<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<KeyError>> {
+    const MISTAKES_MAX: usize = 50;
+    let mut wrong = Vec::new();
+    let mut lines: Vec<&str> = text.lines().collect();
+    while wrong.len() < MISTAKES_MAX {
+        match parse::<T>(file, &lines.join("\n")) {
+            Ok(parsed) if wrong.is_empty() => return Ok(parsed),
+            Ok(_) => break,
+            Err(error) => {
+                let line = error.line;
+                // The same line twice: leaving it out did not help, so neither would going on.
+                let stuck = wrong.last().is_some_and(|last: &KeyError| last.line == line);
+                wrong.push(error);
+                match line {
+                    Some(line) if !stuck => blank(&mut lines, line - 1),
+                    _ => break,
+                }
+            }
+        }
+    }
+    wrong.sort_by_key(|error| error.line);
+    Err(wrong)
+}
+
+/// Leaves out the key at `line` with the lines its value goes on over; a table's header goes with all of its table.
+fn blank(lines: &mut [&str], line: usize) {
+    let header = |line: &str| line.trim_start().starts_with('[');
+    let key = |line: &str| line.split_once('=').is_some_and(|(key, _)| key.trim().chars().all(|c| c.is_alphanumeric() || "_-.\"".contains(c)));
+    let whole_table = lines.get(line).is_some_and(|line| header(line));
+    if let Some(first) = lines.get_mut(line) {
+        *first = "";
+    }
+    for next in line + 1..lines.len() {
+        if header(lines[next]) || (!whole_table && (key(lines[next]) || lines[next].trim().is_empty())) {
+            break;
+        }
+        lines[next] = "";
+    }
+}
+
 fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
     let start = error.span().map(|span| span.start);
     let message = error.message().to_string();
@@ -140,6 +184,32 @@ mod tests {
 
     fn check(text: &str, expect: &str) {
         assert_eq!(parse::<Outer>("site.toml", text).unwrap_err().to_string(), expect);
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Site {
+        #[allow(dead_code)]
+        zone: String,
+        #[allow(dead_code)]
+        mqtt: Mqtt,
+    }
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Mqtt {
+        #[allow(dead_code)]
+        port: u16,
+        #[allow(dead_code)]
+        host: String,
+    }
+
+    #[test]
+    fn all_mistakes_are_found_in_one_run() {
+        let text = "zoen = \"a\"\n[mqtt]\nhots = [\n 1,\n]\nport = \"x\"\n[nothing]\na = 1\n";
+        let wrong: Vec<String> = parse_all::<Site>("s", text).unwrap_err().iter().map(|e| format!("{:?} {}", e.line, e.key.as_deref().unwrap_or(""))).collect();
+        assert_eq!(wrong, ["Some(1) zoen", "Some(3) mqtt.hots", "Some(6) mqtt.port", "Some(7) nothing"]);
+        assert!(parse_all::<Site>("s", "zone = \"a\"").is_ok());
+        assert_eq!(parse_all::<Site>("s", "zone = ").unwrap_err().len(), 1);
     }
 
     #[test]

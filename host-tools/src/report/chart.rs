@@ -14,6 +14,7 @@ pub(super) struct Bar {
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 190.0;
 const LEFT: f64 = 34.0;
+const RIGHT: f64 = 698.0;
 const TOP: f64 = 12.0;
 const BASE: f64 = 162.0;
 /// Names of this many letters fit side by side under the axis.
@@ -37,13 +38,13 @@ pub(super) fn write(w: &mut impl Write, id: &str, heading: &str, bars: &[Bar]) -
         let y = y(count);
         writeln!(
             w,
-            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\" class=\"grid\"/>\
+            "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\" class=\"grid\"/>\
              <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{count}</text>",
             LEFT - 7.0,
             y + 4.0
         )?;
     }
-    let pitch = (WIDTH - LEFT) / bars.len().max(1) as f64;
+    let pitch = (RIGHT - LEFT) / bars.len().max(1) as f64;
     let letters = bars.iter().map(|bar| bar.name.chars().count() + 2).max().unwrap_or(1);
     let every = (bars.len() * letters).div_ceil(LETTERS_MAX).max(1);
     for (i, bar) in bars.iter().enumerate() {
@@ -67,7 +68,7 @@ pub(super) fn write(w: &mut impl Write, id: &str, heading: &str, bars: &[Bar]) -
             writeln!(w, "<text x=\"{middle:.1}\" y=\"{y}\" text-anchor=\"middle\">{}</text>", Esc(&bar.name))?;
         }
     }
-    writeln!(w, "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{BASE}\" y2=\"{BASE}\" class=\"axis\"/></svg>")?;
+    writeln!(w, "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{BASE}\" y2=\"{BASE}\" class=\"axis\"/></svg>")?;
     writeln!(
         w,
         "<details><summary>As a table</summary><table><thead><tr><th scope=\"col\">When</th>\

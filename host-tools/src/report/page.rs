@@ -85,7 +85,11 @@ struct Page<'a> {
 impl Page<'_> {
     fn head(&self, w: &mut impl Write) -> io::Result<()> {
         let folder = self.events.display().to_string();
-        let zone = self.zone.iana_name().unwrap_or("this machine's zone");
+        let zone = match self.zone.iana_name() {
+            Some(name) => name.to_owned(),
+            None if self.zone.is_unknown() => "UTC".to_owned(),
+            None => self.local(Timestamp::now()).strftime("%Z").to_string(),
+        };
         // The policy is a second wall behind the escaping: even a hole in it could load and run nothing.
         writeln!(
             w,
@@ -96,7 +100,7 @@ impl Page<'_> {
              <p class=\"soft\">Events folder <code>{0}</code>. Times in {2}.</p></header>\n<main>",
             Esc(&folder),
             include_str!("style.css"),
-            Esc(zone)
+            Esc(&zone)
         )
     }
 
@@ -200,7 +204,7 @@ impl Page<'_> {
         writeln!(
             w,
             "<section aria-labelledby=\"broken\"><h2 id=\"broken\">Records that could not be read</h2>\
-             <div class=\"wide\"><table><thead><tr><th scope=\"col\">File</th><th scope=\"col\">Cause</th></tr></thead><tbody>"
+             <div class=\"wide\"><table class=\"cause\"><thead><tr><th scope=\"col\">File</th><th scope=\"col\">Cause</th></tr></thead><tbody>"
         )?;
         for (file, cause) in &self.folder.broken {
             writeln!(w, "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td></tr>", Esc(file), Esc(cause))?;
@@ -229,11 +233,11 @@ impl Page<'_> {
         self.clip(w, record)?;
         writeln!(w, "<dl class=\"facts\">")?;
         let end = match &record.end {
-            Some(end) => format!("{:.1} s of the sound, {}", end.t_s, end.t_utc),
+            Some(end) => format!("{} at {:.1} s", end.t_utc, end.t_s),
             None => "none recorded: still going, or the device went off".to_owned(),
         };
         for (name, value) in [
-            ("Start", format!("{:.1} s of the sound, {}", start.t_s, record.t_utc)),
+            ("Start", format!("{} at {:.1} s", record.t_utc, start.t_s)),
             ("End", end),
             ("Lasted", lasted(record).map_or_else(|| "unknown".to_owned(), |s| format!("{s:.1} s"))),
             ("Level", format!("{:.1} dBFS", start.level_dbfs)),
@@ -275,7 +279,7 @@ impl Page<'_> {
         match attachment(self.events, name, b"RIFF", CLIP_BYTES_MAX) {
             Ok(bytes) => writeln!(
                 w,
-                "<audio controls preload=\"none\" aria-label=\"The sound of incident {}\" src=\"data:audio/wav;base64,{}\"></audio>",
+                "<audio controls preload=\"metadata\" aria-label=\"The sound of incident {}\" src=\"data:audio/wav;base64,{}\"></audio>",
                 Esc(&record.id),
                 BASE64_STANDARD.encode(bytes)
             ),
@@ -300,7 +304,7 @@ fn scores(w: &mut impl Write, record: &EventRecord) -> io::Result<()> {
     if windows.is_empty() {
         return writeln!(w, "<p class=\"note\">No window is recorded.</p>");
     }
-    let labels = labels(windows);
+    let labels = labels(windows, &record.start.label);
     let folded = windows.len() > ROWS_OPEN_MAX;
     if folded {
         writeln!(w, "<details><summary>Scores of {} windows</summary>", windows.len())?;
@@ -341,15 +345,15 @@ fn scores(w: &mut impl Write, record: &EventRecord) -> io::Result<()> {
     writeln!(w, "</tbody></table></div>{}", if folded { "</details>" } else { "" })
 }
 
-/// The labels that scored highest in these windows, highest first.
-fn labels(windows: &[EventWindow]) -> Vec<&str> {
+/// The labels that scored highest in these windows: the alarm's own, then the highest first.
+fn labels<'a>(windows: &'a [EventWindow], own: &str) -> Vec<&'a str> {
     let mut highest = BTreeMap::<&str, f32>::new();
     for (label, score) in windows.iter().flat_map(|window| &window.scores) {
         let best = highest.entry(label).or_insert(*score);
         *best = best.max(*score);
     }
     let mut labels: Vec<_> = highest.into_iter().collect();
-    labels.sort_by(|a, b| b.1.total_cmp(&a.1));
+    labels.sort_by(|a, b| (b.0 == own).cmp(&(a.0 == own)).then(b.1.total_cmp(&a.1)));
     labels.into_iter().take(LABELS_MAX).map(|(label, _)| label).collect()
 }
 

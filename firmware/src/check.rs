@@ -1,0 +1,56 @@
+//! `screamd check`: every problem in one run, and which source of each value won.
+
+use std::path::Path;
+
+use detector::model::Executor;
+use files::model_dir;
+
+use crate::settings::{Paths, Settings};
+
+/// Prints what is wrong, or what is in force; true where all is well.
+pub fn run(paths: &Paths) -> bool {
+    let settings = match Settings::load(paths) {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            wrong.iter().for_each(|problem| eprintln!("{problem}"));
+            // The weights are checked all the same where the manifest is fine: every problem in one run.
+            let dir = paths.model.clone().unwrap_or_else(|| model_dir::find(Path::new("models/default")));
+            if let Ok(manifest) = model_dir::read_manifest(&dir)
+                && let Err(error) = model_dir::load_weights(&dir, &manifest, Executor::SingleThread)
+            {
+                eprintln!("{error}");
+            }
+            return false;
+        }
+    };
+    let mut well = true;
+    if let Err(error) = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread) {
+        eprintln!("{error}");
+        well = false;
+    }
+    if settings.site.mqtt_enabled()
+        && let Err(error) = crate::broker::options(&settings, Vec::new()).and_then(|options| Ok(options.check()?))
+    {
+        eprintln!("{}: `mqtt`: {error:#}", paths.config.display());
+        well = false;
+    }
+    for (name, dir) in [("events.dir", &settings.site.events.dir), ("state.dir", &settings.site.state.dir)] {
+        if let Err(error) = std::fs::create_dir_all(dir).and_then(|()| tempfile(dir)) {
+            eprintln!("warning: {}: `{name}`: {}: {error}", paths.config.display(), dir.display());
+        }
+    }
+    settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    println!("{:16} {:28} from", "key", "value");
+    for (key, value, origin) in &settings.origins {
+        println!("{key:16} {value:28} {origin}");
+    }
+    println!("{}: {}", paths.config.display(), if well { "fine" } else { "not usable" });
+    well
+}
+
+/// A file can be made here and removed.
+fn tempfile(dir: &Path) -> std::io::Result<()> {
+    let probe = dir.join(format!(".check-{}", std::process::id()));
+    std::fs::write(&probe, b"")?;
+    std::fs::remove_file(probe)
+}

@@ -1,0 +1,33 @@
+//! Wall time, stamped on and never used for a duration.
+
+use jiff::Timestamp;
+
+/// No device of this kind ran before 2025: an earlier clock is one that was never set.
+const SET_AFTER_UNIX_S: i64 = 1_735_689_600;
+
+/// Now, RFC 3339 in UTC, milliseconds.
+pub fn now_utc() -> String {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now).to_string()
+}
+
+/// Whether the wall clock has been set since the device woke up.
+pub fn is_set() -> bool {
+    Timestamp::now().as_second() > SET_AFTER_UNIX_S
+}
+
+/// The local time of day; none while the clock is not set.
+pub fn local_time() -> Option<jiff::civil::Time> {
+    is_set().then(|| jiff::tz::TimeZone::system().to_datetime(Timestamp::now()).time())
+}
+
+/// Monotonic milliseconds since the device booted; 0 where the system does not say.
+pub fn uptime_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// The kernel's id of this boot.
+pub fn boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_string())
+}

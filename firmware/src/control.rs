@@ -1,0 +1,553 @@
+//! The one loop that everything meets in: windows, commands, faults and time go in; the siren comes out first, then words.
+//!
+//! One owner of each state: the alarm of what is going on, `Faults` of what is wrong, `Saved` of what the hub has set.
+//! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
+
+mod commands;
+mod incident;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
+use detector::manifest::Manifest;
+use hub::{Hub, State, Telemetry};
+
+use crate::capture::{self, Notice};
+use crate::clock;
+use crate::faults::{Fault, Faults};
+use crate::history::History;
+use crate::led::{self, LedPattern};
+use crate::lines::{Line, Lines};
+use crate::listen::{Listener, Report};
+use crate::outputs::{OutputProblem, Outputs};
+use crate::quiet::QuietHours;
+use crate::recorder::{Job, Recorder};
+use crate::saved::Saved;
+use crate::settings::Settings;
+
+use incident::Incident;
+
+/// What the loop is told.
+pub enum Message {
+    /// A window was scored.
+    Window(Box<Report>),
+    /// A window was not: the listener had fallen behind.
+    Dropped,
+    /// No more sound; with the cause where the source broke off.
+    SourceEnded(Result<(), String>),
+    /// The card.
+    Capture(Notice),
+    /// A file was written, or not.
+    Stored(Result<Option<std::path::PathBuf>, String>),
+}
+
+/// How long an end waits for the broker after a recording, and after a signal.
+const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
+/// Health figures.
+const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
+/// Lines that could not be opened are tried again.
+const REOPEN_EVERY: Duration = Duration::from_secs(5);
+/// A microphone that gives nothing but zeros for so long is a fault, seconds of the sound.
+const SILENT_S: f64 = 60.0;
+/// Levels that no working microphone gives, dBFS.
+const SILENT_DBFS: f32 = -119.9;
+
+/// What the loop is made of.
+pub struct Parts {
+    /// Files.
+    pub settings: Settings,
+    /// Lines.
+    pub outputs: Outputs,
+    /// Those that did not open.
+    pub output_problems: Vec<OutputProblem>,
+    /// The broker's session.
+    pub hub: Option<Hub>,
+    /// What it tells.
+    pub hub_inbox: Receiver<hub::Incoming>,
+    /// The writing thread.
+    pub recorder: Recorder,
+    /// Everything else.
+    pub inbox: Receiver<Message>,
+    /// A signal has come.
+    pub terminate: Arc<AtomicBool>,
+    /// Of the microphone.
+    pub capture_status: Option<Arc<capture::Status>>,
+    /// Of the mel bands.
+    pub centres_hz: Vec<f32>,
+    /// Of the source.
+    pub source_name: String,
+    /// JSON lines.
+    pub json: bool,
+    /// Sound time passes as real time does.
+    pub realtime: bool,
+}
+
+/// Figures since the last telemetry.
+#[derive(Default)]
+struct Health {
+    score_max: f64,
+    level_dbfs: f64,
+    inference_ms: Vec<f64>,
+}
+
+/// The loop and its states.
+pub struct Control {
+    parts: Parts,
+    lines: Lines,
+    alarm: Alarm,
+    faults: Faults,
+    saved: Saved,
+    quiet: QuietHours,
+    quiet_now: bool,
+    history: History,
+    incident: Option<Incident>,
+    listener: Option<Listener>,
+    began: Instant,
+    /// Sound time and real time of the last window's end: between windows, sound time is reckoned from here.
+    anchor: (Us, Instant),
+    /// The siren's last sound, seconds of the sound; it sounds still where the end is none.
+    sounded: Option<(f64, Option<f64>)>,
+    silent_since_s: Option<f64>,
+    windows: u64,
+    dropped: Arc<AtomicU64>,
+    late_until_seq: u64,
+    alarms: u64,
+    supervision_seq: u64,
+    boot: String,
+    health: Health,
+    telemetry_at: Instant,
+    reopen_at: Instant,
+    stored: Vec<std::path::PathBuf>,
+    failure: Option<String>,
+}
+
+impl Control {
+    /// States that hold before anything has been heard.
+    pub fn first_states(settings: &Settings) -> Vec<State> {
+        let version = env!("CARGO_PKG_VERSION").to_string();
+        vec![
+            State::AudioOnline(true),
+            State::Scream(false),
+            State::Alarm(settings.saved.latched),
+            State::Siren(false),
+            State::Armed(settings.armed),
+            State::Threshold(settings.decision.threshold_on),
+            State::Cooldown(settings.decision.cooldown_s),
+            State::AudioFault(false),
+            State::Started(clock::now_utc()),
+            State::Update(hub::UpdateState { installed_version: version.clone(), latest_version: version, in_progress: false }),
+        ]
+    }
+
+    /// Everything but the listener.
+    pub fn new(parts: Parts) -> Self {
+        let settings = &parts.settings;
+        let siren = SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
+        let now = Instant::now();
+        Self {
+            lines: Lines::new(parts.json),
+            alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
+            faults: Faults::default(),
+            saved: settings.saved.clone(),
+            quiet: QuietHours::new(&settings.site.siren.quiet_hours),
+            quiet_now: false,
+            history: History::new(&settings.manifest.front_end, &parts.centres_hz),
+            incident: None,
+            listener: None,
+            began: now,
+            anchor: (0, now),
+            sounded: None,
+            silent_since_s: None,
+            windows: 0,
+            dropped: Arc::default(),
+            late_until_seq: 0,
+            alarms: 0,
+            supervision_seq: 0,
+            // Unique over restarts without a clock: the kernel's random source.
+            boot: format!("{:08x}", std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32),
+            health: Health::default(),
+            telemetry_at: now + TELEMETRY_EVERY,
+            reopen_at: now + REOPEN_EVERY,
+            stored: Vec::new(),
+            failure: None,
+            parts,
+        }
+    }
+
+    /// With the listening thread.
+    pub fn with(mut self, listener: Listener) -> Self {
+        self.dropped = Arc::default();
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Whether windows must bring their sound along.
+    pub fn keeps_sound(&self) -> bool {
+        self.parts.settings.site.events.clips
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.parts.settings.manifest
+    }
+
+    /// Runs until the source ends or a signal comes; outputs are safe when it returns.
+    ///
+    /// # Errors
+    /// Why the source broke off.
+    pub fn run(mut self) -> Result<(), String> {
+        self.say_start();
+        for problem in std::mem::take(&mut self.parts.output_problems) {
+            self.fault(Fault::OutputUnavailable, &problem.to_string());
+        }
+        let ready = self.alarm.step(0, Event::Ready);
+        self.carry_out(ready, None);
+        let tick = Duration::from_millis(led::TICK_MS_MAX);
+        let mut next_tick = Instant::now();
+        let signalled = loop {
+            match self.parts.inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(Message::SourceEnded(ended)) => {
+                    self.failure = ended.err();
+                    break false;
+                }
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break false,
+            }
+            // A full inbox must not keep time from passing.
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + tick;
+                self.tick();
+                if self.parts.terminate.load(Relaxed) {
+                    break true;
+                }
+            }
+        };
+        self.finish(signalled)
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Window(report) => {
+                self.window(&report);
+                if let Some(listener) = &self.listener {
+                    listener.give_back(report);
+                }
+            }
+            Message::Dropped => {
+                self.late_until_seq = self.windows + 10;
+                self.fault(Fault::InferenceLate, "a window was not scored: the processor is behind");
+            }
+            Message::Capture(Notice::Opened { detail }) => {
+                log::info!("{detail}");
+                self.restore(Fault::CaptureLost, &detail);
+            }
+            Message::Capture(Notice::Lost { detail }) => self.fault(Fault::CaptureLost, &detail),
+            Message::Stored(Ok(path)) => {
+                self.stored.extend(path);
+                self.restore(Fault::StorageFull, "files are written again");
+            }
+            Message::Stored(Err(cause)) => self.fault(Fault::StorageFull, &cause),
+            Message::SourceEnded(_) => {}
+        }
+    }
+
+    fn window(&mut self, report: &Report) {
+        self.windows += 1;
+        let now_us = us(report.t_end_s);
+        self.anchor = (now_us, report.complete);
+        let masked = self.holds_siren(report);
+        self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));
+        self.health.level_dbfs = f64::from(report.level_dbfs);
+        self.health.inference_ms.push(report.inference_ms);
+        self.history.push(report, incident::window_of(report, &self.parts.settings.manifest.labels, masked));
+
+        let actions = self.alarm.step(now_us, Event::Window { score: report.score, masked });
+        // The siren first; the window's own line comes before the alarm's all the same, since only the lines are ordered.
+        self.switch(&actions);
+        self.say_window(report, masked);
+        self.announce(actions, Some(report));
+
+        match report.score {
+            None => self.fault(Fault::ModelInvalid, "the network gave a value that is no number"),
+            Some(_) => self.restore(Fault::ModelInvalid, "the network gives numbers again"),
+        }
+        if self.windows > self.late_until_seq {
+            self.restore(Fault::InferenceLate, "windows are scored in time");
+        }
+        self.watch_silence(report);
+    }
+
+    /// True where the window holds the device's own siren. A simulated one makes no sound.
+    fn holds_siren(&self, report: &Report) -> bool {
+        match self.sounded {
+            Some((from, until)) if !self.parts.outputs.siren_simulated() => report.t_end_s > from && until.is_none_or(|until| report.t_start_s < until),
+            _ => false,
+        }
+    }
+
+    fn watch_silence(&mut self, report: &Report) {
+        if report.level_dbfs > SILENT_DBFS {
+            self.silent_since_s = None;
+            self.restore(Fault::MicSilent, "the microphone gives sound again");
+            return;
+        }
+        let since = *self.silent_since_s.get_or_insert(report.t_start_s);
+        if report.t_end_s - since >= SILENT_S {
+            self.fault(Fault::MicSilent, "nothing but zeros for a minute");
+        }
+    }
+
+    /// Sound time now.
+    fn now_us(&self) -> Us {
+        let (at_us, instant) = self.anchor;
+        if self.parts.realtime { at_us + instant.elapsed().as_micros() as Us } else { at_us }
+    }
+
+    fn tick(&mut self) {
+        while let Ok(incoming) = self.parts.hub_inbox.try_recv() {
+            self.hear(incoming);
+        }
+        let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
+        if quiet != self.quiet_now {
+            self.quiet_now = quiet;
+            self.step(Event::Quiet(quiet));
+        }
+        if self.parts.realtime {
+            self.step(Event::Tick);
+        }
+        let pattern = match () {
+            () if self.alarm.in_incident() && self.alarm.armed() => LedPattern::Alarm,
+            () if self.faults.any() => LedPattern::Fault,
+            () if self.alarm.armed() => LedPattern::HeartbeatArmed,
+            () => LedPattern::Disarmed,
+        };
+        let _ = self.parts.outputs.show_led(pattern, self.began.elapsed().as_millis() as u64);
+        let _ = self.parts.outputs.set_fault(self.faults.any());
+        if Instant::now() >= self.reopen_at {
+            self.reopen_at = Instant::now() + REOPEN_EVERY;
+            if self.faults.stands(Fault::OutputUnavailable) && self.parts.outputs.reopen().is_empty() {
+                self.restore(Fault::OutputUnavailable, "every line is held again");
+            }
+        }
+        if Instant::now() >= self.telemetry_at {
+            self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
+            self.telemetry();
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let actions = self.alarm.step(self.now_us(), event);
+        self.carry_out(actions, None);
+    }
+
+    fn carry_out(&mut self, actions: Actions, report: Option<&Report>) {
+        self.switch(&actions);
+        self.announce(actions, report);
+    }
+
+    /// The part that must not wait: one call a line.
+    fn switch(&mut self, actions: &Actions) {
+        for action in actions.iter() {
+            let Action::Siren(on) = action else { continue };
+            let switched = self.parts.outputs.set_siren(on);
+            let now_s = self.now_us() as f64 / 1e6;
+            self.sounded = match (on, self.sounded) {
+                (true, _) => Some((now_s, None)),
+                (false, Some((from, None))) => Some((from, Some(now_s))),
+                (false, before) => before,
+            };
+            if let Err(problem) = switched {
+                self.fault(Fault::OutputUnavailable, &problem.to_string());
+            }
+        }
+    }
+
+    /// The part that tells people.
+    fn announce(&mut self, actions: Actions, report: Option<&Report>) {
+        for action in actions.iter() {
+            match action {
+                Action::Siren(on) => self.state(State::Siren(on)),
+                Action::Start { t_us, score, announced, sounded, .. } => {
+                    if let Some(report) = report {
+                        self.incident_starts(report, t_us, score, announced, sounded);
+                    }
+                }
+                Action::End { t_us, score, announced, .. } => self.incident_ends(t_us, score, announced),
+                Action::Latch(on) => {
+                    self.saved.latched = on;
+                    self.save();
+                    self.state(State::Alarm(on));
+                }
+                Action::Armed(armed) => {
+                    self.state(State::Armed(armed));
+                    let kind = if armed { hub::EventType::Armed } else { hub::EventType::Disarmed };
+                    self.supervise(kind, None, "");
+                }
+                Action::Silenced(_) => self.supervise(hub::EventType::Silenced, None, ""),
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: Fault, detail: &str) {
+        if !self.faults.raise(fault, detail) {
+            return;
+        }
+        self.lines.write(&Line::Fault { fault: fault.name(), detail });
+        self.supervise(hub::EventType::Fault, Some(fault), detail);
+        self.audio_states();
+    }
+
+    fn restore(&mut self, fault: Fault, detail: &str) {
+        if !self.faults.clear(fault) {
+            return;
+        }
+        self.lines.write(&Line::Restore { fault: fault.name(), detail });
+        self.supervise(hub::EventType::Restore, Some(fault), detail);
+        self.audio_states();
+    }
+
+    fn audio_states(&self) {
+        let dead = self.faults.microphone_dead();
+        self.state(State::AudioOnline(!dead));
+        self.state(State::AudioFault(dead));
+    }
+
+    fn state(&self, state: State) {
+        if let Some(hub) = &self.parts.hub {
+            hub.state(state);
+        }
+    }
+
+    /// An event that is no alarm.
+    fn supervise(&mut self, kind: hub::EventType, fault: Option<Fault>, detail: &str) {
+        self.supervision_seq += 1;
+        let Some(hub) = &self.parts.hub else { return };
+        let mut event = self.event(kind, format!("{}-s{}", self.boot, self.supervision_seq));
+        event.fault = fault.map(|fault| fault.name().to_string());
+        event.detail = (!detail.is_empty()).then(|| detail.to_string());
+        hub.alert(event);
+    }
+
+    fn event(&self, kind: hub::EventType, id: String) -> hub::Event {
+        let mut event = hub::Event::new(kind, id, clock::now_utc(), clock::is_set());
+        event.zone = self.parts.settings.site.zone.clone();
+        event.boot_id = clock::boot_id();
+        event.t_mono_ms = Some(clock::uptime_ms());
+        event
+    }
+
+    fn save(&self) {
+        let path = Saved::path(&self.parts.settings.site.state.dir);
+        // Numbers and flags: their JSON cannot fail.
+        let bytes = serde_json::to_vec(&self.saved).unwrap_or_default();
+        if !self.parts.recorder.submit(Job::File { path, bytes }) {
+            log::error!("settings are not written: the disk does not keep up");
+        }
+    }
+
+    fn telemetry(&mut self) {
+        let health = std::mem::take(&mut self.health);
+        let Some(hub) = &self.parts.hub else { return };
+        let mut times = health.inference_ms;
+        times.sort_by(f64::total_cmp);
+        let p95 = times.get((times.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0);
+        let rounded = |value: f64| (value * 1e3).round() / 1e3;
+        let thermal = self.parts.settings.board.thermal_path().and_then(|path| std::fs::read_to_string(path).ok());
+        let manifest = &self.parts.settings.manifest;
+        hub.telemetry(Telemetry {
+            score_max: health.score_max,
+            level_dbfs: rounded(health.level_dbfs),
+            inference_ms_p95: rounded(p95),
+            windows: self.windows,
+            dropped: self.dropped_windows(),
+            xruns: self.xruns(),
+            outbox: hub.outbox_len() as u64,
+            refused: hub.refused(),
+            cpu_c: thermal.and_then(|text| text.trim().parse::<f64>().ok()).map(|milli| milli / 1000.0),
+            uptime_s: self.began.elapsed().as_secs(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: format!("{} {}", manifest.name, manifest.version),
+        });
+    }
+
+    fn dropped_windows(&self) -> u64 {
+        self.listener.as_ref().map_or(0, |listener| listener.counters.dropped.load(Relaxed))
+    }
+
+    fn xruns(&self) -> u64 {
+        self.parts.capture_status.as_ref().map_or(0, |status| status.xruns.load(Relaxed))
+    }
+
+    fn say_start(&self) {
+        let settings = &self.parts.settings;
+        self.lines.write(&Line::Start {
+            version: env!("CARGO_PKG_VERSION"),
+            model: &settings.manifest.name,
+            model_version: &settings.manifest.version,
+            model_sha256: &settings.manifest.sha256,
+            board: &settings.board.name,
+            device_id: &settings.device_id,
+            window_s: settings.manifest.front_end.window_s,
+            stride_s: settings.decision.stride_s,
+            source: &self.parts.source_name,
+        });
+    }
+
+    fn say_window(&self, report: &Report, masked: bool) {
+        let labels = &self.parts.settings.manifest.labels;
+        let scores: BTreeMap<&str, f64> = labels.iter().map(String::as_str).zip(report.scores.iter().copied()).collect();
+        self.lines.write(&Line::Window {
+            seq: report.span.seq,
+            t_start_s: report.t_start_s,
+            t_end_s: report.t_end_s,
+            scores,
+            score: report.score.unwrap_or(0.0),
+            level_dbfs: report.level_dbfs,
+            front_end_ms: report.front_end_ms,
+            inference_ms: report.inference_ms,
+            gap: report.gap,
+            masked,
+        });
+    }
+
+    /// Siren off, incident closed, files written, broker told; in this order.
+    fn finish(mut self, signalled: bool) -> Result<(), String> {
+        if let Some(listener) = &self.listener {
+            listener.counters.stop.store(true, Relaxed);
+        }
+        self.step(Event::Stop);
+        self.parts.outputs.all_safe();
+        let (dropped, xruns) = (self.dropped_windows(), self.xruns());
+        let samples = self.listener.as_ref().map_or(0, |listener| listener.counters.samples.load(Relaxed));
+        let Self { parts, lines, windows, alarms, began, mut stored, failure, anchor, .. } = self;
+        let Parts { settings, recorder, hub, inbox, .. } = parts;
+        recorder.finish();
+        while let Ok(message) = inbox.try_recv() {
+            match message {
+                Message::Stored(Ok(path)) => stored.extend(path),
+                Message::Stored(Err(cause)) => lines.write(&Line::Fault { fault: Fault::StorageFull.name(), detail: &cause }),
+                _ => {}
+            }
+        }
+        if let Some(hub) = hub {
+            let left = hub.stop(if signalled { BROKER_WAIT.1 } else { BROKER_WAIT.0 });
+            if left > 0 {
+                log::warn!("{left} alert(s) stay in the outbox and go out at the next start");
+            }
+        }
+        if lines.for_people() {
+            stored.sort();
+            stored.dedup();
+            stored.iter().for_each(|path| lines.say(&format!("picture: {}", path.display())));
+        }
+        let _ = (samples, settings);
+        lines.write(&Line::Stop { windows, dropped, xruns, alarms, audio_s: anchor.0 as f64 / 1e6, elapsed_s: began.elapsed().as_secs_f64() });
+        failure.map_or(Ok(()), Err)
+    }
+}

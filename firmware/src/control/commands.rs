@@ -1,0 +1,66 @@
+//! What the hub wants: commands that passed its checks, the broker's coming and going.
+
+use detector::alarm::{Event, us};
+use hub::{Command, CommandResult, EventType, Incoming, State};
+
+use super::Control;
+use crate::faults::Fault;
+
+impl Control {
+    pub(super) fn hear(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Command { command, topic, id } => {
+                let refused = self.obey(command);
+                if let Some(hub) = &self.parts.hub {
+                    let reason = refused.unwrap_or_default();
+                    hub.answer(CommandResult { topic, ok: reason.is_empty(), reason: reason.into(), id });
+                }
+            }
+            Incoming::Connected => self.restore(Fault::PathDown, "the broker is there"),
+            Incoming::Disconnected { cause } => self.fault(Fault::PathDown, &cause),
+            Incoming::StorageFailed { cause } => self.fault(Fault::StorageFull, &cause),
+            Incoming::StorageRestored => self.restore(Fault::StorageFull, "alerts are on the disk again"),
+        }
+    }
+
+    /// Does it; a reason where it is refused.
+    fn obey(&mut self, command: Command) -> Option<&'static str> {
+        let site = self.parts.settings.site_decision;
+        match command {
+            Command::Siren { on, duration_s } => {
+                self.step(Event::Siren { on, duration_us: duration_s.map(us) });
+                // Echoed also where nothing changed: whoever asked waits for it.
+                self.state(State::Siren(self.alarm.siren_on()));
+            }
+            Command::Armed { on: false, .. } if !self.parts.settings.site.siren.remote_disarm => {
+                return Some("disarming over MQTT is refused by the site file ([siren] remote_disarm)");
+            }
+            Command::Armed { on, for_s } => {
+                self.step(Event::Arm { armed: on, for_us: for_s.map(us) });
+                self.state(State::Armed(self.alarm.armed()));
+                // A time that runs out is not kept: after a restart the device is armed, which is the safer mistake.
+                self.saved.set_armed(on || for_s.is_some(), self.parts.settings.site.siren.armed);
+                self.save();
+            }
+            Command::Threshold(threshold) => {
+                self.step(Event::Threshold(threshold));
+                self.state(State::Threshold(threshold));
+                self.saved.set_threshold_on(threshold, site.threshold_on);
+                self.save();
+            }
+            Command::Cooldown(seconds) => {
+                self.step(Event::Cooldown(seconds));
+                self.state(State::Cooldown(seconds));
+                self.saved.set_cooldown_s(seconds, site.cooldown_s);
+                self.save();
+            }
+            Command::TestSiren => {
+                self.step(Event::TestSiren);
+                self.supervise(EventType::Test, None, "siren");
+            }
+            Command::Silence => self.step(Event::Silence),
+            Command::InstallUpdate => return Some("no update has been placed on this device"),
+        }
+        None
+    }
+}

@@ -1,0 +1,114 @@
+//! An incident as people and the hub are told of it.
+
+use detector::alarm::Us;
+use files::event_record::{EventEnd, EventRecord, EventStart, EventWindow, SCHEMA};
+use hub::{EventType, ScreamAttributes, State};
+
+use super::Control;
+use crate::clock;
+use crate::lines::Line;
+use crate::listen::Report;
+use crate::recorder::Job;
+
+/// Seconds of picture before the deciding window.
+const BEFORE_S: f64 = 4.0;
+
+/// What is kept of a running incident.
+pub struct Incident {
+    record: EventRecord,
+    label: String,
+    latency_ms: f64,
+}
+
+/// A window as the record keeps it.
+pub fn window_of(report: &Report, labels: &[String], masked: bool) -> EventWindow {
+    EventWindow {
+        seq: report.span.seq,
+        t_start_s: report.t_start_s,
+        t_end_s: report.t_end_s,
+        score: report.score.unwrap_or(0.0) as f32,
+        scores: labels.iter().cloned().zip(report.scores.iter().map(|score| *score as f32)).collect(),
+        level_dbfs: report.level_dbfs,
+        masked,
+        gap: report.gap,
+    }
+}
+
+impl Control {
+    /// The siren has been switched; now words, states, the record.
+    pub(super) fn incident_starts(&mut self, report: &Report, t_us: Us, score: f64, announced: bool, sounded: bool) {
+        let latency_ms = report.complete.elapsed().as_secs_f64() * 1000.0;
+        self.alarms += 1;
+        let id = format!("{}-{}", self.boot, self.alarms);
+        let settings = &self.parts.settings;
+        let label = settings.manifest.labels.get(report.label).cloned().unwrap_or_default();
+        let t_s = t_us as f64 / 1e6;
+        self.lines.write(&Line::Alarm { id: &id, state: "start", t_s, score, label: &label, latency_ms, siren: sounded });
+
+        let t_utc = clock::now_utc();
+        let model = format!("{} {}", settings.manifest.name, settings.manifest.version);
+        let level_dbfs = (f64::from(report.level_dbfs) * 10.0).round() / 10.0;
+        self.state(State::Scream(true));
+        self.state(State::Attributes(ScreamAttributes { id: id.clone(), score, label: label.clone(), level_dbfs, t_utc: t_utc.clone(), model: model.clone() }));
+        if announced && let Some(hub) = &self.parts.hub {
+            let mut event = self.event(EventType::ScreamStart, id.clone());
+            event.t_utc.clone_from(&t_utc);
+            (event.score, event.label, event.level_dbfs, event.model) = (Some(score), Some(label.clone()), Some(level_dbfs), Some(model.clone()));
+            event.seq = Some(report.span.seq);
+            hub.alert(event);
+        }
+        let record = EventRecord {
+            schema: SCHEMA,
+            id,
+            t_utc,
+            clock_set: clock::is_set(),
+            zone: settings.site.zone.clone(),
+            device_id: settings.device_id.clone(),
+            board: settings.board.name.clone(),
+            model,
+            model_sha256: settings.manifest.sha256.clone(),
+            threshold_on: self.alarm.decision().threshold_on,
+            threshold_off: self.alarm.decision().threshold_off,
+            armed: self.alarm.armed(),
+            quiet_hours: self.quiet_now,
+            siren_sounded: sounded,
+            start: EventStart { t_s, score: score as f32, label: label.clone(), level_dbfs: report.level_dbfs, latency_ms },
+            end: None,
+            windows: Vec::new(),
+            picture: None,
+            clip: None,
+        };
+        let incident = Incident { record, label, latency_ms };
+        self.write(&incident, report.t_start_s);
+        self.incident = Some(incident);
+    }
+
+    /// The hold is over, or the program ends.
+    pub(super) fn incident_ends(&mut self, t_us: Us, score: f64, announced: bool) {
+        self.state(State::Scream(false));
+        let Some(mut incident) = self.incident.take() else { return };
+        let t_s = t_us as f64 / 1e6;
+        let Incident { record, label, latency_ms } = &mut incident;
+        self.lines.write(&Line::Alarm { id: &record.id, state: "end", t_s, score, label, latency_ms: *latency_ms, siren: false });
+        record.end = Some(EventEnd { t_s, t_utc: clock::now_utc() });
+        if announced && let Some(hub) = &self.parts.hub {
+            let mut event = self.event(EventType::ScreamEnd, record.id.clone());
+            (event.score, event.label) = (Some(score), Some(label.clone()));
+            hub.alert(event);
+        }
+        let window_s = self.parts.settings.manifest.front_end.window_s;
+        self.write(&incident, (incident.record.start.t_s - window_s).max(0.0));
+    }
+
+    /// Hands record, picture and sound to the recorder; `from_s` is where the deciding window begins.
+    fn write(&self, incident: &Incident, from_s: f64) {
+        let events = &self.parts.settings.site.events;
+        let mut record = incident.record.clone();
+        record.windows = self.history.windows_since(from_s - BEFORE_S);
+        let stretch = self.history.stretch(from_s - BEFORE_S, from_s - events.pre_roll_s);
+        let rate_hz = self.parts.settings.manifest.front_end.sample_rate_hz;
+        if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz }) {
+            log::error!("incident {} is not written: the disk does not keep up", incident.record.id);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The last seconds as people look at them: one stretch of log-mel frames, scores and, where clips are kept, sound.
+
+use std::collections::VecDeque;
+
+use detector::manifest::FrontEnd;
+use files::event_record::EventWindow;
+
+use crate::listen::Report;
+
+/// Seconds that a picture shows at the most.
+const PICTURE_S: f64 = 40.0;
+/// Longest sound of a clip, seconds.
+const CLIP_S: f64 = 120.0;
+/// Windows that are kept at the most.
+const WINDOWS: usize = 512;
+
+/// What a picture and a clip are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Stretch {
+    /// `[n_mels, frames]`, log2 of the mel power.
+    pub log_mel: Vec<f32>,
+    /// Frames.
+    pub frames: usize,
+    /// Of each band.
+    pub centres_hz: Vec<f32>,
+    /// Time of the first frame, seconds of the sound.
+    pub t_start_s: f64,
+    /// Time of the last frame.
+    pub t_end_s: f64,
+    /// Sound of the model's rate; empty where none is kept.
+    pub sound: Vec<f32>,
+}
+
+/// Frames, windows and sound of the last seconds.
+pub struct History {
+    n_mels: usize,
+    hop_s: f64,
+    rate_hz: f64,
+    /// Half an FFT: frames nearer to a window's end hold its reflection.
+    edge_s: f64,
+    centres_hz: Vec<f32>,
+    columns: VecDeque<(f64, Vec<f32>)>,
+    windows: VecDeque<EventWindow>,
+    sound: VecDeque<f32>,
+    sound_end: u64,
+}
+
+impl History {
+    /// For a front end whose bands have these centres.
+    pub fn new(config: &FrontEnd, centres_hz: &[f32]) -> Self {
+        let rate_hz = f64::from(config.sample_rate_hz);
+        Self {
+            n_mels: config.n_mels,
+            hop_s: config.hop as f64 / rate_hz,
+            rate_hz,
+            edge_s: config.n_fft as f64 / 2.0 / rate_hz,
+            centres_hz: centres_hz.to_vec(),
+            columns: VecDeque::new(),
+            windows: VecDeque::new(),
+            sound: VecDeque::new(),
+            sound_end: 0,
+        }
+    }
+
+    /// Takes in what is new in a window.
+    pub fn push(&mut self, report: &Report, window: EventWindow) {
+        let frames = report.log_mel.len() / self.n_mels;
+        // The last frames of the window before were half reflection; this window has them whole.
+        let whole_until = self.columns.back().map_or(f64::NEG_INFINITY, |(t, _)| t - self.edge_s);
+        while self.columns.back().is_some_and(|(t, _)| *t > whole_until.max(report.t_start_s + self.edge_s)) {
+            self.columns.pop_back();
+        }
+        let last = self.columns.back().map_or(f64::NEG_INFINITY, |(t, _)| *t);
+        for frame in 0..frames {
+            let t_s = report.t_start_s + frame as f64 * self.hop_s;
+            if t_s > last + self.hop_s / 2.0 {
+                let column = (0..self.n_mels).map(|band| report.log_mel[band * frames + frame]).collect();
+                self.columns.push_back((t_s, column));
+            }
+        }
+        while self.columns.front().is_some_and(|(t, _)| *t < report.t_end_s - PICTURE_S) {
+            self.columns.pop_front();
+        }
+        self.windows.push_back(window);
+        while self.windows.len() > WINDOWS {
+            self.windows.pop_front();
+        }
+        if !report.sound.is_empty() {
+            let new = (report.span.end.saturating_sub(self.sound_end)).min(report.sound.len() as u64) as usize;
+            self.sound.extend(&report.sound[report.sound.len() - new..]);
+            self.sound_end = report.span.end;
+            while self.sound.len() as f64 > CLIP_S * self.rate_hz {
+                self.sound.pop_front();
+            }
+        }
+    }
+
+    /// Windows that end after `from_s`.
+    pub fn windows_since(&self, from_s: f64) -> Vec<EventWindow> {
+        self.windows.iter().filter(|window| window.t_end_s > from_s).cloned().collect()
+    }
+
+    /// Frames from `from_s` on, and sound from `sound_from_s` on.
+    pub fn stretch(&self, from_s: f64, sound_from_s: f64) -> Stretch {
+        let columns: Vec<_> = self.columns.iter().filter(|(t, _)| *t >= from_s).collect();
+        let frames = columns.len();
+        let mut log_mel = Vec::with_capacity(frames * self.n_mels);
+        for band in 0..self.n_mels {
+            log_mel.extend(columns.iter().map(|(_, column)| column[band]));
+        }
+        let sound_start = self.sound_end - self.sound.len() as u64;
+        let skip = ((sound_from_s.max(0.0) * self.rate_hz) as u64).saturating_sub(sound_start) as usize;
+        Stretch {
+            log_mel,
+            frames,
+            centres_hz: self.centres_hz.clone(),
+            t_start_s: columns.first().map_or(0.0, |(t, _)| *t),
+            t_end_s: columns.last().map_or(0.0, |(t, _)| *t),
+            sound: self.sound.iter().skip(skip).copied().collect(),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `screamd run`: everything is opened and checked here, in the order in which it may fail; then the control loop runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use detector::model::Executor;
+use detector::pipeline::Pipeline;
+use files::model_dir;
+use files::recording::Recording;
+use hub::Hub;
+
+use crate::control::{Control, Message, Parts};
+use crate::events::{EventStore, Retention};
+use crate::listen::{Listener, Source};
+use crate::outputs::{Outputs, Show, show_on_stderr};
+use crate::recorder::Recorder;
+use crate::settings::{Paths, Settings};
+use crate::{EXIT_CONFIG, capture};
+
+/// Messages to the control loop that wait at the most.
+const MESSAGES: usize = 64;
+/// How long a start waits for the card to say its rate; after that it is a fault, and the start goes on.
+const CARD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    paths: Paths,
+    /// A recording in place of the microphone: WAV or FLAC, `-` for standard input
+    #[arg(long)]
+    wav: Option<PathBuf>,
+    /// Pace of the recording
+    #[arg(long, value_enum, default_value = "realtime", requires = "wav")]
+    speed: Speed,
+    /// One JSON object a line on standard output, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Speed {
+    /// As a microphone would
+    Realtime,
+    /// As fast as it goes
+    Max,
+}
+
+/// Runs until the source ends or the program is told to stop.
+pub fn run(args: &Args) -> ExitCode {
+    match start(args) {
+        Ok(control) => match control.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(cause) => {
+                log::error!("{cause}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(wrong) => {
+            wrong.iter().for_each(|problem| eprintln!("{problem}"));
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<Control, Vec<String>> {
+    let settings = Settings::load(&args.paths)?;
+    settings.warnings.iter().filter(|warning| args.wav.is_none() || !warning.contains("audio.device")).for_each(|warning| log::warn!("{warning}"));
+    start_with(args, settings).map_err(|error| vec![format!("{error:#}")])
+}
+
+fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
+    // What can be refused is refused before a line is opened or a thread runs.
+    let recording = args.wav.as_deref().map(Recording::open).transpose()?;
+    let model = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread)?;
+
+    // Lines at their safe levels first, then everything else.
+    let quiet: Show = Arc::new(|_: &str, _: bool| {});
+    let show = if args.json { quiet } else { show_on_stderr() };
+    let (outputs, output_problems) = Outputs::open(&settings.board, show);
+    abort_safely(outputs.emergency());
+
+    let (messages, inbox) = sync_channel::<Message>(MESSAGES);
+    let (source, name) = match recording {
+        Some(recording) => {
+            let name = args.wav.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+            (Source::Recording { recording, paced: args.speed == Speed::Realtime }, name)
+        }
+        None => {
+            let device = settings.site.audio.device.clone();
+            let device = device.ok_or_else(|| anyhow!("{}: `audio.device`: missing (or give a recording: --wav FILE)", args.paths.config.display()))?;
+            let notify = messages.clone();
+            let rate_hz = settings.manifest.front_end.sample_rate_hz;
+            let capture = capture::start(&device, rate_hz, settings.board.period_frames, CARD_PATIENCE, move |notice| {
+                // Full: the control loop stands still, and the watchdog says so.
+                let _ = notify.try_send(Message::Capture(notice));
+            });
+            (Source::Microphone(capture.context("the capture thread")?), device)
+        }
+    };
+    let capture_status = match &source {
+        Source::Microphone(capture) => Some(Arc::clone(&capture.status)),
+        Source::Recording { .. } => None,
+    };
+    let pipeline = Pipeline::new(&settings.manifest, model, source.rate_hz(), settings.decision.stride_s)?;
+    let centres_hz = pipeline.front_end().centres_hz().to_vec();
+
+    let events = settings.site.events.clone();
+    let retention = Retention { max_mib: events.max_mib, max_days: events.max_days };
+    let open = move || EventStore::open(&events.dir, retention, events.pictures, events.clips);
+    let recorder = Recorder::start(open, messages.clone()).context("the recorder's thread")?;
+
+    let (commands, hub_inbox) = sync_channel(MESSAGES);
+    let hub = match settings.site.mqtt_enabled() {
+        true => Some(Hub::start(crate::broker::options(&settings, Control::first_states(&settings))?, commands)?),
+        false => None,
+    };
+    let terminate = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&terminate)).context("signal handler")?;
+    }
+    let realtime = args.wav.is_none() || args.speed == Speed::Realtime;
+    let control = Control::new(Parts { settings, outputs, output_problems, hub, hub_inbox, recorder, inbox, terminate, capture_status, centres_hz, source_name: name, json: args.json, realtime });
+    let keep_sound = control.keeps_sound();
+    let listener = Listener::start(source, pipeline, control.manifest(), keep_sound, messages).context("the listening thread")?;
+    Ok(control.with(listener))
+}
+
+/// A panic anywhere drives the outputs safe and aborts: a device that half works is not to be trusted, and the service
+/// starts a whole one.
+fn abort_safely(emergency: crate::outputs::Emergency) {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        emergency.all_safe();
+        report(info);
+        std::process::abort();
+    }));
+}

@@ -1,0 +1,108 @@
+//! What the hub has set, kept over a restart until that key changes in the site file; and the latch.
+//!
+//! Kept in `settings.json` of the state folder. A file that cannot be read is put aside, never a reason not to start.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A value that the hub set, and what the site said then: where the site says otherwise now, the site wins.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Set<T> {
+    value: T,
+    site: T,
+}
+
+impl<T: PartialEq + Copy> Set<T> {
+    /// The value in force, where the site has not changed.
+    fn over(self, site: T) -> Option<T> {
+        (self.site == site).then_some(self.value)
+    }
+}
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Saved {
+    armed: Option<Set<bool>>,
+    threshold_on: Option<Set<f64>>,
+    cooldown_s: Option<Set<f64>>,
+    /// `alarm/state`.
+    pub latched: bool,
+}
+
+impl Saved {
+    /// Where it stands.
+    pub fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join("settings.json")
+    }
+
+    /// Reads it; the default where there is none.
+    pub fn load(state_dir: &Path) -> Self {
+        let path = Self::path(state_dir);
+        let Ok(bytes) = std::fs::read(&path) else { return Self::default() };
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            log::warn!("{}: {error}; put aside, the site file's values hold", path.display());
+            let _ = std::fs::rename(&path, path.with_extension("json.bad"));
+            Self::default()
+        })
+    }
+
+    /// Armed, given what the site says.
+    pub fn armed(&self, site: bool) -> Option<bool> {
+        self.armed.and_then(|set| set.over(site))
+    }
+
+    /// Upper threshold, given what the site says.
+    pub fn threshold_on(&self, site: f64) -> Option<f64> {
+        self.threshold_on.and_then(|set| set.over(site)).filter(|value| (0.0..=1.0).contains(value))
+    }
+
+    /// Cooldown in seconds, given what the site says.
+    pub fn cooldown_s(&self, site: f64) -> Option<f64> {
+        let fine = |value: &f64| (0.0..=detector::limits::DECISION_S_MAX).contains(value);
+        self.cooldown_s.and_then(|set| set.over(site)).filter(fine)
+    }
+
+    /// The hub armed or disarmed.
+    pub fn set_armed(&mut self, value: bool, site: bool) {
+        self.armed = Some(Set { value, site });
+    }
+
+    /// The hub set the threshold.
+    pub fn set_threshold_on(&mut self, value: f64, site: f64) {
+        self.threshold_on = Some(Set { value, site });
+    }
+
+    /// The hub set the cooldown.
+    pub fn set_cooldown_s(&mut self, value: f64, site: f64) {
+        self.cooldown_s = Some(Set { value, site });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_hubs_value_holds_until_the_site_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saved = Saved::load(dir.path());
+        assert_eq!(saved.threshold_on(0.8), None);
+        saved.set_threshold_on(0.9, 0.8);
+        saved.set_armed(false, true);
+        std::fs::write(Saved::path(dir.path()), serde_json::to_vec(&saved).unwrap()).unwrap();
+        let again = Saved::load(dir.path());
+        assert_eq!((again.threshold_on(0.8), again.armed(true)), (Some(0.9), Some(false)));
+        assert_eq!((again.threshold_on(0.7), again.armed(false)), (None, None));
+    }
+
+    #[test]
+    fn nonsense_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(Saved::path(dir.path()), "{").unwrap();
+        assert_eq!(Saved::load(dir.path()), Saved::default());
+        assert!(dir.path().join("settings.json.bad").exists());
+    }
+}

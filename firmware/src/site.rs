@@ -1,0 +1,378 @@
+//! The site file: what an installer edits. One reader of it, here; secrets never stand in it.
+
+use std::path::{Path, PathBuf};
+
+use detector::keys::{self, KeyError};
+use detector::manifest::{Decision, Votes};
+use files::board::{Labels, LineOverride, LineOverrides, LineRef};
+use serde::Deserialize;
+
+use crate::quiet::QuietHours;
+
+/// `site.toml`. An empty file is valid.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Site {
+    /// `[A-Za-z0-9_-]{1,64}`; the board's serial number where missing.
+    pub device_id: Option<String>,
+    /// Where the device hangs, for people.
+    pub zone: String,
+    /// A name in boards/; `generic` where missing.
+    pub board: Option<String>,
+    /// The microphone.
+    pub audio: Audio,
+    /// The broker.
+    pub mqtt: Mqtt,
+    /// Overrides of the model manifest.
+    pub decision: DecisionOverrides,
+    /// The siren.
+    pub siren: Siren,
+    /// The LED's line.
+    pub led: Line,
+    /// The fault relay's line.
+    pub fault: Line,
+    /// The tamper input's line.
+    pub tamper: Line,
+    /// The silence button's line.
+    pub silence: Line,
+    /// What is kept of incidents.
+    pub events: Events,
+    /// Outbox and persisted settings.
+    pub state: State,
+    /// Where updates may come from.
+    pub update: Update,
+}
+
+/// `[audio]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audio {
+    /// An ALSA name with a stable card (`hw:CARD=Device`), `usb:1-1.3`, or `default`.
+    pub device: Option<String>,
+}
+
+/// `[mqtt]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mqtt {
+    /// True where the section stands and does not say otherwise.
+    pub enabled: Option<bool>,
+    /// The broker's name or address.
+    pub host: Option<String>,
+    /// 1883, or 8883 with TLS, where missing.
+    pub port: Option<u16>,
+    /// Optional.
+    pub username: Option<String>,
+    /// A path, or a name in `$CREDENTIALS_DIRECTORY`.
+    pub password_file: Option<PathBuf>,
+    /// Optional.
+    pub tls: Option<Tls>,
+}
+
+/// `[mqtt.tls]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The broker's authority.
+    pub ca_file: PathBuf,
+    /// The device's certificate, together with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// Certificates taken back.
+    pub crl_file: Option<PathBuf>,
+}
+
+/// `[decision]`: each key overrides the manifest's.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecisionOverrides {
+    /// See [`Decision`].
+    pub stride_s: Option<f64>,
+    /// See [`Decision`].
+    pub threshold_on: Option<f64>,
+    /// See [`Decision`].
+    pub threshold_off: Option<f64>,
+    /// See [`Decision`].
+    pub votes: Option<Votes>,
+    /// See [`Decision`].
+    pub hold_s: Option<f64>,
+    /// See [`Decision`].
+    pub cooldown_s: Option<f64>,
+}
+
+/// `[siren]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Siren {
+    /// Armed at the start, unless the hub has said otherwise.
+    pub armed: bool,
+    /// How long it sounds from each start, seconds.
+    pub on_s: f64,
+    /// `["22:00-06:30"]`, local time.
+    pub quiet_hours: Vec<String>,
+    /// False refuses disarming over MQTT.
+    pub remote_disarm: bool,
+    /// Overrides the board's.
+    pub line: Option<LineRef>,
+    /// Overrides the board's.
+    pub chip: Option<Labels>,
+    /// Overrides the board's.
+    pub active_low: Option<bool>,
+}
+
+impl Default for Siren {
+    fn default() -> Self {
+        Self { armed: true, on_s: 30.0, quiet_hours: Vec::new(), remote_disarm: true, line: None, chip: None, active_low: None }
+    }
+}
+
+/// `[led]`, `[fault]`, `[tamper]`, `[silence]`: overrides the board's.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Line {
+    /// Name or offset.
+    pub line: Option<LineRef>,
+    /// Label of the chip.
+    pub chip: Option<Labels>,
+    /// The line's low level means on.
+    pub active_low: Option<bool>,
+}
+
+/// `[events]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// Folder.
+    pub dir: PathBuf,
+    /// A spectrogram of each incident is kept.
+    pub pictures: bool,
+    /// The sound of each incident is kept.
+    pub clips: bool,
+    /// Sound kept from before the deciding window, seconds, where clips are kept.
+    pub pre_roll_s: f64,
+    /// Cap of the folder.
+    pub max_mib: u64,
+    /// Oldest incident kept.
+    pub max_days: u64,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { dir: "/var/lib/screamd/events".into(), pictures: true, clips: false, pre_roll_s: 5.0, max_mib: 200, max_days: 30 }
+    }
+}
+
+/// `[state]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    /// Folder.
+    pub dir: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { dir: "/var/lib/screamd".into() }
+    }
+}
+
+/// `[update]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Update {
+    /// None where empty: only bundles placed on the device.
+    pub url: String,
+}
+
+/// Bounds of what stands in a site file.
+const ON_S_MAX: f64 = 3600.0;
+const PRE_ROLL_S_MAX: f64 = 60.0;
+
+impl Site {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub fn load(path: &Path) -> Result<Self, Vec<KeyError>> {
+        let file = path.display().to_string();
+        let text = files::model_dir::read_text(path)
+            .map_err(|error| vec![KeyError { file: file.clone(), line: None, key: None, cause: error.to_string(), hint: None }])?;
+        Self::parse(&file, &text)
+    }
+
+    /// Parses and checks `text` of `file`.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
+        let mut site: Self = keys::parse_all(file, text)?;
+        // A section that stands there and does not say `enabled = false` is meant.
+        if site.mqtt.enabled.is_none() && site.mqtt != Mqtt::default() {
+            site.mqtt.enabled = Some(true);
+        }
+        let wrong = site.mistakes(file);
+        if wrong.is_empty() { Ok(site) } else { Err(wrong) }
+    }
+
+    /// Whether alerts go to a broker.
+    pub fn mqtt_enabled(&self) -> bool {
+        self.mqtt.enabled == Some(true)
+    }
+
+    /// The broker's port.
+    pub fn mqtt_port(&self) -> u16 {
+        self.mqtt.port.unwrap_or(if self.mqtt.tls.is_some() { 8883 } else { 1883 })
+    }
+
+    /// What the site says of the board's lines.
+    pub fn line_overrides(&self) -> LineOverrides {
+        let of = |line: &Line| LineOverride { line: line.line.clone(), chip: line.chip.clone(), active_low: line.active_low };
+        LineOverrides {
+            siren: LineOverride { line: self.siren.line.clone(), chip: self.siren.chip.clone(), active_low: self.siren.active_low },
+            led: of(&self.led),
+            fault: of(&self.fault),
+            tamper: of(&self.tamper),
+            silence: of(&self.silence),
+        }
+    }
+
+    /// The manifest's decision with the site's overrides.
+    pub fn decision(&self, manifest: &Decision) -> Decision {
+        let own = &self.decision;
+        let threshold_on = own.threshold_on.unwrap_or(manifest.threshold_on);
+        Decision {
+            stride_s: own.stride_s.unwrap_or(manifest.stride_s),
+            threshold_on,
+            // A site that lowers the upper threshold alone means no contradiction.
+            threshold_off: own.threshold_off.unwrap_or(manifest.threshold_off.min(threshold_on)),
+            votes: own.votes.unwrap_or(manifest.votes),
+            hold_s: own.hold_s.unwrap_or(manifest.hold_s),
+            cooldown_s: own.cooldown_s.unwrap_or(manifest.cooldown_s),
+        }
+    }
+
+    fn mistakes(&self, file: &str) -> Vec<KeyError> {
+        let mut wrong = Vec::new();
+        let plain = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if self.device_id.as_ref().is_some_and(|id| !(1..=64).contains(&id.len()) || !plain(id)) {
+            wrong.push(KeyError::new(file, "device_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"));
+        }
+        if let Some(device) = &self.audio.device
+            && let Err((cause, hint)) = crate::capture::device::stable(device)
+        {
+            wrong.push(KeyError::new(file, "audio.device", cause).hint(hint));
+        }
+        if self.mqtt_enabled() && self.mqtt.host.as_deref().unwrap_or("").is_empty() {
+            wrong.push(KeyError::new(file, "mqtt.host", "missing: the broker's name or address"));
+        }
+        if self.mqtt.port == Some(0) {
+            wrong.push(KeyError::new(file, "mqtt.port", "is 0, must be 1 to 65535"));
+        }
+        if self.mqtt.password_file.is_some() && self.mqtt.username.is_none() {
+            wrong.push(KeyError::new(file, "mqtt.password_file", "stands without `mqtt.username`").hint("MQTT 3.1.1 takes no password alone"));
+        }
+        if let Some(tls) = &self.mqtt.tls
+            && tls.cert_file.is_some() != tls.key_file.is_some()
+        {
+            wrong.push(KeyError::new(file, "mqtt.tls.cert_file", "stands together with `mqtt.tls.key_file`"));
+        }
+        if !(self.siren.on_s > 0.0 && self.siren.on_s <= ON_S_MAX) {
+            wrong.push(KeyError::new(file, "siren.on_s", format!("is {}, must be above 0, at most {ON_S_MAX}", self.siren.on_s)).hint("to keep the siren off: armed = false"));
+        }
+        for hours in &self.siren.quiet_hours {
+            if let Err(cause) = QuietHours::parse_range(hours) {
+                wrong.push(KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"));
+            }
+        }
+        if self.events.max_mib == 0 || self.events.max_days == 0 {
+            let key = if self.events.max_mib == 0 { "events.max_mib" } else { "events.max_days" };
+            wrong.push(KeyError::new(file, key, "is 0: nothing would be kept").hint("to keep less: pictures = false, clips = false"));
+        }
+        if !(0.0..=PRE_ROLL_S_MAX).contains(&self.events.pre_roll_s) {
+            wrong.push(KeyError::new(file, "events.pre_roll_s", format!("is {}, must be 0 to {PRE_ROLL_S_MAX}", self.events.pre_roll_s)));
+        }
+        if !self.update.url.is_empty() && !self.update.url.starts_with("https://") {
+            wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
+        }
+        wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Site::parse("site.toml", text).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_empty_file_is_valid_and_says_the_contracts_defaults() {
+        let site = Site::parse("site.toml", "").unwrap();
+        assert!(site.siren.armed && site.siren.remote_disarm && !site.mqtt_enabled() && site.events.pictures && !site.events.clips);
+        assert_eq!((site.siren.on_s, site.events.max_mib, site.events.max_days), (30.0, 200, 30));
+    }
+
+    #[test]
+    fn the_contracts_example_is_valid() {
+        let text = r#"
+device_id = "hall-1"
+zone = "Hallway"
+board = "raspberry-pi-5"
+[audio]
+device = "hw:CARD=Device"
+[mqtt]
+enabled = true
+host = "hub.local"
+port = 1883
+username = "hall-1"
+password_file = "mqtt.password"
+[mqtt.tls]
+ca_file = "ca.pem"
+cert_file = "client.pem"
+key_file = "client.key"
+crl_file = "ca.crl"
+[decision]
+threshold_on = 0.80
+[siren]
+armed = true
+on_s = 30
+quiet_hours = ["09:00-10:00"]
+remote_disarm = true
+line = "GPIO17"
+[events]
+dir = "/var/lib/screamd/events"
+pictures = true
+clips = false
+max_mib = 200
+max_days = 30
+[state]
+dir = "/var/lib/screamd"
+[update]
+url = ""
+"#;
+        let site = Site::parse("site.toml", text).unwrap();
+        assert!(site.mqtt_enabled());
+        assert_eq!(site.mqtt_port(), 1883);
+    }
+
+    #[test]
+    fn mistakes_name_file_key_and_cause() {
+        for (text, expect) in [
+            ("[decision]\nthresold_on = 0.8", "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)"),
+            ("[audio]\ndevice = \"hw:1\"", "`audio.device`"),
+            ("[mqtt]\nport = 1883", "`mqtt.host`: missing"),
+            ("[siren]\non_s = 0", "`siren.on_s`: is 0"),
+            ("[siren]\nquiet_hours = [\"25:00-26:00\"]", "`siren.quiet_hours`"),
+            ("device_id = \"a/b\"", "`device_id`"),
+            ("[events]\nmax_days = 0", "`events.max_days`"),
+            ("[update]\nurl = \"http://x\"", "`update.url`"),
+        ] {
+            let found = refused(text);
+            assert!(found.contains(expect), "{text:?} gave {found:?}");
+        }
+        assert_eq!(refused("zonne = 1\n[siren]\nonn_s = 1").lines().count(), 2, "all of them in one run");
+    }
+}

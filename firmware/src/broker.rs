@@ -16,14 +16,22 @@ const SECRET_BYTES_MAX: u64 = 256 * 1024;
 /// A file that cannot be read, by name.
 pub fn options(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<Options> {
     let mqtt = &settings.site.mqtt;
-    let mut options = Options::new(&settings.device_id, &settings.site.zone, mqtt.host.as_deref().unwrap_or("localhost"), &settings.site.state.dir);
+    let mut options = Options::new(
+        &settings.device_id,
+        &settings.site.zone,
+        mqtt.host.as_deref().unwrap_or("localhost"),
+        &settings.site.state.dir,
+    );
     options.port = settings.site.mqtt_port();
     options.username = mqtt.username.clone();
     // Editors end a file with a newline; no broker's password ends with one.
-    options.password = mqtt.password_file.as_deref().map(read).transpose()?.map(|bytes| Secret::new(bytes.trim_ascii_end()));
+    options.password =
+        mqtt.password_file.as_deref().map(read).transpose()?.map(|bytes| Secret::new(bytes.trim_ascii_end()));
     if let Some(tls) = &mqtt.tls {
         let client = match (&tls.cert_file, &tls.key_file) {
-            (Some(cert), Some(key)) => Some(ClientCertificate { cert_pem: read(cert)?, key_pem: Secret::new(read(key)?) }),
+            (Some(cert), Some(key)) => {
+                Some(ClientCertificate { cert_pem: read(cert)?, key_pem: Secret::new(read(key)?) })
+            }
             _ => None,
         };
         options.tls = Some(Tls {

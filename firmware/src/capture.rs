@@ -67,7 +67,13 @@ pub struct Capture {
 ///
 /// # Errors
 /// Where no thread can be started.
-pub fn start(device: &str, model_rate_hz: u32, period_frames: u32, patience: Duration, notify: impl Fn(Notice) + Send + 'static) -> std::io::Result<Capture> {
+pub fn start(
+    device: &str,
+    model_rate_hz: u32,
+    period_frames: u32,
+    patience: Duration,
+    notify: impl Fn(Notice) + Send + 'static,
+) -> std::io::Result<Capture> {
     let status = Arc::new(Status::default());
     let (producer, ring) = rtrb::RingBuffer::new(RING_S * RATE_HZ_MAX as usize);
     let (first, opened) = std::sync::mpsc::sync_channel(1);
@@ -91,7 +97,8 @@ fn worker(
     let (mut wait, mut told, mut rate_hz) = (BACK_OFF.0, false, None);
     while !status.stop.load(Relaxed) {
         let began = Instant::now();
-        let opened = device::alsa_name(device).and_then(|name| pcm::Session::open(&name, rate_hz, model_rate_hz, RATE_HZ_MAX, period_frames));
+        let opened = device::alsa_name(device)
+            .and_then(|name| pcm::Session::open(&name, rate_hz, model_rate_hz, RATE_HZ_MAX, period_frames));
         let cause = match opened {
             Ok(mut session) => {
                 rate_hz = Some(session.rate_hz);

@@ -8,8 +8,8 @@ mod incident;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,8 @@ pub struct Parts {
     pub centres_hz: Vec<f32>,
     /// Of the source.
     pub source_name: String,
+    /// Of the source, hertz.
+    pub source_rate_hz: u32,
     /// JSON lines.
     pub json: bool,
     /// Sound time passes as real time does.
@@ -114,8 +116,8 @@ pub struct Control {
     sounded: Option<(f64, Option<f64>)>,
     silent_since_s: Option<f64>,
     windows: u64,
-    dropped: Arc<AtomicU64>,
     late_until_seq: u64,
+    guard_trips: u32,
     alarms: u64,
     supervision_seq: u64,
     boot: String,
@@ -140,14 +142,19 @@ impl Control {
             State::Cooldown(settings.decision.cooldown_s),
             State::AudioFault(false),
             State::Started(clock::now_utc()),
-            State::Update(hub::UpdateState { installed_version: version.clone(), latest_version: version, in_progress: false }),
+            State::Update(hub::UpdateState {
+                installed_version: version.clone(),
+                latest_version: version,
+                in_progress: false,
+            }),
         ]
     }
 
     /// Everything but the listener.
     pub fn new(parts: Parts) -> Self {
         let settings = &parts.settings;
-        let siren = SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
+        let siren =
+            SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
         let now = Instant::now();
         Self {
             lines: Lines::new(parts.json),
@@ -164,12 +171,15 @@ impl Control {
             sounded: None,
             silent_since_s: None,
             windows: 0,
-            dropped: Arc::default(),
             late_until_seq: 0,
+            guard_trips: 0,
             alarms: 0,
             supervision_seq: 0,
             // Unique over restarts without a clock: the kernel's random source.
-            boot: format!("{:08x}", std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32),
+            boot: format!(
+                "{:08x}",
+                std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
+            ),
             health: Health::default(),
             telemetry_at: now + TELEMETRY_EVERY,
             reopen_at: now + REOPEN_EVERY,
@@ -181,7 +191,6 @@ impl Control {
 
     /// With the listening thread.
     pub fn with(mut self, listener: Listener) -> Self {
-        self.dropped = Arc::default();
         self.listener = Some(listener);
         self
     }
@@ -286,7 +295,9 @@ impl Control {
     /// True where the window holds the device's own siren. A simulated one makes no sound.
     fn holds_siren(&self, report: &Report) -> bool {
         match self.sounded {
-            Some((from, until)) if !self.parts.outputs.siren_simulated() => report.t_end_s > from && until.is_none_or(|until| report.t_start_s < until),
+            Some((from, until)) if !self.parts.outputs.siren_simulated() => {
+                report.t_end_s > from && until.is_none_or(|until| report.t_start_s < until)
+            }
             _ => false,
         }
     }
@@ -320,6 +331,15 @@ impl Control {
         }
         if self.parts.realtime {
             self.step(Event::Tick);
+        }
+        // The guard has ended a siren that this loop would still drive: what people are told follows the line.
+        if self.alarm.siren_on()
+            && self.parts.outputs.siren_guard_trips() > self.guard_trips
+            && !self.parts.outputs.siren_is_on()
+        {
+            self.guard_trips = self.parts.outputs.siren_guard_trips();
+            log::warn!("the siren was ended by its guard");
+            self.step(Event::Siren { on: false, duration_us: None });
         }
         let pattern = match () {
             () if self.alarm.in_incident() && self.alarm.armed() => LedPattern::Alarm,
@@ -501,7 +521,8 @@ impl Control {
 
     fn say_window(&self, report: &Report, masked: bool) {
         let labels = &self.parts.settings.manifest.labels;
-        let scores: BTreeMap<&str, f64> = labels.iter().map(String::as_str).zip(report.scores.iter().copied()).collect();
+        let scores: BTreeMap<&str, f64> =
+            labels.iter().map(String::as_str).zip(report.scores.iter().copied()).collect();
         self.lines.write(&Line::Window {
             seq: report.span.seq,
             t_start_s: report.t_start_s,
@@ -525,13 +546,16 @@ impl Control {
         self.parts.outputs.all_safe();
         let (dropped, xruns) = (self.dropped_windows(), self.xruns());
         let samples = self.listener.as_ref().map_or(0, |listener| listener.counters.samples.load(Relaxed));
-        let Self { parts, lines, windows, alarms, began, mut stored, failure, anchor, .. } = self;
-        let Parts { settings, recorder, hub, inbox, .. } = parts;
+        let audio_s = samples as f64 / f64::from(self.parts.source_rate_hz);
+        let Self { parts, lines, windows, alarms, began, mut stored, failure, .. } = self;
+        let Parts { recorder, hub, inbox, .. } = parts;
         recorder.finish();
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Stored(Ok(path)) => stored.extend(path),
-                Message::Stored(Err(cause)) => lines.write(&Line::Fault { fault: Fault::StorageFull.name(), detail: &cause }),
+                Message::Stored(Err(cause)) => {
+                    lines.write(&Line::Fault { fault: Fault::StorageFull.name(), detail: &cause })
+                }
                 _ => {}
             }
         }
@@ -546,8 +570,7 @@ impl Control {
             stored.dedup();
             stored.iter().for_each(|path| lines.say(&format!("picture: {}", path.display())));
         }
-        let _ = (samples, settings);
-        lines.write(&Line::Stop { windows, dropped, xruns, alarms, audio_s: anchor.0 as f64 / 1e6, elapsed_s: began.elapsed().as_secs_f64() });
+        lines.write(&Line::Stop { windows, dropped, xruns, alarms, audio_s, elapsed_s: began.elapsed().as_secs_f64() });
         failure.map_or(Ok(()), Err)
     }
 }

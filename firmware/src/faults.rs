@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 /// A named fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the names are the contract's")]
 pub enum Fault {
     CaptureLost,
     MicSilent,

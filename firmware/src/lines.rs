@@ -139,22 +139,36 @@ impl Lines {
         let bold = |text: String| if self.colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text };
         match line {
             Line::Start { version, model, model_version, board, window_s, stride_s, source, .. } => {
-                format!("screamd {version}: {source}, board {board}, model {model} {model_version}, windows of {window_s} s every {stride_s} s")
+                format!(
+                    "screamd {version}: {source}, board {board}, model {model} {model_version}, windows of {window_s} s every {stride_s} s"
+                )
             }
             Line::Window { t_end_s, score, level_dbfs, gap, masked, .. } => {
                 let full = (score * 40.0).round() as usize;
-                let marks = [(*gap, " gap"), (*masked, " masked")].iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect::<String>();
-                format!("{t_end_s:8.1} s  {level_dbfs:6.1} dBFS  [{}{}] {score:.3}{marks}", "#".repeat(full), " ".repeat(40 - full.min(40)))
+                let marks = [(*gap, " gap"), (*masked, " masked")]
+                    .iter()
+                    .filter(|(is, _)| *is)
+                    .map(|(_, mark)| *mark)
+                    .collect::<String>();
+                format!(
+                    "{t_end_s:8.1} s  {level_dbfs:6.1} dBFS  [{}{}] {score:.3}{marks}",
+                    "#".repeat(full),
+                    " ".repeat(40 - full.min(40))
+                )
             }
             Line::Alarm { id, state: "start", t_s, score, label, latency_ms, siren } => {
                 let siren = if *siren { "siren on" } else { "siren stays off" };
-                bold(format!("{t_s:8.1} s  ALARM {id}: {label} with score {score:.3}, {siren} {latency_ms:.1} ms after the window's end"))
+                bold(format!(
+                    "{t_s:8.1} s  ALARM {id}: {label} with score {score:.3}, {siren} {latency_ms:.1} ms after the window's end"
+                ))
             }
             Line::Alarm { id, t_s, score, .. } => format!("{t_s:8.1} s  end of {id}, highest score {score:.3}"),
             Line::Fault { fault, detail } => bold(format!("fault {fault}: {detail}")),
             Line::Restore { fault, detail } => format!("restored {fault}: {detail}"),
             Line::Stop { windows, dropped, xruns, alarms, audio_s, elapsed_s } => {
-                format!("{alarms} alarm(s) in {audio_s:.1} s of sound: {windows} windows scored, {dropped} dropped, {xruns} xruns, {elapsed_s:.1} s elapsed")
+                format!(
+                    "{alarms} alarm(s) in {audio_s:.1} s of sound: {windows} windows scored, {dropped} dropped, {xruns} xruns, {elapsed_s:.1} s elapsed"
+                )
             }
         }
     }

@@ -101,7 +101,13 @@ impl Listener {
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(source: Source, pipeline: Pipeline, manifest: &Manifest, keep_sound: bool, out: SyncSender<Message>) -> std::io::Result<Self> {
+    pub fn start(
+        source: Source,
+        pipeline: Pipeline,
+        manifest: &Manifest,
+        keep_sound: bool,
+        out: SyncSender<Message>,
+    ) -> std::io::Result<Self> {
         let counters = Arc::new(Counters::default());
         let (free, reports) = sync_channel(REPORTS);
         let config = &manifest.front_end;
@@ -124,7 +130,16 @@ impl Listener {
             // The channel was made with room for all of them.
             let _ = free.try_send(Box::new(report));
         }
-        let work = Work { pipeline: Some(pipeline), rate_hz: f64::from(config.sample_rate_hz), keep_sound, reports, out, counters: Arc::clone(&counters), lost: 0, gap_until: 0 };
+        let work = Work {
+            pipeline: Some(pipeline),
+            rate_hz: f64::from(config.sample_rate_hz),
+            keep_sound,
+            reports,
+            out,
+            counters: Arc::clone(&counters),
+            lost: 0,
+            gap_until: 0,
+        };
         std::thread::Builder::new().name("listen".into()).spawn(move || work.run(source))?;
         Ok(Self { counters, free })
     }

@@ -32,7 +32,9 @@ impl QuietHours {
 
     /// Whether `local` lies in one of them; the end does not.
     pub fn contain(&self, local: Time) -> bool {
-        self.0.iter().any(|&(from, to)| if from < to { from <= local && local < to } else { from <= local || local < to })
+        self.0
+            .iter()
+            .any(|&(from, to)| if from < to { from <= local && local < to } else { from <= local || local < to })
     }
 }
 
@@ -44,7 +46,9 @@ mod tests {
     #[test]
     fn ranges_over_noon_and_midnight() {
         let quiet = QuietHours::new(&["09:00-10:00".into(), "22:00-06:30".into()]);
-        let check = |hour, minute, expect| assert_eq!(quiet.contain(Time::new(hour, minute, 0, 0).unwrap()), expect, "{hour}:{minute}");
+        let check = |hour, minute, expect| {
+            assert_eq!(quiet.contain(Time::new(hour, minute, 0, 0).unwrap()), expect, "{hour}:{minute}")
+        };
         check(9, 0, true);
         check(9, 59, true);
         check(10, 0, false);

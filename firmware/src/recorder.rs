@@ -45,7 +45,10 @@ impl Recorder {
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(open: impl FnOnce() -> Result<EventStore, crate::events::EventError> + Send + 'static, out: SyncSender<Message>) -> std::io::Result<Self> {
+    pub fn start(
+        open: impl FnOnce() -> Result<EventStore, crate::events::EventError> + Send + 'static,
+        out: SyncSender<Message>,
+    ) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(JOBS);
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || work(open(), &waiting, &out))?;
         Ok(Self { jobs, thread })
@@ -78,14 +81,32 @@ fn work(store: Result<EventStore, crate::events::EventError>, jobs: &Receiver<Jo
     while let Ok(job) = jobs.recv() {
         match job {
             Job::File { path, bytes } => {
-                let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(|error| format!("{}: {error}", path.display()));
-                tell(written.and_then(|()| files::private_file::write_private(&path, &bytes).map_err(|error| error.to_string())).map(|()| None));
+                let written = path
+                    .parent()
+                    .map_or(Ok(()), std::fs::create_dir_all)
+                    .map_err(|error| format!("{}: {error}", path.display()));
+                tell(
+                    written
+                        .and_then(|()| {
+                            files::private_file::write_private(&path, &bytes).map_err(|error| error.to_string())
+                        })
+                        .map(|()| None),
+                );
             }
             Job::Incident { record, stretch, rate_hz } => {
                 let Some(store) = &mut store else { continue };
-                let picture = picture(&record, &stretch).map_err(|error| log::error!("picture of {}: {error}", record.id)).ok();
+                let picture =
+                    picture(&record, &stretch).map_err(|error| log::error!("picture of {}: {error}", record.id)).ok();
                 let clip = (!stretch.sound.is_empty()).then_some((&stretch.sound[..], rate_hz));
-                tell(store.write(&record, picture.as_deref(), clip).map(|stored| stored.picture.or(Some(stored.record))).map_err(|error| error.to_string()));
+                let removed = store.removed();
+                let written = store.write(&record, picture.as_deref(), clip);
+                if store.removed() > removed {
+                    log::info!("{} old incident(s) made room", store.removed() - removed);
+                }
+                let words = |error: crate::events::EventError| {
+                    if error.is_full() { format!("disk full: {error}") } else { error.to_string() }
+                };
+                tell(written.map(|stored| stored.picture.or(Some(stored.record))).map_err(words));
             }
         }
     }

@@ -17,7 +17,7 @@ use hub::Hub;
 use crate::control::{Control, Message, Parts};
 use crate::events::{EventStore, Retention};
 use crate::listen::{Listener, Source};
-use crate::outputs::{Outputs, Show, show_on_stderr};
+use crate::outputs::{Outputs, show_on_stderr};
 use crate::recorder::Recorder;
 use crate::settings::{Paths, Settings};
 use crate::{EXIT_CONFIG, capture};
@@ -70,7 +70,11 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn start(args: &Args) -> Result<Control, Vec<String>> {
     let settings = Settings::load(&args.paths)?;
-    settings.warnings.iter().filter(|warning| args.wav.is_none() || !warning.contains("audio.device")).for_each(|warning| log::warn!("{warning}"));
+    settings
+        .warnings
+        .iter()
+        .filter(|warning| args.wav.is_none() || !warning.contains("audio.device"))
+        .for_each(|warning| log::warn!("{warning}"));
     start_with(args, settings).map_err(|error| vec![format!("{error:#}")])
 }
 
@@ -80,9 +84,7 @@ fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
     let model = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread)?;
 
     // Lines at their safe levels first, then everything else.
-    let quiet: Show = Arc::new(|_: &str, _: bool| {});
-    let show = if args.json { quiet } else { show_on_stderr() };
-    let (outputs, output_problems) = Outputs::open(&settings.board, show);
+    let (outputs, output_problems) = Outputs::open(&settings.board, show_on_stderr());
     abort_safely(outputs.emergency());
 
     let (messages, inbox) = sync_channel::<Message>(MESSAGES);
@@ -93,13 +95,16 @@ fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
         }
         None => {
             let device = settings.site.audio.device.clone();
-            let device = device.ok_or_else(|| anyhow!("{}: `audio.device`: missing (or give a recording: --wav FILE)", args.paths.config.display()))?;
+            let device = device.ok_or_else(|| {
+                anyhow!("{}: `audio.device`: missing (or give a recording: --wav FILE)", args.paths.config.display())
+            })?;
             let notify = messages.clone();
             let rate_hz = settings.manifest.front_end.sample_rate_hz;
-            let capture = capture::start(&device, rate_hz, settings.board.period_frames, CARD_PATIENCE, move |notice| {
-                // Full: the control loop stands still, and the watchdog says so.
-                let _ = notify.try_send(Message::Capture(notice));
-            });
+            let capture =
+                capture::start(&device, rate_hz, settings.board.period_frames, CARD_PATIENCE, move |notice| {
+                    // Full: the control loop stands still, and the watchdog says so.
+                    let _ = notify.try_send(Message::Capture(notice));
+                });
             (Source::Microphone(capture.context("the capture thread")?), device)
         }
     };
@@ -124,10 +129,27 @@ fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&terminate)).context("signal handler")?;
     }
+    let source_rate_hz = source.rate_hz();
     let realtime = args.wav.is_none() || args.speed == Speed::Realtime;
-    let control = Control::new(Parts { settings, outputs, output_problems, hub, hub_inbox, recorder, inbox, terminate, capture_status, centres_hz, source_name: name, json: args.json, realtime });
+    let control = Control::new(Parts {
+        settings,
+        outputs,
+        output_problems,
+        hub,
+        hub_inbox,
+        recorder,
+        inbox,
+        terminate,
+        capture_status,
+        centres_hz,
+        source_name: name,
+        source_rate_hz,
+        json: args.json,
+        realtime,
+    });
     let keep_sound = control.keeps_sound();
-    let listener = Listener::start(source, pipeline, control.manifest(), keep_sound, messages).context("the listening thread")?;
+    let listener =
+        Listener::start(source, pipeline, control.manifest(), keep_sound, messages).context("the listening thread")?;
     Ok(control.with(listener))
 }
 

@@ -61,21 +61,32 @@ impl Settings {
         let mut wrong = Vec::new();
         let words = |errors: Vec<detector::keys::KeyError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
         let site = Site::load(&paths.config).map_err(|errors| wrong.extend(words(errors))).ok();
-        let board = load_board(&paths.config, paths.board.as_deref(), site.as_ref()).map_err(|errors| wrong.extend(errors)).ok();
+        let board = load_board(&paths.config, paths.board.as_deref(), site.as_ref())
+            .map_err(|errors| wrong.extend(errors))
+            .ok();
         let model_dir = paths.model.clone().unwrap_or_else(|| model_dir::find(Path::new("models/default")));
-        let manifest = model_dir::read_manifest(&model_dir).map_err(|error| wrong.extend(error.to_string().lines().map(String::from))).ok();
+        let manifest = model_dir::read_manifest(&model_dir)
+            .map_err(|error| wrong.extend(error.to_string().lines().map(String::from)))
+            .ok();
         let (Some(site), Some(board), Some(manifest)) = (site, board, manifest) else { return Err(wrong) };
 
         let file = paths.config.display().to_string();
         let site_decision = site.decision(&manifest.decision);
         wrong.extend(words(site_decision.mistakes(&file)));
         if site.siren.on_s > f64::from(board.siren_on_s_max) {
-            log::warn!("{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}", site.siren.on_s, board.siren_on_s_max);
+            log::warn!(
+                "{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}",
+                site.siren.on_s,
+                board.siren_on_s_max
+            );
         }
         for path in secret_files(&site) {
             let found = credential(&path);
             if let Err(error) = std::fs::File::open(&found) {
-                wrong.push(format!("{file}: `mqtt`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)", found.display()));
+                wrong.push(format!(
+                    "{file}: `mqtt`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)",
+                    found.display()
+                ));
             }
         }
         if !wrong.is_empty() {
@@ -92,7 +103,19 @@ impl Settings {
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
         let origins = origins(paths, &site, &saved, &decision, &site_decision, armed, &device_id, &board);
         let warnings = warnings(&file, &site);
-        Ok(Self { site, board, model_dir, manifest, decision, site_decision, saved, armed, device_id, origins, warnings })
+        Ok(Self {
+            site,
+            board,
+            model_dir,
+            manifest,
+            decision,
+            site_decision,
+            saved,
+            armed,
+            device_id,
+            origins,
+            warnings,
+        })
     }
 }
 
@@ -112,7 +135,8 @@ fn secret_files(site: &Site) -> Vec<PathBuf> {
         return Vec::new();
     }
     let tls = site.mqtt.tls.as_ref();
-    let of_tls = tls.map(|tls| [Some(&tls.ca_file), tls.cert_file.as_ref(), tls.key_file.as_ref(), tls.crl_file.as_ref()]);
+    let of_tls =
+        tls.map(|tls| [Some(&tls.ca_file), tls.cert_file.as_ref(), tls.key_file.as_ref(), tls.crl_file.as_ref()]);
     site.mqtt.password_file.iter().chain(of_tls.into_iter().flatten().flatten()).cloned().collect()
 }
 
@@ -121,7 +145,10 @@ fn secret_files(site: &Site) -> Vec<PathBuf> {
 /// # Errors
 /// Every problem in words.
 pub fn board_of(config: Option<&Path>, board: Option<&Path>) -> Result<Board, Vec<String>> {
-    let site = config.map(Site::load).transpose().map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let site = config
+        .map(Site::load)
+        .transpose()
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     load_board(config.unwrap_or(Path::new("--config")), board, site.as_ref())
 }
 
@@ -131,7 +158,8 @@ fn load_board(config: &Path, board: Option<&Path>, site: Option<&Site>) -> Resul
         (None, name) => board::find(name.unwrap_or(board::DEFAULT_BOARD), &board::default_roots())
             .map_err(|error| vec![format!("{}: `board`: {error}", config.display())])?,
     };
-    let mut board = Board::load(&path).map_err(|error| error.problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let mut board =
+        Board::load(&path).map_err(|error| error.problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     if let Some(site) = site {
         let wrong = board.apply(&config.display().to_string(), &site.line_overrides());
         // A board without lines has none to override; a site file tried out with a recording need not be rewritten.
@@ -154,30 +182,65 @@ fn origins(
     board: &Board,
 ) -> Vec<(&'static str, String, &'static str)> {
     let own = &site.decision;
-    let by = |hub: bool, site: bool| if hub { "hub" } else if site { "site" } else { "model manifest" };
+    let by = |hub: bool, site: bool| {
+        if hub {
+            "hub"
+        } else if site {
+            "site"
+        } else {
+            "model manifest"
+        }
+    };
     vec![
         ("device_id", device_id.to_string(), if site.device_id.is_some() { "site" } else { "serial number" }),
-        ("board", board.name.clone(), if paths.board.is_some() { "command line" } else if site.board.is_some() { "site" } else { "built-in" }),
-        ("model", paths.model.as_deref().unwrap_or(Path::new("models/default")).display().to_string(), if paths.model.is_some() { "command line" } else { "built-in" }),
+        (
+            "board",
+            board.name.clone(),
+            if paths.board.is_some() {
+                "command line"
+            } else if site.board.is_some() {
+                "site"
+            } else {
+                "built-in"
+            },
+        ),
+        (
+            "model",
+            paths.model.as_deref().unwrap_or(Path::new("models/default")).display().to_string(),
+            if paths.model.is_some() { "command line" } else { "built-in" },
+        ),
         ("armed", armed.to_string(), if saved.armed(site.siren.armed).is_some() { "hub" } else { "site" }),
-        ("threshold_on", decision.threshold_on.to_string(), by(saved.threshold_on(site_decision.threshold_on).is_some(), own.threshold_on.is_some())),
+        (
+            "threshold_on",
+            decision.threshold_on.to_string(),
+            by(saved.threshold_on(site_decision.threshold_on).is_some(), own.threshold_on.is_some()),
+        ),
         ("threshold_off", decision.threshold_off.to_string(), by(false, own.threshold_off.is_some())),
         ("votes", format!("{} of {}", decision.votes.needed, decision.votes.of), by(false, own.votes.is_some())),
         ("stride_s", decision.stride_s.to_string(), by(false, own.stride_s.is_some())),
         ("hold_s", decision.hold_s.to_string(), by(false, own.hold_s.is_some())),
-        ("cooldown_s", decision.cooldown_s.to_string(), by(saved.cooldown_s(site_decision.cooldown_s).is_some(), own.cooldown_s.is_some())),
+        (
+            "cooldown_s",
+            decision.cooldown_s.to_string(),
+            by(saved.cooldown_s(site_decision.cooldown_s).is_some(), own.cooldown_s.is_some()),
+        ),
     ]
 }
 
 fn warnings(file: &str, site: &Site) -> Vec<String> {
     let mut warnings = Vec::new();
-    let here = |host: &str| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let here =
+        |host: &str| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let away = site.mqtt.host.as_deref().is_some_and(|host| !here(host));
     if site.mqtt_enabled() && site.mqtt.password_file.is_some() && site.mqtt.tls.is_none() && away {
-        warnings.push(format!("{file}: `mqtt.password_file`: the password goes over the network unencrypted (add [mqtt.tls])"));
+        warnings.push(format!(
+            "{file}: `mqtt.password_file`: the password goes over the network unencrypted (add [mqtt.tls])"
+        ));
     }
     if site.audio.device.is_none() {
-        warnings.push(format!("{file}: `audio.device`: missing, only `--wav` works (such as \"hw:CARD=Device\"; `arecord -L` lists names)"));
+        warnings.push(format!(
+            "{file}: `audio.device`: missing, only `--wav` works (such as \"hw:CARD=Device\"; `arecord -L` lists names)"
+        ));
     }
     if !site.mqtt_enabled() {
         warnings.push(format!("{file}: `mqtt`: off, nobody but the siren is told"));
@@ -187,9 +250,17 @@ fn warnings(file: &str, site: &Site) -> Vec<String> {
 
 /// The board's serial number, else what tells this machine from others.
 fn serial_number() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim_matches(['\0', '\n', ' ']).to_string());
-    let clean = |text: String| text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect::<String>();
+    let read =
+        |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim_matches(['\0', '\n', ' ']).to_string());
+    let clean =
+        |text: String| text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect::<String>();
     // A machine-id is not to be shown around (man machine-id); a part of it tells machines apart as well.
-    let machine = read("/etc/machine-id").map(|id| detector::model::sha256_hex(format!("screamd {id}").as_bytes())[..12].to_string());
-    [read("/proc/device-tree/serial-number"), machine].into_iter().flatten().map(clean).find(|id| !id.is_empty()).unwrap_or_else(|| "screamd".into())
+    let machine = read("/etc/machine-id")
+        .map(|id| detector::model::sha256_hex(format!("screamd {id}").as_bytes())[..12].to_string());
+    [read("/proc/device-tree/serial-number"), machine]
+        .into_iter()
+        .flatten()
+        .map(clean)
+        .find(|id| !id.is_empty())
+        .unwrap_or_else(|| "screamd".into())
 }

@@ -123,7 +123,15 @@ pub struct Siren {
 
 impl Default for Siren {
     fn default() -> Self {
-        Self { armed: true, on_s: 30.0, quiet_hours: Vec::new(), remote_disarm: true, line: None, chip: None, active_low: None }
+        Self {
+            armed: true,
+            on_s: 30.0,
+            quiet_hours: Vec::new(),
+            remote_disarm: true,
+            line: None,
+            chip: None,
+            active_low: None,
+        }
     }
 }
 
@@ -159,7 +167,14 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { dir: "/var/lib/screamd/events".into(), pictures: true, clips: false, pre_roll_s: 5.0, max_mib: 200, max_days: 30 }
+        Self {
+            dir: "/var/lib/screamd/events".into(),
+            pictures: true,
+            clips: false,
+            pre_roll_s: 5.0,
+            max_mib: 200,
+            max_days: 30,
+        }
     }
 }
 
@@ -196,8 +211,9 @@ impl Site {
     /// Every mistake.
     pub fn load(path: &Path) -> Result<Self, Vec<KeyError>> {
         let file = path.display().to_string();
-        let text = files::model_dir::read_text(path)
-            .map_err(|error| vec![KeyError { file: file.clone(), line: None, key: None, cause: error.to_string(), hint: None }])?;
+        let text = files::model_dir::read_text(path).map_err(|error| {
+            vec![KeyError { file: file.clone(), line: None, key: None, cause: error.to_string(), hint: None }]
+        })?;
         Self::parse(&file, &text)
     }
 
@@ -227,9 +243,17 @@ impl Site {
 
     /// What the site says of the board's lines.
     pub fn line_overrides(&self) -> LineOverrides {
-        let of = |line: &Line| LineOverride { line: line.line.clone(), chip: line.chip.clone(), active_low: line.active_low };
+        let of = |line: &Line| LineOverride {
+            line: line.line.clone(),
+            chip: line.chip.clone(),
+            active_low: line.active_low,
+        };
         LineOverrides {
-            siren: LineOverride { line: self.siren.line.clone(), chip: self.siren.chip.clone(), active_low: self.siren.active_low },
+            siren: LineOverride {
+                line: self.siren.line.clone(),
+                chip: self.siren.chip.clone(),
+                active_low: self.siren.active_low,
+            },
             led: of(&self.led),
             fault: of(&self.fault),
             tamper: of(&self.tamper),
@@ -270,7 +294,10 @@ impl Site {
             wrong.push(KeyError::new(file, "mqtt.port", "is 0, must be 1 to 65535"));
         }
         if self.mqtt.password_file.is_some() && self.mqtt.username.is_none() {
-            wrong.push(KeyError::new(file, "mqtt.password_file", "stands without `mqtt.username`").hint("MQTT 3.1.1 takes no password alone"));
+            wrong.push(
+                KeyError::new(file, "mqtt.password_file", "stands without `mqtt.username`")
+                    .hint("MQTT 3.1.1 takes no password alone"),
+            );
         }
         if let Some(tls) = &self.mqtt.tls
             && tls.cert_file.is_some() != tls.key_file.is_some()
@@ -278,19 +305,35 @@ impl Site {
             wrong.push(KeyError::new(file, "mqtt.tls.cert_file", "stands together with `mqtt.tls.key_file`"));
         }
         if !(self.siren.on_s > 0.0 && self.siren.on_s <= ON_S_MAX) {
-            wrong.push(KeyError::new(file, "siren.on_s", format!("is {}, must be above 0, at most {ON_S_MAX}", self.siren.on_s)).hint("to keep the siren off: armed = false"));
+            wrong.push(
+                KeyError::new(
+                    file,
+                    "siren.on_s",
+                    format!("is {}, must be above 0, at most {ON_S_MAX}", self.siren.on_s),
+                )
+                .hint("to keep the siren off: armed = false"),
+            );
         }
         for hours in &self.siren.quiet_hours {
             if let Err(cause) = QuietHours::parse_range(hours) {
-                wrong.push(KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"));
+                wrong.push(
+                    KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"),
+                );
             }
         }
         if self.events.max_mib == 0 || self.events.max_days == 0 {
             let key = if self.events.max_mib == 0 { "events.max_mib" } else { "events.max_days" };
-            wrong.push(KeyError::new(file, key, "is 0: nothing would be kept").hint("to keep less: pictures = false, clips = false"));
+            wrong.push(
+                KeyError::new(file, key, "is 0: nothing would be kept")
+                    .hint("to keep less: pictures = false, clips = false"),
+            );
         }
         if !(0.0..=PRE_ROLL_S_MAX).contains(&self.events.pre_roll_s) {
-            wrong.push(KeyError::new(file, "events.pre_roll_s", format!("is {}, must be 0 to {PRE_ROLL_S_MAX}", self.events.pre_roll_s)));
+            wrong.push(KeyError::new(
+                file,
+                "events.pre_roll_s",
+                format!("is {}, must be 0 to {PRE_ROLL_S_MAX}", self.events.pre_roll_s),
+            ));
         }
         if !self.update.url.is_empty() && !self.update.url.starts_with("https://") {
             wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
@@ -311,7 +354,13 @@ mod tests {
     #[test]
     fn an_empty_file_is_valid_and_says_the_contracts_defaults() {
         let site = Site::parse("site.toml", "").unwrap();
-        assert!(site.siren.armed && site.siren.remote_disarm && !site.mqtt_enabled() && site.events.pictures && !site.events.clips);
+        assert!(
+            site.siren.armed
+                && site.siren.remote_disarm
+                && !site.mqtt_enabled()
+                && site.events.pictures
+                && !site.events.clips
+        );
         assert_eq!((site.siren.on_s, site.events.max_mib, site.events.max_days), (30.0, 200, 30));
     }
 
@@ -361,7 +410,10 @@ url = ""
     #[test]
     fn mistakes_name_file_key_and_cause() {
         for (text, expect) in [
-            ("[decision]\nthresold_on = 0.8", "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)"),
+            (
+                "[decision]\nthresold_on = 0.8",
+                "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)",
+            ),
             ("[audio]\ndevice = \"hw:1\"", "`audio.device`"),
             ("[mqtt]\nport = 1883", "`mqtt.host`: missing"),
             ("[siren]\non_s = 0", "`siren.on_s`: is 0"),

@@ -106,12 +106,22 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         budget_ms: args.budget_ms,
     };
     println!("{} on {}", figures.model, figures.machine);
-    println!("load {:.0} ms, {:.1} MiB resident, {} thread(s), {} windows", figures.load_ms, figures.rss_mib, figures.threads, figures.windows);
+    println!(
+        "load {:.0} ms, {:.1} MiB resident, {} thread(s), {} windows",
+        figures.load_ms, figures.rss_mib, figures.threads, figures.windows
+    );
     println!("{:12} {:>9} {:>9} {:>9} {:>9}   ms", "", "p50", "p95", "p99", "max");
-    for (name, q) in [("front end", &figures.front_end_ms), ("inference", &figures.inference_ms), ("total", &figures.total_ms)] {
+    for (name, q) in
+        [("front end", &figures.front_end_ms), ("inference", &figures.inference_ms), ("total", &figures.total_ms)]
+    {
         println!("{name:12} {:9.3} {:9.3} {:9.3} {:9.3}", q.p50, q.p95, q.p99, q.max);
     }
-    println!("p99 {:.1} ms against a budget of {} ms: {}", figures.total_ms.p99, figures.budget_ms, if figures.ok { "ok" } else { "over" });
+    println!(
+        "p99 {:.1} ms against a budget of {} ms: {}",
+        figures.total_ms.p99,
+        figures.budget_ms,
+        if figures.ok { "ok" } else { "over" }
+    );
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
     }
@@ -132,14 +142,23 @@ fn quantiles(values: &mut [f64]) -> Quantiles {
 /// Resident memory of this process, MiB.
 fn resident_mib() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok());
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse::<f64>().ok());
     Ok(kib.context("/proc/self/status: no VmRSS")? / 1024.0)
 }
 
 /// Processor, cores and architecture, as the system names them.
 fn machine() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name").or(line.strip_prefix("Model"))).and_then(|rest| rest.split_once(':')).map_or("unknown processor", |(_, name)| name.trim()).to_string();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name").or(line.strip_prefix("Model")))
+        .and_then(|rest| rest.split_once(':'))
+        .map_or("unknown processor", |(_, name)| name.trim())
+        .to_string();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     format!("{model}, {cores} core(s), {}", std::env::consts::ARCH)
 }

@@ -71,12 +71,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut written = Model::load(&manifest, &weights, Executor::SingleThread)?;
     let off = compare(&manifest, &mut reference, &mut written)?;
     let allowed = tolerance(args.weights);
-    ensure!(off <= allowed, "{}: the converted network's scores are off by {off:.4}, more than {allowed}: not written", args.onnx.display());
+    ensure!(
+        off <= allowed,
+        "{}: the converted network's scores are off by {off:.4}, more than {allowed}: not written",
+        args.onnx.display()
+    );
 
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     write(&args.out.join(&manifest.file), &weights)?;
     write(&args.out.join("manifest.toml"), manifest_text(&text, &manifest).as_bytes())?;
-    println!("{}: {} bytes (ONNX {}), scores within {off:.1e} of the ONNX", args.out.join(&manifest.file).display(), weights.len(), onnx.len());
+    println!(
+        "{}: {} bytes (ONNX {}), scores within {off:.1e} of the ONNX",
+        args.out.join(&manifest.file).display(),
+        weights.len(),
+        onnx.len()
+    );
     Ok(())
 }
 
@@ -86,7 +95,9 @@ fn manifest_text(text: &str, manifest: &Manifest) -> String {
     let (mut in_table, mut skipping) = (false, false);
     for line in text.lines() {
         let trimmed = line.trim();
-        if trimmed.starts_with('[') && trimmed.split('#').next().is_some_and(|line| line.trim().ends_with(']') && !line.contains(['"', ','])) {
+        if trimmed.starts_with('[')
+            && trimmed.split('#').next().is_some_and(|line| line.trim().ends_with(']') && !line.contains(['"', ',']))
+        {
             in_table = true;
             skipping = trimmed.starts_with("[measured");
         }
@@ -118,7 +129,11 @@ fn nnef(onnx: &[u8], manifest: &Manifest, weights: Weights) -> anyhow::Result<Ve
             let tensor = read_tensor(&bytes[..])?;
             let (stored, scale) = stored(&tensor, weights)?;
             if let Some(scale) = scale {
-                append(&mut packed, &path.with_extension(format!("{}.dat", &SCALE_SUFFIX[1..])), &tensor_bytes(&scale)?)?;
+                append(
+                    &mut packed,
+                    &path.with_extension(format!("{}.dat", &SCALE_SUFFIX[1..])),
+                    &tensor_bytes(&scale)?,
+                )?;
             }
             append(&mut packed, &path, &tensor_bytes(&stored)?)?;
         } else {
@@ -188,7 +203,9 @@ fn compare(manifest: &Manifest, reference: &mut Model, written: &mut Model) -> a
         let config = &manifest.front_end;
         let gain: f32 = rng.random_range(0.01..0.5);
         let tone: f32 = rng.random_range(0.01..0.4);
-        let sound: Vec<f32> = (0..config.window_samples()).map(|i| gain * rng.random_range(-1.0..1.0f32) + 0.3 * (i as f32 * tone).sin()).collect();
+        let sound: Vec<f32> = (0..config.window_samples())
+            .map(|i| gain * rng.random_range(-1.0..1.0f32) + 0.3 * (i as f32 * tone).sin())
+            .collect();
         let mut front_end = detector::front_end::FrontEnd::new(config);
         let picture = front_end.picture(&sound);
         let expected = reference.run(picture)?.to_vec();

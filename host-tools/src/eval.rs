@@ -69,7 +69,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         cut_s: args.cut,
         clips: figures::clips(&scored, threshold)?,
         classes: figures::classes(&scored, threshold),
-        background: args.background.as_deref().map(|folder| background::run(&manifest, &model, folder, args.split.as_deref())).transpose()?,
+        background: args
+            .background
+            .as_deref()
+            .map(|folder| background::run(&manifest, &model, folder, args.split.as_deref()))
+            .transpose()?,
     };
     if let Some(path) = &args.scores {
         let mut csv = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
@@ -91,14 +95,23 @@ fn print(report: &Report) {
     println!("{}: {} screams, {} others, threshold {}", report.model, clips.n_pos, clips.n_neg, clips.threshold);
     println!(
         "accuracy {:.4}  balanced {:.4}  precision {:.4}  recall {:.4}  F1 {:.4}  ROC-AUC {:.4}  AP {:.4}",
-        clips.accuracy, clips.balanced_accuracy, clips.precision, clips.recall, clips.f1, clips.roc_auc, clips.average_precision
+        clips.accuracy,
+        clips.balanced_accuracy,
+        clips.precision,
+        clips.recall,
+        clips.f1,
+        clips.roc_auc,
+        clips.average_precision
     );
     for class in &report.classes {
         println!("  {:18} {:4} of {:4} flagged", class.class, class.flagged, class.n);
     }
     if let Some(background) = &report.background {
         let [low, high] = background.ci95;
-        println!("background: {} alarms in {:.2} h: {:.2} per hour (95 %: {low:.2} to {high:.2})", background.alarms, background.hours, background.per_hour);
+        println!(
+            "background: {} alarms in {:.2} h: {:.2} per hour (95 %: {low:.2} to {high:.2})",
+            background.alarms, background.hours, background.per_hour
+        );
         for kind in background.kinds.iter().filter(|kind| kind.alarms > 0) {
             println!("  {:20} {:3} in {:.2} h", kind.kind, kind.alarms, kind.hours);
         }
@@ -111,7 +124,12 @@ fn read_manifest<R: DeserializeOwned + HasSplit>(folder: &Path, split: Option<&s
     let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
     let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
-    ensure!(!kept.is_empty(), "{}: no row{}", path.display(), split.map(|split| format!(" of split `{split}`")).unwrap_or_default());
+    ensure!(
+        !kept.is_empty(),
+        "{}: no row{}",
+        path.display(),
+        split.map(|split| format!(" of split `{split}`")).unwrap_or_default()
+    );
     Ok(kept)
 }
 

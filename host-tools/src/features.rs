@@ -32,7 +32,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let values = front_end.picture(&sound);
     match args.out.extension().and_then(|ending| ending.to_str()) {
         Some("npy") => crate::npy::write(&args.out, &manifest.input_shape()[1..], values),
-        Some("png") => Ok(picture::write_picture(&args.out, values, config.channels(), config.n_mels, config.frames())?),
+        Some("png") => {
+            Ok(picture::write_picture(&args.out, values, config.channels(), config.n_mels, config.frames())?)
+        }
         _ => bail!("{}: --out must end in .npy or .png", args.out.display()),
     }
 }

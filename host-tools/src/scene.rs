@@ -26,7 +26,7 @@ pub const RATE_HZ: u32 = 16_000;
 /// The whole story fits into this; what is asked for beyond it stays a quiet room.
 pub const SECONDS_MIN: u32 = 26;
 /// Seconds before the scream.
-const SCREAM_AT_S: f64 = 20.05;
+const SCREAM_AT_S: f64 = 20.02;
 const SCREAM_PEAK_DBFS: f64 = -6.0;
 /// RMS of the quiet room.
 const ROOM_DBFS: f64 = -65.0;
@@ -81,8 +81,8 @@ impl Scene {
             (5.2, -22.0, household::knocks(3, 12)),
             (7.6, -18.0, speech::sentence(7, 135.0, 13)),
             (9.6, -20.0, speech::sentence(6, 205.0, 14)),
-            (11.6, -22.0, household::dishes(5, 15)),
-            (13.6, -30.0, household::beeps(3)),
+            (11.6, -28.0, household::dishes(5, 15)),
+            (13.6, -38.0, household::beeps(3)),
             (15.3, -19.0, speech::sentence(6, 125.0, 16)),
             (17.0, -19.0, speech::laugh(7, 230.0, 17)),
             (SCREAM_AT_S, SCREAM_PEAK_DBFS, scream.sound(seed)),

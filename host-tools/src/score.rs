@@ -5,7 +5,7 @@
 //! cooldown are left out.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use detector::manifest::Manifest;
@@ -57,8 +57,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let threshold_on = manifest.decision.threshold_on;
     let file = args.file.display().to_string();
+    let recording = Recording::open(&args.file)?;
     println!("{file}, heard by {} {}; threshold {threshold_on:.2} at |", manifest.name, manifest.version);
-    let windows = score(&manifest, model, &args.file, |window| println!("{}", line(window, threshold_on)))?;
+    let windows = score(&manifest, model, recording, |window| println!("{}", line(window, threshold_on)))?;
     if let Some(path) = &args.json {
         let model = format!("{} {}", manifest.name, manifest.version);
         let report = Report { file, model, model_sha256: manifest.sha256.clone(), threshold_on, windows };
@@ -71,10 +72,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn score(
     manifest: &Manifest,
     model: Model,
-    path: &Path,
+    mut recording: Recording,
     mut on_window: impl FnMut(&Window),
 ) -> anyhow::Result<Vec<Window>> {
-    let mut recording = Recording::open(path)?;
     let mut pipeline = Pipeline::new(manifest, model, recording.rate_hz(), manifest.decision.stride_s)?;
     let model_hz = f64::from(manifest.front_end.sample_rate_hz);
     let (mut windows, mut failed) = (Vec::new(), None);
@@ -100,7 +100,7 @@ fn score(
     }
     pipeline.finish(&mut take);
     match failed {
-        Some(error) => Err(anyhow::Error::new(error).context(path.display().to_string())),
+        Some(error) => Err(anyhow::Error::new(error).context("the model")),
         None => Ok(windows),
     }
 }

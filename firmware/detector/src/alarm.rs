@@ -240,10 +240,14 @@ impl Alarm {
             Event::Window { score, masked } => self.window(now_us, score, masked, &mut actions),
             Event::Tick => {}
             Event::Silence => self.silence(&mut actions),
-            Event::Siren { on: true, duration_us } => self.sound(now_us, duration_us.unwrap_or(self.siren_settings.on_us), true, &mut actions),
+            Event::Siren { on: true, duration_us } => {
+                self.sound(now_us, duration_us.unwrap_or(self.siren_settings.on_us), true, &mut actions)
+            }
             Event::Siren { on: false, .. } => self.siren_off(&mut actions),
             Event::TestSiren => self.sound(now_us, limits::TEST_SIREN_MS * 1000, true, &mut actions),
-            Event::Arm { armed, for_us } => self.arm(armed, for_us.map(|length| now_us.saturating_add(length)), &mut actions),
+            Event::Arm { armed, for_us } => {
+                self.arm(armed, for_us.map(|length| now_us.saturating_add(length)), &mut actions)
+            }
             Event::Quiet(quiet) => {
                 self.quiet = quiet;
                 if quiet && matches!(self.siren, Siren::On { by_person: false, .. }) {
@@ -311,7 +315,9 @@ impl Alarm {
                 }
             }
             // The deciding window is a hit itself: old hits alone start nothing once a cooldown is over.
-            None if hit && enough && now_us >= self.cooldown_until_us => self.transition_to_alarm(now_us, score.unwrap_or(0.0), actions),
+            None if hit && enough && now_us >= self.cooldown_until_us => {
+                self.transition_to_alarm(now_us, score.unwrap_or(0.0), actions)
+            }
             None => {}
         }
     }
@@ -353,7 +359,12 @@ impl Alarm {
     fn transition_to_normal(&mut self, incident: Incident, t_us: Us, actions: &mut Actions) {
         self.state = State::Normal;
         self.cooldown_until_us = t_us.saturating_add(us(self.decision.cooldown_s));
-        actions.push(Action::End { incident: incident.number, t_us, score: incident.score, announced: incident.announced });
+        actions.push(Action::End {
+            incident: incident.number,
+            t_us,
+            score: incident.score,
+            announced: incident.announced,
+        });
     }
 
     fn transition_to_silenced(&mut self) {
@@ -396,7 +407,9 @@ impl Alarm {
         let until_us = now_us.saturating_add(length_us.min(self.siren_settings.max_us));
         match self.siren {
             // Already sounding: a test does not shorten an alarm.
-            Siren::On { until_us: running_us, by_person: person } => self.siren = Siren::On { until_us: until_us.max(running_us), by_person: person && by_person },
+            Siren::On { until_us: running_us, by_person: person } => {
+                self.siren = Siren::On { until_us: until_us.max(running_us), by_person: person && by_person }
+            }
             Siren::Off => {
                 self.siren = Siren::On { until_us, by_person };
                 actions.push(Action::Siren(true));

@@ -116,7 +116,13 @@ impl FrontEnd {
             let last = window.len() as isize - 1;
             for (i, (out, w)) in self.frame.iter_mut().zip(&self.hann).enumerate() {
                 let place = centre as isize - half as isize + i as isize;
-                let reflected = if place < 0 { -place } else if place > last { 2 * last - place } else { place };
+                let reflected = if place < 0 {
+                    -place
+                } else if place > last {
+                    2 * last - place
+                } else {
+                    place
+                };
                 *out = f64::from(window[reflected as usize] * w);
             }
         }
@@ -142,7 +148,9 @@ impl FrontEnd {
                 let (Some(mean), Some(deviation)) = (&self.config.mean, &self.config.deviation) else {
                     unreachable!("Manifest::parse asks for both")
                 };
-                for (band, (out, x)) in picture.chunks_exact_mut(frames).zip(self.log_mel.chunks_exact(frames)).enumerate() {
+                for (band, (out, x)) in
+                    picture.chunks_exact_mut(frames).zip(self.log_mel.chunks_exact(frames)).enumerate()
+                {
                     let (mean, deviation) = (mean.of(band), deviation.of(band));
                     for (out, x) in out.iter_mut().zip(x) {
                         *out = (x - mean) / deviation;
@@ -160,7 +168,8 @@ impl FrontEnd {
             // The first channel still holds the grey value; it is overwritten last of what is read.
             let colour = VIRIDIS[index(self.picture[cell])];
             for channel in 0..3 {
-                self.picture[channel * cells + cell] = (f32::from(colour[channel]) / 255.0 - mean[channel]) / deviation[channel];
+                self.picture[channel * cells + cell] =
+                    (f32::from(colour[channel]) / 255.0 - mean[channel]) / deviation[channel];
             }
         }
     }

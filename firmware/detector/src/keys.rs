@@ -90,7 +90,10 @@ pub fn parse_all<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<K
 /// Leaves out the key at `line` with the lines its value goes on over; a table's header goes with all of its table.
 fn blank(lines: &mut [&str], line: usize) {
     let header = |line: &str| line.trim_start().starts_with('[');
-    let key = |line: &str| line.split_once('=').is_some_and(|(key, _)| key.trim().chars().all(|c| c.is_alphanumeric() || "_-.\"".contains(c)));
+    let key = |line: &str| {
+        line.split_once('=')
+            .is_some_and(|(key, _)| key.trim().chars().all(|c| c.is_alphanumeric() || "_-.\"".contains(c)))
+    };
     let whole_table = lines.get(line).is_some_and(|line| header(line));
     if let Some(first) = lines.get_mut(line) {
         *first = "";
@@ -116,7 +119,8 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
         None => None,
     };
     let table = start.and_then(|at| table_at(text, at)).filter(|table| Some(table) != name.as_ref());
-    let hint = unknown.then(|| nearest(quoted.first().copied().unwrap_or(""), quoted.get(1..).unwrap_or(&[]))).flatten();
+    let hint =
+        unknown.then(|| nearest(quoted.first().copied().unwrap_or(""), quoted.get(1..).unwrap_or(&[]))).flatten();
     let cause = match (unknown, missing) {
         (true, _) if message.starts_with("unknown field") => "unknown key".to_string(),
         (true, _) => "unknown value".to_string(),
@@ -206,7 +210,11 @@ mod tests {
     #[test]
     fn all_mistakes_are_found_in_one_run() {
         let text = "zoen = \"a\"\n[mqtt]\nhots = [\n 1,\n]\nport = \"x\"\n[nothing]\na = 1\n";
-        let wrong: Vec<String> = parse_all::<Site>("s", text).unwrap_err().iter().map(|e| format!("{:?} {}", e.line, e.key.as_deref().unwrap_or(""))).collect();
+        let wrong: Vec<String> = parse_all::<Site>("s", text)
+            .unwrap_err()
+            .iter()
+            .map(|e| format!("{:?} {}", e.line, e.key.as_deref().unwrap_or("")))
+            .collect();
         assert_eq!(wrong, ["Some(1) zoen", "Some(3) mqtt.hots", "Some(6) mqtt.port", "Some(7) nothing"]);
         assert!(parse_all::<Site>("s", "zone = \"a\"").is_ok());
         assert_eq!(parse_all::<Site>("s", "zone = ").unwrap_err().len(), 1);
@@ -214,9 +222,18 @@ mod tests {
 
     #[test]
     fn mistakes_name_file_line_key_and_cause() {
-        check("[decision]\nthresold_on = 0.5\n", "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)");
+        check(
+            "[decision]\nthresold_on = 0.5\n",
+            "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)",
+        );
         check("[decision]\n", "site.toml, line 1: `decision.threshold_on`: missing");
-        check("\n[decision]\nthreshold_on = \"a\"\n", "site.toml, line 3: `decision.threshold_on`: invalid type: string \"a\", expected f64");
-        check("[decison]\nthreshold_on = 1.0\n", "site.toml, line 1: `decison`: unknown key (did you mean `decision`?)");
+        check(
+            "\n[decision]\nthreshold_on = \"a\"\n",
+            "site.toml, line 3: `decision.threshold_on`: invalid type: string \"a\", expected f64",
+        );
+        check(
+            "[decison]\nthreshold_on = 1.0\n",
+            "site.toml, line 1: `decison`: unknown key (did you mean `decision`?)",
+        );
     }
 }

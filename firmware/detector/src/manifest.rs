@@ -200,7 +200,9 @@ impl Manifest {
         let manifest = Self::parse_unconverted(file, text)?;
         let mut wrong = Vec::new();
         if manifest.file.is_empty() {
-            wrong.push(KeyError::new(file, "file", "missing").hint("the weights' file name; `host-tools convert` writes it"));
+            wrong.push(
+                KeyError::new(file, "file", "missing").hint("the weights' file name; `host-tools convert` writes it"),
+            );
         } else if manifest.file.contains(['/', '\\']) || manifest.file.starts_with('.') {
             wrong.push(KeyError::new(file, "file", "must be a plain file name beside the manifest"));
         } else if !(manifest.file.ends_with(".nnef.tgz") || manifest.file.ends_with(".onnx")) {
@@ -231,7 +233,11 @@ impl Manifest {
         };
         check(self.schema == 1, "schema", format!("is {}, this program knows 1", self.schema));
         check(!self.name.is_empty(), "name", "must not be empty".into());
-        check((1..=limits::LABELS_MAX).contains(&self.labels.len()), "labels", format!("must be 1 to {}", limits::LABELS_MAX));
+        check(
+            (1..=limits::LABELS_MAX).contains(&self.labels.len()),
+            "labels",
+            format!("must be 1 to {}", limits::LABELS_MAX),
+        );
         for (place, label) in self.labels.iter().enumerate() {
             check(!self.labels[..place].contains(label), "labels", format!("`{label}` stands twice"));
         }
@@ -285,17 +291,53 @@ impl FrontEnd {
         };
         let rate = self.sample_rate_hz;
         let rates = limits::RATE_HZ;
-        check(rates.contains(&rate), "sample_rate_hz", format!("is {rate}, must be {} to {}", rates.start(), rates.end()));
-        check(self.window_s > 0.0 && self.window_s <= limits::WINDOW_S_MAX, "window_s", format!("is {}, must be above 0, at most {}", self.window_s, limits::WINDOW_S_MAX));
-        check((2..=limits::N_FFT_MAX).contains(&self.n_fft) && self.n_fft % 2 == 0, "n_fft", format!("is {}, must be even, 2 to {}", self.n_fft, limits::N_FFT_MAX));
-        check(self.hop >= 1 && self.hop <= limits::N_FFT_MAX, "hop", format!("is {}, must be 1 to {}", self.hop, limits::N_FFT_MAX));
-        check((1..=limits::N_MELS_MAX).contains(&self.n_mels), "n_mels", format!("is {}, must be 1 to {}", self.n_mels, limits::N_MELS_MAX));
+        check(
+            rates.contains(&rate),
+            "sample_rate_hz",
+            format!("is {rate}, must be {} to {}", rates.start(), rates.end()),
+        );
+        check(
+            self.window_s > 0.0 && self.window_s <= limits::WINDOW_S_MAX,
+            "window_s",
+            format!("is {}, must be above 0, at most {}", self.window_s, limits::WINDOW_S_MAX),
+        );
+        check(
+            (2..=limits::N_FFT_MAX).contains(&self.n_fft) && self.n_fft % 2 == 0,
+            "n_fft",
+            format!("is {}, must be even, 2 to {}", self.n_fft, limits::N_FFT_MAX),
+        );
+        check(
+            self.hop >= 1 && self.hop <= limits::N_FFT_MAX,
+            "hop",
+            format!("is {}, must be 1 to {}", self.hop, limits::N_FFT_MAX),
+        );
+        check(
+            (1..=limits::N_MELS_MAX).contains(&self.n_mels),
+            "n_mels",
+            format!("is {}, must be 1 to {}", self.n_mels, limits::N_MELS_MAX),
+        );
         let nyquist = f64::from(rate) / 2.0;
-        check(self.f_min_hz >= 0.0 && self.f_min_hz < self.f_max_hz, "f_min_hz", format!("is {}, must be 0 or more and under f_max_hz ({})", self.f_min_hz, self.f_max_hz));
-        check(self.f_max_hz.is_finite() && self.f_max_hz <= nyquist, "f_max_hz", format!("is {}, must be at most half the sampling rate ({nyquist})", self.f_max_hz));
+        check(
+            self.f_min_hz >= 0.0 && self.f_min_hz < self.f_max_hz,
+            "f_min_hz",
+            format!("is {}, must be 0 or more and under f_max_hz ({})", self.f_min_hz, self.f_max_hz),
+        );
+        check(
+            self.f_max_hz.is_finite() && self.f_max_hz <= nyquist,
+            "f_max_hz",
+            format!("is {}, must be at most half the sampling rate ({nyquist})", self.f_max_hz),
+        );
         if self.hop >= 1 && self.window_s.is_finite() && self.window_s <= limits::WINDOW_S_MAX {
-            check(self.window_samples() > self.n_fft / 2, "window_s", format!("must be longer than half of n_fft ({} samples): the ends are reflected", self.n_fft / 2));
-            check(self.frames().saturating_mul(self.n_mels) <= limits::PICTURE_CELLS_MAX, "hop", format!("makes a picture of more than {} cells", limits::PICTURE_CELLS_MAX));
+            check(
+                self.window_samples() > self.n_fft / 2,
+                "window_s",
+                format!("must be longer than half of n_fft ({} samples): the ends are reflected", self.n_fft / 2),
+            );
+            check(
+                self.frames().saturating_mul(self.n_mels) <= limits::PICTURE_CELLS_MAX,
+                "hop",
+                format!("makes a picture of more than {} cells", limits::PICTURE_CELLS_MAX),
+            );
         }
         if self.normalisation == Normalisation::Fixed {
             check(self.mean.is_some(), "mean", "missing: `normalisation = \"fixed\"` needs it".into());
@@ -307,19 +349,35 @@ impl FrontEnd {
         for (key, numbers) in [("mean", &self.mean), ("deviation", &self.deviation)] {
             if let Some(numbers) = numbers {
                 if let PerBand::Each(each) = numbers {
-                    check(each.len() == self.n_mels, key, format!("has {} numbers, must be one or n_mels ({})", each.len(), self.n_mels));
+                    check(
+                        each.len() == self.n_mels,
+                        key,
+                        format!("has {} numbers, must be one or n_mels ({})", each.len(), self.n_mels),
+                    );
                 }
                 let bands = self.n_mels.min(limits::N_MELS_MAX);
                 let fine = |value: f32| value.is_finite() && (key == "mean" || value > 0.0);
-                check((0..bands).all(|band| fine(numbers.of(band))), key, if key == "mean" { "must be finite".into() } else { "must be above 0".into() });
+                check(
+                    (0..bands).all(|band| fine(numbers.of(band))),
+                    key,
+                    if key == "mean" { "must be finite".into() } else { "must be above 0".into() },
+                );
             }
         }
-        check(self.rgb_mean.is_some() == self.rgb_deviation.is_some(), "rgb_mean", "stands together with `rgb_deviation`".into());
+        check(
+            self.rgb_mean.is_some() == self.rgb_deviation.is_some(),
+            "rgb_mean",
+            "stands together with `rgb_deviation`".into(),
+        );
         if self.colormap == Colormap::None {
             check(self.rgb_mean.is_none(), "rgb_mean", "stands here only with `colormap = \"viridis\"`".into());
         }
         if let Some(deviation) = self.rgb_deviation {
-            check(deviation.iter().all(|value| value.is_finite() && *value > 0.0), "rgb_deviation", "must be above 0".into());
+            check(
+                deviation.iter().all(|value| value.is_finite() && *value > 0.0),
+                "rgb_deviation",
+                "must be above 0".into(),
+            );
         }
         wrong
     }
@@ -335,14 +393,42 @@ impl Decision {
             }
         };
         let seconds = limits::DECISION_S_MAX;
-        check(self.stride_s >= 0.1 && self.stride_s <= seconds, "stride_s", format!("is {}, must be 0.1 to {seconds}", self.stride_s));
-        check((0.0..=1.0).contains(&self.threshold_on), "threshold_on", format!("is {}, must be 0 to 1", self.threshold_on));
-        check((0.0..=1.0).contains(&self.threshold_off), "threshold_off", format!("is {}, must be 0 to 1", self.threshold_off));
-        check(self.threshold_off <= self.threshold_on, "threshold_off", format!("is {}, above threshold_on ({})", self.threshold_off, self.threshold_on));
+        check(
+            self.stride_s >= 0.1 && self.stride_s <= seconds,
+            "stride_s",
+            format!("is {}, must be 0.1 to {seconds}", self.stride_s),
+        );
+        check(
+            (0.0..=1.0).contains(&self.threshold_on),
+            "threshold_on",
+            format!("is {}, must be 0 to 1", self.threshold_on),
+        );
+        check(
+            (0.0..=1.0).contains(&self.threshold_off),
+            "threshold_off",
+            format!("is {}, must be 0 to 1", self.threshold_off),
+        );
+        check(
+            self.threshold_off <= self.threshold_on,
+            "threshold_off",
+            format!("is {}, above threshold_on ({})", self.threshold_off, self.threshold_on),
+        );
         let Votes { needed, of } = self.votes;
-        check(needed >= 1 && needed <= of && of <= limits::VOTES_MAX, "votes", format!("{needed} of {of}: must be 1 <= needed <= of <= {}", limits::VOTES_MAX));
-        check(self.hold_s >= 0.0 && self.hold_s <= seconds, "hold_s", format!("is {}, must be 0 to {seconds}", self.hold_s));
-        check(self.cooldown_s >= 0.0 && self.cooldown_s <= seconds, "cooldown_s", format!("is {}, must be 0 to {seconds}", self.cooldown_s));
+        check(
+            needed >= 1 && needed <= of && of <= limits::VOTES_MAX,
+            "votes",
+            format!("{needed} of {of}: must be 1 <= needed <= of <= {}", limits::VOTES_MAX),
+        );
+        check(
+            self.hold_s >= 0.0 && self.hold_s <= seconds,
+            "hold_s",
+            format!("is {}, must be 0 to {seconds}", self.hold_s),
+        );
+        check(
+            self.cooldown_s >= 0.0 && self.cooldown_s <= seconds,
+            "cooldown_s",
+            format!("is {}, must be 0 to {seconds}", self.cooldown_s),
+        );
         wrong
     }
 }

@@ -22,8 +22,13 @@ impl MelBank {
         let bin_hz = linspace(0.0, (config.sample_rate_hz / 2) as f32, bins);
         let low = to_mel(config.f_min_hz, config.mel_scale) as f32;
         let high = to_mel(config.f_max_hz, config.mel_scale) as f32;
-        let corners: Vec<f32> = linspace(low, high, config.n_mels + 2).into_iter().map(|mel| to_hz(mel, config.mel_scale)).collect();
-        let mut bank = Self { bands: Vec::with_capacity(config.n_mels), weights: Vec::new(), centres_hz: corners[1..=config.n_mels].to_vec() };
+        let corners: Vec<f32> =
+            linspace(low, high, config.n_mels + 2).into_iter().map(|mel| to_hz(mel, config.mel_scale)).collect();
+        let mut bank = Self {
+            bands: Vec::with_capacity(config.n_mels),
+            weights: Vec::new(),
+            centres_hz: corners[1..=config.n_mels].to_vec(),
+        };
         for corner in corners.windows(3) {
             let (rise, fall) = (corner[1] - corner[0], corner[2] - corner[1]);
             let weight = |hz: f32| ((hz - corner[0]) / rise).min((corner[2] - hz) / fall).max(0.0);
@@ -52,7 +57,9 @@ impl MelBank {
 /// multiply-add).
 fn linspace(start: f32, end: f32, steps: usize) -> Vec<f32> {
     let step = (end - start) / (steps - 1) as f32;
-    let value = |i: usize| if i < steps / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((steps - 1 - i) as f32, end) };
+    let value = |i: usize| {
+        if i < steps / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((steps - 1 - i) as f32, end) }
+    };
     (0..steps).map(value).collect()
 }
 
@@ -63,7 +70,9 @@ const SLANEY_BREAK_HZ: f64 = 1000.0;
 fn to_mel(hz: f64, scale: MelScale) -> f64 {
     match scale {
         MelScale::Htk => 2595.0 * (1.0 + hz / 700.0).log10(),
-        MelScale::Slaney if hz >= SLANEY_BREAK_HZ => SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL + (hz / SLANEY_BREAK_HZ).ln() / (6.4f64.ln() / 27.0),
+        MelScale::Slaney if hz >= SLANEY_BREAK_HZ => {
+            SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL + (hz / SLANEY_BREAK_HZ).ln() / (6.4f64.ln() / 27.0)
+        }
         MelScale::Slaney => hz / SLANEY_HZ_PER_MEL,
     }
 }
@@ -74,7 +83,9 @@ fn to_hz(mel: f32, scale: MelScale) -> f32 {
     let break_mel = (SLANEY_BREAK_HZ / SLANEY_HZ_PER_MEL) as f32;
     match scale {
         MelScale::Htk => 700.0 * (10f64.powf(f64::from(mel / 2595.0)) as f32 - 1.0),
-        MelScale::Slaney if mel >= break_mel => SLANEY_BREAK_HZ as f32 * f64::from((6.4f64.ln() / 27.0) as f32 * (mel - break_mel)).exp() as f32,
+        MelScale::Slaney if mel >= break_mel => {
+            SLANEY_BREAK_HZ as f32 * f64::from((6.4f64.ln() / 27.0) as f32 * (mel - break_mel)).exp() as f32
+        }
         MelScale::Slaney => SLANEY_HZ_PER_MEL as f32 * mel,
     }
 }

@@ -34,7 +34,9 @@ pub enum ModelError {
         max: u64,
     },
     /// Not the file that the manifest was written for.
-    #[error("{file}: its SHA-256 is {found}, manifest key `sha256` says {expected}: the file is damaged or belongs to another manifest")]
+    #[error(
+        "{file}: its SHA-256 is {found}, manifest key `sha256` says {expected}: the file is damaged or belongs to another manifest"
+    )]
     Hash {
         /// File name.
         file: String,
@@ -137,7 +139,9 @@ impl Model {
         let failed = |error: TractError| RunError::Failed(format!("{error:#}"));
         let input = Tensor::from_shape(&self.shape, picture).map_err(failed)?;
         let plan = &self.plan;
-        let outputs = tract_linalg::multithread::multithread_tract_scope(self.executor.clone(), || plan.run(tvec!(input.into()))).map_err(failed)?;
+        let outputs =
+            tract_linalg::multithread::multithread_tract_scope(self.executor.clone(), || plan.run(tvec!(input.into())))
+                .map_err(failed)?;
         let plain = outputs[0].try_as_plain_ram().map_err(failed)?;
         let logits = plain.as_slice::<f32>().map_err(failed)?;
         if logits.len() != self.scores.len() || logits.iter().any(|x| !x.is_finite()) {
@@ -212,7 +216,9 @@ fn typed_from_nnef(bytes: &[u8]) -> TractResult<TypedModel> {
             DatumType::F16 => tensor.cast_to::<f32>()?.into_owned(),
             DatumType::I8 => {
                 let scale = Identifier(format!("{}{SCALE_SUFFIX}", label.0));
-                let Some(scale) = proto.tensors.get(&scale) else { bail!("{}: 8-bit weights without {SCALE_SUFFIX}", label.0) };
+                let Some(scale) = proto.tensors.get(&scale) else {
+                    bail!("{}: 8-bit weights without {SCALE_SUFFIX}", label.0)
+                };
                 dequantised(tensor, scale)?
             }
             _ => continue,
@@ -242,9 +248,18 @@ fn dequantised(weights: &Tensor, scale: &Tensor) -> TractResult<Tensor> {
 
 fn check_shapes(manifest: &Manifest, model: &TypedModel) -> Result<(), ModelError> {
     let wrong = |key, cause: String| Err(ModelError::Shape { file: manifest.file.clone(), key, cause });
-    let shape_of = |fact: TractResult<&TypedFact>| fact.ok().and_then(|fact| fact.shape.as_concrete().map(<[usize]>::to_vec)).unwrap_or_default();
+    let shape_of = |fact: TractResult<&TypedFact>| {
+        fact.ok().and_then(|fact| fact.shape.as_concrete().map(<[usize]>::to_vec)).unwrap_or_default()
+    };
     if model.inputs.len() != 1 || model.outputs.len() != 1 {
-        return wrong("labels", format!("the network has {} inputs and {} outputs, must have one of each", model.inputs.len(), model.outputs.len()));
+        return wrong(
+            "labels",
+            format!(
+                "the network has {} inputs and {} outputs, must have one of each",
+                model.inputs.len(),
+                model.outputs.len()
+            ),
+        );
     }
     let (input, expected) = (shape_of(model.input_fact(0)), manifest.input_shape());
     if input != expected {
@@ -254,11 +269,19 @@ fn check_shapes(manifest: &Manifest, model: &TypedModel) -> Result<(), ModelErro
             Some(3) => "front_end.window_s",
             _ => "front_end",
         };
-        return wrong(key, format!("the network's input is {input:?}, the manifest makes pictures of {expected:?} (batch, channels, mel bands, frames)"));
+        return wrong(
+            key,
+            format!(
+                "the network's input is {input:?}, the manifest makes pictures of {expected:?} (batch, channels, mel bands, frames)"
+            ),
+        );
     }
     let output = shape_of(model.output_fact(0));
     if output != [1, manifest.labels.len()] {
-        return wrong("labels", format!("the network's output is {output:?}, the manifest has {} labels", manifest.labels.len()));
+        return wrong(
+            "labels",
+            format!("the network's output is {output:?}, the manifest has {} labels", manifest.labels.len()),
+        );
     }
     Ok(())
 }

@@ -63,7 +63,16 @@ impl Resampler {
             None => (0, 0, 0),
         };
         let ratio = f64::from(to_hz) / f64::from(from_hz);
-        Ok(Self { fft, ratio, input: vec![0.0; input], filled: 0, output: vec![0.0; output], delay, taken: 0, given: 0 })
+        Ok(Self {
+            fft,
+            ratio,
+            input: vec![0.0; input],
+            filled: 0,
+            output: vec![0.0; output],
+            delay,
+            taken: 0,
+            given: 0,
+        })
     }
 
     /// Resamples `samples` and hands the result to `sink`, in pieces. Allocates nothing.
@@ -98,7 +107,10 @@ impl Resampler {
     fn chunk(&mut self, due: u64, sink: &mut impl FnMut(&[f32])) {
         let (Some(fft), input_len, output_len) = (&mut self.fft, self.input.len(), self.output.len()) else { return };
         self.filled = 0;
-        let (Ok(input), Ok(mut output)) = (SequentialSlice::new(&self.input, 1, input_len), SequentialSlice::new_mut(&mut self.output, 1, output_len)) else {
+        let (Ok(input), Ok(mut output)) = (
+            SequentialSlice::new(&self.input, 1, input_len),
+            SequentialSlice::new_mut(&mut self.output, 1, output_len),
+        ) else {
             unreachable!("the buffers were made with these lengths")
         };
         let written = fft.process_into_buffer(&input, &mut output, None).map_or(0, |(_, written)| written);
@@ -126,7 +138,9 @@ mod tests {
     }
 
     fn tone(hz: f64, rate_hz: u32, seconds: f64) -> Vec<f32> {
-        (0..(seconds * f64::from(rate_hz)) as usize).map(|i| (0.5 * (std::f64::consts::TAU * hz * i as f64 / f64::from(rate_hz)).sin()) as f32).collect()
+        (0..(seconds * f64::from(rate_hz)) as usize)
+            .map(|i| (0.5 * (std::f64::consts::TAU * hz * i as f64 / f64::from(rate_hz)).sin()) as f32)
+            .collect()
     }
 
     fn rms(sound: &[f32]) -> f64 {

@@ -26,7 +26,13 @@ impl SlidingWindow {
     /// `window` and `stride` in samples, both at least 1.
     pub fn new(window: usize, stride: f64) -> Self {
         let window = window.max(1);
-        Self { buffer: vec![0.0; window], filled: 0, stride: stride.max(1.0), span: Span { seq: 0, start: 0, end: window as u64 }, skip: 0 }
+        Self {
+            buffer: vec![0.0; window],
+            filled: 0,
+            stride: stride.max(1.0),
+            span: Span { seq: 0, start: 0, end: window as u64 },
+            skip: 0,
+        }
     }
 
     /// Takes samples until a window is full. Returns those it did not take, and the window's place where one is full;

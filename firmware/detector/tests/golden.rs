@@ -32,7 +32,8 @@ fn pictures_equal_torchaudio() {
         let largest = mel.iter().copied().fold(0.0, f32::max);
         let ours = front_end.mel_power(&sound);
         assert_eq!(ours.len(), mel.len(), "{name}");
-        let worst = ours.iter().zip(&mel).map(|(a, b)| (a - b).abs() / (1e-4 * b + 1e-10 * largest)).fold(0.0, f32::max);
+        let worst =
+            ours.iter().zip(&mel).map(|(a, b)| (a - b).abs() / (1e-4 * b + 1e-10 * largest)).fold(0.0, f32::max);
         println!("{name}: mel power at {:.3} of the tolerance", worst);
         assert!(worst <= 1.0, "{name}: mel power off by {worst} tolerances");
 
@@ -58,7 +59,8 @@ fn pictures_equal_torchaudio() {
 #[test]
 fn a_constant_window_is_all_zeros_after_min_max() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let manifest = Manifest::parse_unconverted("default", &std::fs::read_to_string(folder.join("default.toml")).unwrap()).unwrap();
+    let manifest =
+        Manifest::parse_unconverted("default", &std::fs::read_to_string(folder.join("default.toml")).unwrap()).unwrap();
     let silence = vec![0.0; manifest.front_end.window_samples()];
     assert!(FrontEnd::new(&manifest.front_end).picture(&silence).iter().all(|&x| x == 0.0));
 }

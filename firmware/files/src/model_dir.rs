@@ -75,7 +75,11 @@ pub fn read_text(path: &Path) -> Result<String, ModelDirError> {
 
 /// The first place under [`ROOTS`] where `path` stands; `path` itself where it stands nowhere, so that the error names it.
 pub fn find(path: &Path) -> PathBuf {
-    ROOTS.iter().map(|root| Path::new(root).join(path)).find(|found| found.exists()).unwrap_or_else(|| path.to_path_buf())
+    ROOTS
+        .iter()
+        .map(|root| Path::new(root).join(path))
+        .find(|found| found.exists())
+        .unwrap_or_else(|| path.to_path_buf())
 }
 
 /// The manifest of the model in `dir`.
@@ -104,5 +108,6 @@ pub fn load(dir: &Path, executor: Executor) -> Result<(Manifest, Model), ModelDi
 /// As [`load`].
 pub fn load_weights(dir: &Path, manifest: &Manifest, executor: Executor) -> Result<Model, ModelDirError> {
     let bytes = read_bounded(&dir.join(&manifest.file), limits::MODEL_BYTES_MAX)?;
-    Model::load(manifest, &bytes, executor).map_err(|cause| ModelDirError::Model { dir: dir.display().to_string(), cause })
+    Model::load(manifest, &bytes, executor)
+        .map_err(|cause| ModelDirError::Model { dir: dir.display().to_string(), cause })
 }

@@ -110,11 +110,19 @@ impl Recording {
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
             .map_err(|error| refused(plain(&error)))?;
         let track = format.default_track(TrackType::Audio).ok_or_else(|| refused("it has no sound track".into()))?;
-        let parameters = track.codec_params.as_ref().and_then(|parameters| parameters.audio()).ok_or_else(|| refused("its codec is not stated".into()))?;
+        let parameters = track
+            .codec_params
+            .as_ref()
+            .and_then(|parameters| parameters.audio())
+            .ok_or_else(|| refused("its codec is not stated".into()))?;
         let rate_hz = parameters.sample_rate.ok_or_else(|| refused("its sampling rate is not stated".into()))?;
         let rates = detector::limits::RATE_HZ;
         if !rates.contains(&rate_hz) {
-            return Err(refused(format!("its sampling rate is {rate_hz} Hz, must be {} to {}", rates.start(), rates.end())));
+            return Err(refused(format!(
+                "its sampling rate is {rate_hz} Hz, must be {} to {}",
+                rates.start(),
+                rates.end()
+            )));
         }
         let channels = parameters.channels.as_ref().map_or(0, |channels| channels.count());
         if channels > CHANNELS_MAX {
@@ -124,7 +132,18 @@ impl Recording {
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|error| refused(plain(&error)))?;
         let (track, stated_frames) = (track.id, track.num_frames.filter(|_| sized));
-        Ok(Self { name, track, rate_hz, channels, stated_frames, frames: 0, interleaved: Vec::new(), mono: Vec::new(), format, decoder })
+        Ok(Self {
+            name,
+            track,
+            rate_hz,
+            channels,
+            stated_frames,
+            frames: 0,
+            interleaved: Vec::new(),
+            mono: Vec::new(),
+            format,
+            decoder,
+        })
     }
 
     /// Sampling rate, hertz.
@@ -146,7 +165,9 @@ impl Recording {
             let packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return self.ended().map(|()| None),
-                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return self.ended().map(|()| None),
+                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return self.ended().map(|()| None);
+                }
                 Err(error) => return Err(self.damaged(&error)),
             };
             if packet.track_id != self.track {
@@ -167,7 +188,11 @@ impl Recording {
             self.frames += frames as u64;
             self.mono.clear();
             // Lossy codecs and float files can pass full scale; a converter cannot.
-            self.mono.extend(self.interleaved.chunks_exact(self.channels).map(|frame| (frame.iter().sum::<f32>() / self.channels as f32).clamp(-1.0, 1.0)));
+            self.mono.extend(
+                self.interleaved
+                    .chunks_exact(self.channels)
+                    .map(|frame| (frame.iter().sum::<f32>() / self.channels as f32).clamp(-1.0, 1.0)),
+            );
             // A float file can hold what is no number at all: it would poison every window it touches.
             if self.mono.iter().any(|sample| !sample.is_finite()) {
                 return Err(self.damaged(&"a sample is not a finite number"));
@@ -193,20 +218,28 @@ impl Recording {
         let file = self.name.clone();
         match self.stated_frames {
             _ if self.frames == 0 => Err(RecordingError::Empty { file }),
-            Some(stated) if self.frames < stated => Err(RecordingError::Truncated { file, stated, held: self.frames, unit: "frames" }),
+            Some(stated) if self.frames < stated => {
+                Err(RecordingError::Truncated { file, stated, held: self.frames, unit: "frames" })
+            }
             _ => Ok(()),
         }
     }
 
     fn damaged(&self, cause: &dyn std::fmt::Display) -> RecordingError {
-        RecordingError::Damaged { file: self.name.clone(), seconds: self.frames as f64 / f64::from(self.rate_hz), cause: cause.to_string() }
+        RecordingError::Damaged {
+            file: self.name.clone(),
+            seconds: self.frames as f64 / f64::from(self.rate_hz),
+            cause: cause.to_string(),
+        }
     }
 }
 
 /// What a person can do something with: symphonia calls the end of a file that it cannot make out an I/O error.
 fn plain(error: &Error) -> String {
     match error {
-        Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "it ends before a header is complete".into(),
+        Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "it ends before a header is complete".into()
+        }
         Error::Unsupported(what) => format!("neither WAV nor FLAC ({what})"),
         other => other.to_string(),
     }
@@ -226,7 +259,10 @@ fn check_wav_length(name: &str, file: &mut File) -> Result<(), RecordingError> {
             let mut chunk = [0; 8];
             file.seek(SeekFrom::Start(place)).map_err(io)?;
             if file.read_exact(&mut chunk).is_err() {
-                return Err(RecordingError::Format { file: name.into(), cause: "it ends before its data chunk".into() });
+                return Err(RecordingError::Format {
+                    file: name.into(),
+                    cause: "it ends before its data chunk".into(),
+                });
             }
             let length = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]);
             if &chunk[..4] == b"data" {

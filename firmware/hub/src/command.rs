@@ -232,10 +232,9 @@ fn request(command: Command, id: Option<Id>, expires: Option<String>) -> Result<
         return Err(Refusal::OutOfRange { name: "id", range: "1 to 64 bytes" });
     }
     let expires = match expires {
-        Some(text) => Some(
-            text.parse::<Timestamp>()
-                .map_err(|_| Refusal::Malformed("expires is no RFC 3339 time".into()))?,
-        ),
+        Some(text) => {
+            Some(text.parse::<Timestamp>().map_err(|_| Refusal::Malformed("expires is no RFC 3339 time".into()))?)
+        }
         None => None,
     };
     Ok(Request { command, id, expires })

@@ -38,11 +38,9 @@ fn device(options: &Options, topics: &Topics) -> Value {
     device.insert("manufacturer".into(), json!(topics::ROOT));
     device.insert("model".into(), json!(known.model));
     device.insert("sw_version".into(), json!(known.sw_version));
-    for (key, value) in [
-        ("model_id", &known.model_id),
-        ("serial_number", &known.serial_number),
-        ("hw_version", &known.hw_version),
-    ] {
+    for (key, value) in
+        [("model_id", &known.model_id), ("serial_number", &known.serial_number), ("hw_version", &known.hw_version)]
+    {
         if let Some(value) = value {
             device.insert(key.into(), json!(value));
         }
@@ -75,64 +73,109 @@ impl Maker {
         };
         let topic = |leaf: &str| self.topics.full(leaf);
 
-        add("scream", "binary_sensor", "Scream", json!({
-            "device_class": "sound",
-            "state_topic": topic(topics::SCREAM_STATE),
-            "json_attributes_topic": topic(topics::SCREAM_ATTRIBUTES),
-            "availability": [{ "topic": topic(topics::STATUS) }, { "topic": topic(topics::AUDIO_STATUS) }],
-            "availability_mode": "all",
-        }));
-        add("alarm", "binary_sensor", "Alarm", json!({
-            "device_class": "safety",
-            "state_topic": topic(topics::ALARM_STATE),
-        }));
-        add("event", "event", "Sound event", json!({
-            "event_types": EventType::ALL.map(EventType::name),
-            "state_topic": topic(topics::EVENT),
-        }));
-        add("siren", "siren", "Siren", json!({
-            "command_topic": topic(topics::SIREN_SET),
-            "state_topic": topic(topics::SIREN_STATE),
-            "support_duration": true,
-            "support_volume_set": false,
-            "optimistic": false,
-            "retain": false,
-        }));
-        add("armed", "switch", "Armed", json!({
-            "icon": "mdi:shield-home",
-            "command_topic": topic(topics::ARMED_SET),
-            "state_topic": topic(topics::ARMED_STATE),
-            "retain": false,
-        }));
-        add("threshold", "number", "Threshold", json!({
-            "entity_category": "config",
-            "command_topic": topic(topics::THRESHOLD_SET),
-            "state_topic": topic(topics::THRESHOLD_STATE),
-            "min": 0.05,
-            "max": 0.99,
-            "step": 0.01,
-            "mode": "slider",
-        }));
-        add("cooldown", "number", "Alert cooldown", json!({
-            "entity_category": "config",
-            "device_class": "duration",
-            "unit_of_measurement": "s",
-            "command_topic": topic(topics::COOLDOWN_SET),
-            "state_topic": topic(topics::COOLDOWN_STATE),
-            "min": 0,
-            // What a site file may say is shown without a warning; the box is typed into, so its range costs nothing.
-            "max": COOLDOWN_S_MAX as u32,
-            "step": 1,
-            "mode": "box",
-        }));
-        add("test_siren", "button", "Test siren", json!({
-            "entity_category": "diagnostic",
-            "command_topic": topic(topics::TEST_SIREN_PRESS),
-        }));
-        add("silence", "button", "Silence alarm", json!({
-            "icon": "mdi:bell-off",
-            "command_topic": topic(topics::SILENCE_PRESS),
-        }));
+        add(
+            "scream",
+            "binary_sensor",
+            "Scream",
+            json!({
+                "device_class": "sound",
+                "state_topic": topic(topics::SCREAM_STATE),
+                "json_attributes_topic": topic(topics::SCREAM_ATTRIBUTES),
+                "availability": [{ "topic": topic(topics::STATUS) }, { "topic": topic(topics::AUDIO_STATUS) }],
+                "availability_mode": "all",
+            }),
+        );
+        add(
+            "alarm",
+            "binary_sensor",
+            "Alarm",
+            json!({
+                "device_class": "safety",
+                "state_topic": topic(topics::ALARM_STATE),
+            }),
+        );
+        add(
+            "event",
+            "event",
+            "Sound event",
+            json!({
+                "event_types": EventType::ALL.map(EventType::name),
+                "state_topic": topic(topics::EVENT),
+            }),
+        );
+        add(
+            "siren",
+            "siren",
+            "Siren",
+            json!({
+                "command_topic": topic(topics::SIREN_SET),
+                "state_topic": topic(topics::SIREN_STATE),
+                "support_duration": true,
+                "support_volume_set": false,
+                "optimistic": false,
+                "retain": false,
+            }),
+        );
+        add(
+            "armed",
+            "switch",
+            "Armed",
+            json!({
+                "icon": "mdi:shield-home",
+                "command_topic": topic(topics::ARMED_SET),
+                "state_topic": topic(topics::ARMED_STATE),
+                "retain": false,
+            }),
+        );
+        add(
+            "threshold",
+            "number",
+            "Threshold",
+            json!({
+                "entity_category": "config",
+                "command_topic": topic(topics::THRESHOLD_SET),
+                "state_topic": topic(topics::THRESHOLD_STATE),
+                "min": 0.05,
+                "max": 0.99,
+                "step": 0.01,
+                "mode": "slider",
+            }),
+        );
+        add(
+            "cooldown",
+            "number",
+            "Alert cooldown",
+            json!({
+                "entity_category": "config",
+                "device_class": "duration",
+                "unit_of_measurement": "s",
+                "command_topic": topic(topics::COOLDOWN_SET),
+                "state_topic": topic(topics::COOLDOWN_STATE),
+                "min": 0,
+                // What a site file may say is shown without a warning; the box is typed into, so its range costs nothing.
+                "max": COOLDOWN_S_MAX as u32,
+                "step": 1,
+                "mode": "box",
+            }),
+        );
+        add(
+            "test_siren",
+            "button",
+            "Test siren",
+            json!({
+                "entity_category": "diagnostic",
+                "command_topic": topic(topics::TEST_SIREN_PRESS),
+            }),
+        );
+        add(
+            "silence",
+            "button",
+            "Silence alarm",
+            json!({
+                "icon": "mdi:bell-off",
+                "command_topic": topic(topics::SILENCE_PRESS),
+            }),
+        );
         let telemetry = |template: &str, more: Value| {
             let mut fields = json!({
                 "state_topic": topic(topics::TELEMETRY),
@@ -146,45 +189,82 @@ impl Maker {
             }
             fields
         };
-        add("probability", "sensor", "Scream score (1 min max)", telemetry(
-            "(value_json.score_max * 100) | round(1)",
-            json!({ "unit_of_measurement": "%", "suggested_display_precision": 1 }),
-        ));
-        add("level", "sensor", "Sound level", telemetry(
-            "value_json.level_dbfs",
-            json!({ "unit_of_measurement": "dBFS" }),
-        ));
-        add("latency", "sensor", "Inference latency p95", telemetry(
-            "value_json.inference_ms_p95",
-            json!({ "entity_category": "diagnostic", "device_class": "duration", "unit_of_measurement": "ms" }),
-        ));
-        add("xruns", "sensor", "Audio overruns", telemetry(
-            "value_json.xruns",
-            json!({ "entity_category": "diagnostic", "state_class": "total_increasing" }),
-        ));
-        add("cpu_temp", "sensor", "CPU temperature", telemetry(
-            "value_json.cpu_c",
-            json!({ "entity_category": "diagnostic", "device_class": "temperature", "unit_of_measurement": "°C" }),
-        ));
-        add("audio_fault", "binary_sensor", "Microphone fault", json!({
-            "entity_category": "diagnostic",
-            "device_class": "problem",
-            "state_topic": topic(topics::AUDIO_FAULT),
-        }));
-        add("last_boot", "sensor", "Last start", json!({
-            "entity_category": "diagnostic",
-            "device_class": "timestamp",
-            "state_topic": topic(topics::STARTED),
-        }));
-        add("update", "update", "Update", json!({
-            "entity_category": "config",
-            "device_class": "firmware",
-            "title": topics::ROOT,
-            "state_topic": topic(topics::UPDATE_STATE),
-            "command_topic": topic(topics::UPDATE_INSTALL),
-            "payload_install": "INSTALL",
-            "retain": false,
-        }));
+        add(
+            "probability",
+            "sensor",
+            "Scream score (1 min max)",
+            telemetry(
+                "(value_json.score_max * 100) | round(1)",
+                json!({ "unit_of_measurement": "%", "suggested_display_precision": 1 }),
+            ),
+        );
+        add(
+            "level",
+            "sensor",
+            "Sound level",
+            telemetry("value_json.level_dbfs", json!({ "unit_of_measurement": "dBFS" })),
+        );
+        add(
+            "latency",
+            "sensor",
+            "Inference latency p95",
+            telemetry(
+                "value_json.inference_ms_p95",
+                json!({ "entity_category": "diagnostic", "device_class": "duration", "unit_of_measurement": "ms" }),
+            ),
+        );
+        add(
+            "xruns",
+            "sensor",
+            "Audio overruns",
+            telemetry(
+                "value_json.xruns",
+                json!({ "entity_category": "diagnostic", "state_class": "total_increasing" }),
+            ),
+        );
+        add(
+            "cpu_temp",
+            "sensor",
+            "CPU temperature",
+            telemetry(
+                "value_json.cpu_c",
+                json!({ "entity_category": "diagnostic", "device_class": "temperature", "unit_of_measurement": "°C" }),
+            ),
+        );
+        add(
+            "audio_fault",
+            "binary_sensor",
+            "Microphone fault",
+            json!({
+                "entity_category": "diagnostic",
+                "device_class": "problem",
+                "state_topic": topic(topics::AUDIO_FAULT),
+            }),
+        );
+        add(
+            "last_boot",
+            "sensor",
+            "Last start",
+            json!({
+                "entity_category": "diagnostic",
+                "device_class": "timestamp",
+                "state_topic": topic(topics::STARTED),
+            }),
+        );
+        add(
+            "update",
+            "update",
+            "Update",
+            json!({
+                "entity_category": "config",
+                "device_class": "firmware",
+                "title": topics::ROOT,
+                "state_topic": topic(topics::UPDATE_STATE),
+                "command_topic": topic(topics::UPDATE_INSTALL),
+                "payload_install": "INSTALL",
+                "retain": false,
+            }),
+        );
         Value::Object(all)
     }
 }
@@ -203,9 +283,11 @@ fn slug(options: &Options) -> String {
         }
         slug.trim_end_matches('_').to_owned()
     };
-    [&options.zone, &options.device_id].into_iter().map(|text| plain(text)).find(|slug| !slug.is_empty()).unwrap_or_else(
-        || topics::ROOT.to_owned(),
-    )
+    [&options.zone, &options.device_id]
+        .into_iter()
+        .map(|text| plain(text))
+        .find(|slug| !slug.is_empty())
+        .unwrap_or_else(|| topics::ROOT.to_owned())
 }
 
 #[cfg(test)]

@@ -87,7 +87,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts the thread. It opens the outbox, connects, and goes on trying for ever.
+    /// Starts the thread. It opens the outbox, connects, and goes on trying for ever. Waits for the outbox, so that
+    /// [`Hub::outbox_len`] is true from the first call on, but not for a disk that hangs.
     ///
     /// # Errors
     /// Options or TLS material that can never work, or no thread.
@@ -100,12 +101,16 @@ impl Hub {
         // Made here, so that a failure is the caller's to see.
         let runtime = session::runtime()?;
         let (finished, done) = sync_channel(1);
+        let (opened, is_open) = sync_channel(1);
         let shared = Arc::clone(&mailbox);
         let thread = std::thread::Builder::new().name("hub".to_owned()).spawn(move || {
-            session::run(runtime, options, tls, shared, incoming);
+            session::run(runtime, options, tls, shared, incoming, opened);
             // The receiver may be gone; then nobody waits.
             let _ = finished.send(());
         })?;
+        if is_open.recv_timeout(limits::OPEN_WAIT).is_err() {
+            log::error!("hub: the outbox does not open; the disk hangs");
+        }
         Ok(Self { mailbox, topics, thread: Some(thread), done })
     }
 

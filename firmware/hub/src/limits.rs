@@ -45,6 +45,8 @@ pub const STORAGE_RETRY_MIN: Duration = Duration::from_secs(1);
 /// See [`STORAGE_RETRY_MIN`].
 pub const STORAGE_RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// How long a start waits for the outbox; a full one opens within a tenth of it.
+pub const OPEN_WAIT: Duration = Duration::from_secs(1);
 /// Alerts that wait for the hub's thread; more means that the disk hangs.
 pub const MAILBOX_ALERTS_MAX: usize = 1024;
 /// Answers to commands that wait to be sent.
@@ -105,10 +107,8 @@ const _: () = assert!(
     ALERTS_IN_FLIGHT_MAX + OTHERS_IN_FLIGHT_MAX < CLIENT_IN_FLIGHT_MAX as usize,
     "the client never blocks what the session has allowed"
 );
-const _: () = assert!(
-    CLIENT_IN_FLIGHT_MAX as usize <= CLIENT_REQUESTS_MAX,
-    "what may be in flight fits into the client's queue"
-);
+const _: () =
+    assert!(CLIENT_IN_FLIGHT_MAX as usize <= CLIENT_REQUESTS_MAX, "what may be in flight fits into the client's queue");
 const _: () = assert!(COMMAND_BYTES_MAX < PACKET_BYTES_MAX, "what is refused for its size was read first");
 const _: () = assert!(COMMAND_ID_BYTES_MAX < COMMAND_BYTES_MAX, "an id is a part of a command");
 const _: () = assert!(DRAIN_INTERVAL.as_millis() >= 50, "20 alerts a second at most");

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn ids_are_checked() {
-        for (id, good) in [("hall-1", true), ("a_B-9", true), ("", false), ("a/b", false), ("a+", false), ("ä", false)] {
+        for (id, good) in [("hall-1", true), ("a_B-9", true), ("", false), ("a/b", false), ("a+", false), ("ä", false)]
+        {
             assert_eq!(Options::new(id, "", "h", "").check().is_ok(), good, "{id}");
         }
         assert!(Options::new(&"x".repeat(64), "", "h", "").check().is_ok());

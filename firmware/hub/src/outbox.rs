@@ -185,12 +185,7 @@ impl<D: Disk> Outbox<D> {
         let key = fresh.or_else(|| self.waiting.first().copied())?;
         self.waiting.remove(&key);
         let entry = self.entries.get(&key)?;
-        Some(Offer {
-            key,
-            payload: &entry.payload,
-            since: entry.since,
-            recovered: entry.recovered,
-        })
+        Some(Offer { key, payload: &entry.payload, since: entry.since, recovered: entry.recovered })
     }
 
     /// Offers one alert again, as if it had not been offered.

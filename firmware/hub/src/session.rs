@@ -14,10 +14,12 @@
 pub mod delay;
 mod deliver;
 pub mod dial;
+mod intake;
 pub mod link;
 pub mod pace;
 pub mod states;
 pub mod tls;
+mod up;
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,24 +35,23 @@ use rumqttc::tokio_rustls::rustls::ClientConfig;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Incoming;
-use crate::alert::{Class, CommandResult, Telemetry, with_delay};
+use crate::alert::{CommandResult, Telemetry, with_delay};
 use crate::command::Gate;
-use crate::discovery;
 use crate::limits::{
-    ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BIRTH_DELAY_MS, GOODBYE, HURRY, OTHERS_IN_FLIGHT_MAX, RESULTS_MAX,
-    SUBSCRIBE_WAIT,
+    ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
 use crate::options::Options;
 use crate::outbox::disk::Folder;
-use crate::outbox::{Alert, Bounds, Change, Outbox};
+use crate::outbox::{Bounds, Outbox};
 use crate::topics::{self, Topics};
 use delay::{Moment, delayed_s, uptime_ms};
 use deliver::Deliveries;
 use dial::Dialer;
-use link::{Link, LinkEvent, NoRoom, Ticket};
+use link::{Link, LinkEvent, Ticket};
 use pace::{BackOff, Pace};
 use states::States;
+use up::Up;
 
 /// The session's runtime: everything on one thread, names resolved beside it.
 pub fn runtime() -> io::Result<Runtime> {
@@ -58,15 +59,20 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(2).build()
 }
 
-/// The thread's body.
+/// The thread's body; `opened` hears when the outbox is read.
 pub fn run(
     runtime: Runtime,
     options: Options,
     tls: Option<Arc<ClientConfig>>,
     mailbox: Arc<Mailbox>,
     incoming: SyncSender<Incoming>,
+    opened: SyncSender<()>,
 ) {
-    runtime.block_on(async { Session::new(options, tls, mailbox, incoming).main().await });
+    let mut session = Session::new(options, tls, mailbox, incoming);
+    session.account(0);
+    // The caller may have stopped waiting.
+    let _ = opened.try_send(());
+    runtime.block_on(session.main());
     // A look-up may hang in the C library for half a minute.
     runtime.shutdown_background();
 }
@@ -76,17 +82,6 @@ enum Phase {
     Connecting { link: Link },
     Subscribing { link: Link, until: Instant },
     Up(Up),
-}
-
-struct Up {
-    link: Link,
-    since: Instant,
-    alerts: usize,
-    others: usize,
-    /// The last acknowledgement, or the first sending after a pause.
-    heard: Instant,
-    /// When discovery goes out again for Home Assistant.
-    birth: Option<Instant>,
 }
 
 #[derive(PartialEq)]
@@ -179,75 +174,6 @@ impl Session {
         self.outbox.close();
     }
 
-    /// Everything that the caller put in. The siren is long switched: what blocks here is the disk, and only this thread.
-    fn take_mail(&mut self, now: Instant) {
-        let mail = self.mailbox.take();
-        let taken = mail.alerts.len();
-        let mut fresh_alarm = false;
-        let mut alerts = Vec::with_capacity(taken);
-        for (mut event, since) in mail.alerts {
-            if event.zone.is_empty() {
-                event.zone.clone_from(&self.options.zone);
-            }
-            let class = event.event_type.class();
-            match event.to_stored() {
-                Ok(payload) => {
-                    fresh_alarm |= class == Class::Alarm;
-                    alerts.push(Alert { class, payload, since });
-                }
-                Err(error) => {
-                    log::error!("hub: {} {} is not sent: {error}", event.event_type.name(), event.id);
-                    self.mailbox.dropped.fetch_add(1, Relaxed);
-                }
-            }
-        }
-        if alerts.is_empty() {
-            self.outbox.tick(now);
-        } else {
-            self.outbox.append(alerts, now);
-        }
-        self.account(taken);
-        for (state, since) in mail.states {
-            self.states.set(state, since);
-        }
-        self.telemetry = mail.telemetry.or(self.telemetry.take());
-        for result in mail.results {
-            self.answer(result);
-        }
-        if mail.stop.is_some() {
-            self.stop = mail.stop;
-        }
-        if fresh_alarm || mail.stop.is_some() {
-            self.hurry(now);
-        }
-    }
-
-    /// Brings the shared figures up to the outbox; `taken` alerts were counted when the caller put them in.
-    fn account(&mut self, taken: usize) {
-        let (len, dropped) = (self.outbox.len(), self.outbox.dropped());
-        let (counted, counted_dropped) = std::mem::replace(&mut self.counted, (len, dropped));
-        let pending = &self.mailbox.pending;
-        if len >= counted + taken {
-            pending.fetch_add(len - counted - taken, Relaxed);
-        } else {
-            pending.fetch_sub(counted + taken - len, Relaxed);
-        }
-        self.mailbox.dropped.fetch_add(dropped - counted_dropped, Relaxed);
-        for change in self.outbox.changes() {
-            self.deliveries.tell(match change {
-                Change::Failed { cause } => Incoming::StorageFailed { cause },
-                Change::Restored => Incoming::StorageRestored,
-            });
-        }
-    }
-
-    fn answer(&mut self, result: CommandResult) {
-        if self.results.len() >= RESULTS_MAX {
-            self.results.pop_front();
-        }
-        self.results.push_back(result);
-    }
-
     /// A fresh alarm, or the end, does not wait for the back-off.
     fn hurry(&mut self, now: Instant) {
         if let Phase::Waiting { until } = &mut self.phase
@@ -287,7 +213,8 @@ impl Session {
                 self.come_up(now);
             }
             LinkEvent::Message(publish) => {
-                let home_assistant_starts = publish.topic == topics::HOME_ASSISTANT_STATUS && publish.payload == "online";
+                let home_assistant_starts =
+                    publish.topic == topics::HOME_ASSISTANT_STATUS && publish.payload == "online";
                 if let (true, false, Phase::Up(up)) = (home_assistant_starts, publish.retain, &mut self.phase) {
                     let delay = Duration::from_millis(self.random.random_range(BIRTH_DELAY_MS));
                     up.birth.get_or_insert(now + delay);
@@ -335,21 +262,6 @@ impl Session {
             self.path = Path::Up;
             self.mailbox.connected.store(true, Relaxed);
             self.deliveries.tell(Incoming::Connected);
-        }
-    }
-
-    /// Discovery, every state, `status` online, in this order.
-    fn introduce(&mut self, now: Instant) {
-        let discovery = discovery::payload(&self.options).into_bytes();
-        self.states.all_unsent();
-        let Phase::Up(up) = &mut self.phase else { return };
-        let mut sent = up.publish(self.topics.discovery(), discovery, true, now);
-        while let (Ok(()), Some(message)) = (&sent, self.states.next(now)) {
-            sent = up.publish(self.topics.full(message.leaf), message.payload, true, now);
-        }
-        let sent = sent.and_then(|()| up.publish(self.topics.full(topics::STATUS), b"online".to_vec(), true, now));
-        if sent.is_err() {
-            self.lose("the client's queue is full", now);
         }
     }
 
@@ -406,7 +318,12 @@ impl Session {
         if self.stop.is_some() {
             wait = wait.min(BACK_OFF_MIN);
         }
-        log::warn!("hub: {}:{}: {cause}; next attempt in {:.1} s", self.options.host, self.options.port, wait.as_secs_f64());
+        log::warn!(
+            "hub: {}:{}: {cause}; next attempt in {:.1} s",
+            self.options.host,
+            self.options.port,
+            wait.as_secs_f64()
+        );
         self.phase = Phase::Waiting { until: now + wait };
         self.outbox.offer_all();
         self.mailbox.connected.store(false, Relaxed);
@@ -442,62 +359,6 @@ impl Session {
             }
         }
         at
-    }
-
-    /// `offline` retained, its PUBACK, DISCONNECT, within [`GOODBYE`].
-    async fn goodbye(&mut self) {
-        let now = Instant::now();
-        let Phase::Up(up) = &mut self.phase else { return };
-        if up.publish(self.topics.full(topics::STATUS), b"offline".to_vec(), true, now).is_err() {
-            return;
-        }
-        let leave = async {
-            let mut leaving = false;
-            loop {
-                match up.link.event().await {
-                    LinkEvent::Closed { .. } => return,
-                    LinkEvent::Acked(Ticket::Alert(key)) => self.outbox.ack(key, now),
-                    LinkEvent::Acked(Ticket::Other) => up.others = up.others.saturating_sub(1),
-                    _ => {}
-                }
-                if up.others == 0 && !leaving {
-                    leaving = true;
-                    if up.link.disconnect().is_err() {
-                        return;
-                    }
-                }
-            }
-        };
-        if tokio::time::timeout(GOODBYE, leave).await.is_err() {
-            log::warn!("hub: the broker did not answer the goodbye");
-        }
-        self.account(0);
-    }
-}
-
-impl Up {
-    fn in_flight(&self) -> usize {
-        self.alerts + self.others
-    }
-
-    fn publish(&mut self, topic: String, payload: Vec<u8>, retain: bool, now: Instant) -> Result<(), NoRoom> {
-        self.link.publish(topic, payload, retain, Ticket::Other)?;
-        self.sent(now);
-        self.others += 1;
-        Ok(())
-    }
-
-    fn publish_alert(&mut self, topic: String, payload: Vec<u8>, key: u64, now: Instant) -> Result<(), NoRoom> {
-        self.link.publish(topic, payload, false, Ticket::Alert(key))?;
-        self.sent(now);
-        self.alerts += 1;
-        Ok(())
-    }
-
-    fn sent(&mut self, now: Instant) {
-        if self.in_flight() == 0 {
-            self.heard = now;
-        }
     }
 }
 

@@ -54,15 +54,8 @@ pub const SILENCE_PRESS: &str = "silence/press";
 pub const UPDATE_INSTALL: &str = "update/install";
 
 /// Every leaf that carries a command.
-pub const COMMANDS: [&str; 7] = [
-    SIREN_SET,
-    ARMED_SET,
-    THRESHOLD_SET,
-    COOLDOWN_SET,
-    TEST_SIREN_PRESS,
-    SILENCE_PRESS,
-    UPDATE_INSTALL,
-];
+pub const COMMANDS: [&str; 7] =
+    [SIREN_SET, ARMED_SET, THRESHOLD_SET, COOLDOWN_SET, TEST_SIREN_PRESS, SILENCE_PRESS, UPDATE_INSTALL];
 
 /// The topics of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +67,7 @@ pub struct Topics {
 impl Topics {
     /// Topics of the device with this id (checked by [`crate::Options::check`]).
     pub fn new(device_id: &str) -> Self {
-        Self {
-            device_id: device_id.to_owned(),
-            prefix: format!("{ROOT}/{device_id}/"),
-        }
+        Self { device_id: device_id.to_owned(), prefix: format!("{ROOT}/{device_id}/") }
     }
 
     /// The whole topic of a leaf.

@@ -6,14 +6,21 @@ mod support;
 
 use std::fmt::Write;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use hub::{ClientCertificate, Options, Secret, Tls};
-use support::{Broker, Device, free_port, openssl};
+use support::{Broker, Device, free_port};
 
 const CA_CONFIG: &str = "[ca]\ndefault_ca = it\n[it]\ndatabase = index\nnew_certs_dir = .\nserial = serial\n\
 crlnumber = crlnumber\ndefault_md = sha256\ndefault_crl_days = 30\ndefault_days = 30\npolicy = any\n\
 unique_subject = no\n[any]\ncommonName = supplied\n";
+
+/// Runs openssl in a folder; panics with what it said.
+fn openssl(dir: &Path, arguments: &[&str]) {
+    let output = Command::new("openssl").current_dir(dir).args(arguments).output().unwrap();
+    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
 
 /// An authority in a folder of its own.
 fn authority(dir: &Path) {
@@ -87,18 +94,12 @@ fn good_and_bad_certificates() {
     let options = |name: &str, port| {
         let mut options = Options::new(name, "Hallway", "127.0.0.1", state.path().join(name));
         options.port = port;
-        options.tls = Some(Tls {
-            ca_pem: read("ca.pem"),
-            client: None,
-            crl_pem: Some(read("ca.crl")),
-            not_before_unix_s: 0,
-        });
+        options.tls =
+            Some(Tls { ca_pem: read("ca.pem"), client: None, crl_pem: Some(read("ca.crl")), not_before_unix_s: 0 });
         options
     };
-    let mut devices: Vec<_> = bad
-        .iter()
-        .map(|(port, name, expect)| (Device::start(options(name, *port)), *name, *expect))
-        .collect();
+    let mut devices: Vec<_> =
+        bad.iter().map(|(port, name, expect)| (Device::start(options(name, *port)), *name, *expect)).collect();
     // A clock that woke up in 1970 is not believed; neither is a certificate that ended before the build.
     let mut late = options("late", good);
     late.tls.as_mut().unwrap().not_before_unix_s = 4_000_000_000;

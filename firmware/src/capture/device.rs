@@ -21,7 +21,11 @@ fn stable_in(device: &str, cards: &Path) -> Result<(), (String, String)> {
     }
     if let Some(path) = device.strip_prefix("usb:") {
         let fine = !path.is_empty() && path.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.');
-        return if fine { Ok(()) } else { Err((format!("`{path}` is not a USB port's path"), "such as \"usb:1-1.3\"".into())) };
+        return if fine {
+            Ok(())
+        } else {
+            Err((format!("`{path}` is not a USB port's path"), "such as \"usb:1-1.3\"".into()))
+        };
     }
     let Some((_, arguments)) = device.split_once(':') else { return Ok(()) };
     let first = arguments.split(',').next().unwrap_or("");

@@ -28,7 +28,13 @@ impl Session {
     ///
     /// # Errors
     /// Call and cause.
-    pub fn open(name: &str, fixed_hz: Option<u32>, model_hz: u32, max_hz: u32, period_frames: u32) -> Result<Self, String> {
+    pub fn open(
+        name: &str,
+        fixed_hz: Option<u32>,
+        model_hz: u32,
+        max_hz: u32,
+        period_frames: u32,
+    ) -> Result<Self, String> {
         let text = |error: alsa::Error| error.to_string();
         let pcm = PCM::new(name, Direction::Capture, false).map_err(text)?;
         let (rate_hz, channels, format, period) = {
@@ -61,7 +67,10 @@ impl Session {
 
     /// What was negotiated.
     pub fn describe(&self, device: &str) -> String {
-        format!("{device}: {} Hz, {} channel(s), {:?}, periods of {} frames", self.rate_hz, self.channels, self.format, self.period)
+        format!(
+            "{device}: {} Hz, {} channel(s), {:?}, periods of {} frames",
+            self.rate_hz, self.channels, self.format, self.period
+        )
     }
 
     /// Reads until the card fails or the reader stops; returns the cause.
@@ -77,7 +86,13 @@ impl Session {
             }
             let read = self.pcm.io_bytes().readi(&mut self.bytes);
             match read {
-                Ok(frames) => push(&self.bytes[..frames * self.channels * width(self.format)], self.channels, self.format, ring, status),
+                Ok(frames) => push(
+                    &self.bytes[..frames * self.channels * width(self.format)],
+                    self.channels,
+                    self.format,
+                    ring,
+                    status,
+                ),
                 Err(error) => {
                     if let Err(cause) = self.recover(error, status) {
                         return cause;

@@ -43,17 +43,33 @@ impl Control {
         let settings = &self.parts.settings;
         let label = settings.manifest.labels.get(report.label).cloned().unwrap_or_default();
         let t_s = t_us as f64 / 1e6;
-        self.lines.write(&Line::Alarm { id: &id, state: "start", t_s, score, label: &label, latency_ms, siren: sounded });
+        self.lines.write(&Line::Alarm {
+            id: &id,
+            state: "start",
+            t_s,
+            score,
+            label: &label,
+            latency_ms,
+            siren: sounded,
+        });
 
         let t_utc = clock::now_utc();
         let model = format!("{} {}", settings.manifest.name, settings.manifest.version);
         let level_dbfs = (f64::from(report.level_dbfs) * 10.0).round() / 10.0;
         self.state(State::Scream(true));
-        self.state(State::Attributes(ScreamAttributes { id: id.clone(), score, label: label.clone(), level_dbfs, t_utc: t_utc.clone(), model: model.clone() }));
+        self.state(State::Attributes(ScreamAttributes {
+            id: id.clone(),
+            score,
+            label: label.clone(),
+            level_dbfs,
+            t_utc: t_utc.clone(),
+            model: model.clone(),
+        }));
         if announced && let Some(hub) = &self.parts.hub {
             let mut event = self.event(EventType::ScreamStart, id.clone());
             event.t_utc.clone_from(&t_utc);
-            (event.score, event.label, event.level_dbfs, event.model) = (Some(score), Some(label.clone()), Some(level_dbfs), Some(model.clone()));
+            (event.score, event.label, event.level_dbfs, event.model) =
+                (Some(score), Some(label.clone()), Some(level_dbfs), Some(model.clone()));
             event.seq = Some(report.span.seq);
             hub.alert(event);
         }
@@ -72,7 +88,13 @@ impl Control {
             armed: self.alarm.armed(),
             quiet_hours: self.quiet_now,
             siren_sounded: sounded,
-            start: EventStart { t_s, score: score as f32, label: label.clone(), level_dbfs: report.level_dbfs, latency_ms },
+            start: EventStart {
+                t_s,
+                score: score as f32,
+                label: label.clone(),
+                level_dbfs: report.level_dbfs,
+                latency_ms,
+            },
             end: None,
             windows: Vec::new(),
             picture: None,
@@ -89,7 +111,15 @@ impl Control {
         let Some(mut incident) = self.incident.take() else { return };
         let t_s = t_us as f64 / 1e6;
         let Incident { record, label, latency_ms } = &mut incident;
-        self.lines.write(&Line::Alarm { id: &record.id, state: "end", t_s, score, label, latency_ms: *latency_ms, siren: false });
+        self.lines.write(&Line::Alarm {
+            id: &record.id,
+            state: "end",
+            t_s,
+            score,
+            label,
+            latency_ms: *latency_ms,
+            siren: false,
+        });
         record.end = Some(EventEnd { t_s, t_utc: clock::now_utc() });
         if announced && let Some(hub) = &self.parts.hub {
             let mut event = self.event(EventType::ScreamEnd, record.id.clone());
@@ -107,7 +137,8 @@ impl Control {
         record.windows = self.history.windows_since(from_s - BEFORE_S);
         let stretch = self.history.stretch(from_s - BEFORE_S, from_s - events.pre_roll_s);
         let rate_hz = self.parts.settings.manifest.front_end.sample_rate_hz;
-        if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz }) {
+        if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz })
+        {
             log::error!("incident {} is not written: the disk does not keep up", incident.record.id);
         }
     }

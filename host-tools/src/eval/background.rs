@@ -77,7 +77,12 @@ pub fn run(manifest: &Manifest, model: &Model, folder: &Path, split: Option<&str
         per_hour: alarms as f64 / hours,
         ci95: [low / hours, high / hours],
         kinds: kinds.into_iter().map(|(kind, (hours, alarms))| Kind { kind: kind.into(), hours, alarms }).collect(),
-        files: rows.iter().zip(&counted).filter(|(_, (_, alarms))| *alarms > 0).map(|(row, _)| row.file.clone()).collect(),
+        files: rows
+            .iter()
+            .zip(&counted)
+            .filter(|(_, (_, alarms))| *alarms > 0)
+            .map(|(row, _)| row.file.clone())
+            .collect(),
     })
 }
 

@@ -52,7 +52,13 @@ impl Scored {
 }
 
 /// Scores all rows, on all cores, in the rows' order.
-pub fn score(manifest: &Manifest, model: &Model, folder: &Path, rows: &[Row], cut_s: f64) -> anyhow::Result<Vec<Scored>> {
+pub fn score(
+    manifest: &Manifest,
+    model: &Model,
+    folder: &Path,
+    rows: &[Row],
+    cut_s: f64,
+) -> anyhow::Result<Vec<Scored>> {
     let bar = crate::progress::bar(rows.len() as u64, "clips");
     let scored = rows
         .par_iter()

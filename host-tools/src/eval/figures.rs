@@ -33,7 +33,9 @@ pub struct ClassFigures {
 /// Figures at `threshold` and over all thresholds.
 pub fn clips(scored: &[Scored], threshold: f64) -> anyhow::Result<ClipFigures> {
     let labelled: Vec<(bool, f64)> = scored.iter().filter_map(|clip| Some((clip.truth()?, clip.score))).collect();
-    let count = |truth: bool, flagged: bool| labelled.iter().filter(|(t, score)| *t == truth && (*score >= threshold) == flagged).count() as f64;
+    let count = |truth: bool, flagged: bool| {
+        labelled.iter().filter(|(t, score)| *t == truth && (*score >= threshold) == flagged).count() as f64
+    };
     let (hit, missed, wrong, right) = (count(true, true), count(true, false), count(false, true), count(false, false));
     ensure!(hit + missed > 0.0 && wrong + right > 0.0, "figures need clips with label 1 and clips with label 0");
     let (recall, specificity) = (hit / (hit + missed), right / (wrong + right));
@@ -67,7 +69,10 @@ pub fn classes(scored: &[Scored], threshold: f64) -> Vec<ClassFigures> {
 fn ties(labelled: &[(bool, f64)]) -> Vec<(f64, f64)> {
     let mut sorted = labelled.to_vec();
     sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
-    sorted.chunk_by(|a, b| a.1 == b.1).map(|tie| tie.iter().fold((0.0, 0.0), |(p, n), (truth, _)| if *truth { (p + 1.0, n) } else { (p, n + 1.0) })).collect()
+    sorted
+        .chunk_by(|a, b| a.1 == b.1)
+        .map(|tie| tie.iter().fold((0.0, 0.0), |(p, n), (truth, _)| if *truth { (p + 1.0, n) } else { (p, n + 1.0) }))
+        .collect()
 }
 
 /// Area under the ROC curve: the chance that a scream scores above another clip, ties counted half.

@@ -46,8 +46,14 @@ fn pink_noise(name: &str, length: usize) -> Vec<f32> {
     let digest = Sha256::digest(name.as_bytes());
     let seed = digest.iter().take(8).fold(0u64, |seed, &byte| seed << 8 | u64::from(byte));
     let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
-    const POLES: [(f64, f64); 6] =
-        [(0.99886, 0.0555179), (0.99332, 0.0750759), (0.96900, 0.1538520), (0.86650, 0.3104856), (0.55000, 0.5329522), (-0.7616, -0.0168980)];
+    const POLES: [(f64, f64); 6] = [
+        (0.99886, 0.0555179),
+        (0.99332, 0.0750759),
+        (0.96900, 0.1538520),
+        (0.86650, 0.3104856),
+        (0.55000, 0.5329522),
+        (-0.7616, -0.0168980),
+    ];
     let mut state = [0f64; 6];
     let mut delayed = 0.0;
     let mut noise: Vec<f32> = (0..length)
@@ -62,7 +68,8 @@ fn pink_noise(name: &str, length: usize) -> Vec<f32> {
             sum as f32
         })
         .collect();
-    let rms = (noise.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / length.max(1) as f64).sqrt().max(1e-12) as f32;
+    let rms = (noise.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / length.max(1) as f64).sqrt().max(1e-12)
+        as f32;
     noise.iter_mut().for_each(|x| *x /= rms);
     noise
 }

@@ -14,7 +14,7 @@ pub fn kettle(seconds: f64, seed: u64) -> Vec<f64> {
     let loudness = [(0.0, 0.0), (seconds * 0.75, 1.0), (seconds * 0.85, 0.9), (seconds, 0.0)];
     render(seconds, |t_s| {
         let hz = curve::at(&[(0.0, 350.0), (seconds * 0.8, 900.0)], t_s);
-        let sound = pink.next();
+        let sound = pink.sample();
         curve::at(&loudness, t_s) * (0.25 * sound + band.step(sound, hz, hz))
     })
 }

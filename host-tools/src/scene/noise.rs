@@ -40,7 +40,7 @@ impl Pink {
     }
 
     /// The next sample; RMS is near 1.
-    pub fn next(&mut self) -> f64 {
+    pub fn sample(&mut self) -> f64 {
         const POLES_GAINS: [(f64, f64); 3] = [(0.99765, 0.099_046), (0.963, 0.296_516_4), (0.57, 1.052_691_3)];
         let white = self.noise.white();
         for (state, (pole, gain)) in self.state.iter_mut().zip(POLES_GAINS) {

@@ -6,7 +6,7 @@ use super::RATE_HZ;
 use super::noise::{Noise, Pink};
 
 /// The time in which the sound of a furnished living room falls by 60 dB.
-const RT60_S: f64 = 0.4;
+const RT60_S: f64 = 0.35;
 /// Pulses a second of the reverberation.
 const PULSES_HZ: f64 = 1500.0;
 /// First reflection: a wall two metres away.
@@ -58,7 +58,7 @@ pub fn tone(samples: usize) -> Vec<f64> {
     (0..samples)
         .map(|i| {
             let t_s = i as f64 / f64::from(RATE_HZ);
-            pink.next() + HUM.iter().map(|(hz, loudness)| loudness * (TAU * hz * t_s).sin()).sum::<f64>()
+            pink.sample() + HUM.iter().map(|(hz, loudness)| loudness * (TAU * hz * t_s).sin()).sum::<f64>()
         })
         .collect()
 }

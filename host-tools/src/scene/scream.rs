@@ -35,13 +35,26 @@ pub struct Scream {
     pub roughness: f64,
     /// Noise of the breath against the harmonics.
     pub breath: f64,
+    /// How much each harmonic is weaker than the last: loudness n^-tilt; 1 is 6 dB an octave. Effort makes it small.
+    pub tilt: f64,
+    /// Depth of the period doubling in the middle, 0..1.
+    pub doubling: f64,
     /// Its length.
     pub seconds: f64,
 }
 
 impl Scream {
-    /// The one of the demo's scene: in the middle of what models were seen to hear (`scene::tests::sweep`).
-    pub const TYPICAL: Self = Self { pitch_hz: 1150.0, roughness_hz: 75.0, roughness: 0.5, breath: 0.35, seconds: 1.9 };
+    /// The one of the demo's scene: in the middle of what models were seen to hear (`scene::tests::sweep`), and longer than
+    /// the usual stride, so that the window after the one in which it begins is mostly scream.
+    pub const TYPICAL: Self = Self {
+        pitch_hz: 1350.0,
+        roughness_hz: 75.0,
+        roughness: 0.6,
+        breath: 0.35,
+        tilt: 1.0,
+        doubling: 0.3,
+        seconds: 2.5,
+    };
 
     /// Its sound.
     pub fn sound(&self, seed: u64) -> Vec<f64> {
@@ -50,7 +63,8 @@ impl Scream {
         let pitch = [(0.0, 0.5), (0.13, 0.97), (0.3, 1.04), (0.55 * end_s, 1.0), (end_s - 0.22, 0.93), (end_s, 0.5)];
         let loudness = [(0.0, 0.0), (0.09, 0.8), (0.3, 1.0), (0.7 * end_s, 0.9), (end_s - 0.16, 0.7), (end_s, 0.0)];
         // Pressed at first, doubled in the middle, clearer towards the end.
-        let doubling = [(0.28 * end_s, 0.0), (0.36 * end_s, 0.35), (0.5 * end_s, 0.35), (0.58 * end_s, 0.0)];
+        let doubling =
+            [(0.28 * end_s, 0.0), (0.36 * end_s, self.doubling), (0.5 * end_s, self.doubling), (0.58 * end_s, 0.0)];
         let roughness = [(0.05, 0.4), (0.2, 1.0), (0.6 * end_s, 1.0), (0.8 * end_s, 0.6)];
 
         let mut noise = Noise::new(seed);
@@ -67,8 +81,8 @@ impl Scream {
             cycle += pitch_hz / rate_hz;
             beat += self.roughness_hz * (1.0 + BEAT_STRAY * beat_stray) / rate_hz;
             let rough = self.roughness * curve::at(&roughness, t_s) * (0.5 + 0.5 * (TAU * beat).sin());
-            let source =
-                (1.0 - rough) * (harmonics(cycle, pitch_hz, curve::at(&doubling, t_s)) + self.breath * noise.white());
+            let source = (1.0 - rough)
+                * (self.harmonics(cycle, pitch_hz, curve::at(&doubling, t_s)) + self.breath * noise.white());
             let sound: f64 = mouth
                 .iter_mut()
                 .zip(FORMANTS)
@@ -78,15 +92,15 @@ impl Scream {
         };
         (0..(end_s * rate_hz) as usize).map(sample).collect()
     }
-}
 
-/// The pressed voice: harmonics that fall by 6 dB an octave, and with period doubling their halves between them.
-fn harmonics(cycle: f64, pitch_hz: f64, doubling: f64) -> f64 {
-    let count = (HARMONIC_HZ_MAX / pitch_hz) as usize;
-    let whole: f64 = (1..=count).map(|n| (TAU * n as f64 * cycle).sin() / n as f64).sum();
-    if doubling <= 0.0 {
-        return whole;
+    /// The pressed voice: harmonics, and with period doubling their halves between them.
+    fn harmonics(&self, cycle: f64, pitch_hz: f64, doubling: f64) -> f64 {
+        let count = (HARMONIC_HZ_MAX / pitch_hz) as usize;
+        let harmonic = |n: f64| (TAU * n * cycle).sin() * n.powf(-self.tilt);
+        let whole: f64 = (1..=count).map(|n| harmonic(n as f64)).sum();
+        if doubling <= 0.0 {
+            return whole;
+        }
+        whole + doubling * (1..count).map(|n| harmonic(n as f64 + 0.5)).sum::<f64>()
     }
-    let halves: f64 = (1..count).map(|n| n as f64 + 0.5).map(|n| (TAU * n * cycle).sin() / n).sum();
-    whole + doubling * halves
 }

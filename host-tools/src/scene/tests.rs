@@ -33,7 +33,7 @@ fn the_same_bytes_twice_and_as_long_and_loud_as_stated() {
 fn the_scream_is_where_it_is_said_to_be_and_the_rest_is_quieter() {
     let scene = Scene::new(30);
     let Range { start, end } = scene.scream_s.clone();
-    assert!((19.5..20.5).contains(&start) && (1.5..2.5).contains(&(end - start)), "{start} {end}");
+    assert!((19.5..20.5).contains(&start) && (1.5..=2.6).contains(&(end - start)), "{start} {end}");
     let scream = rms_dbfs(between(&scene, start..end));
     assert!(scream > -22.0, "{scream}");
     for from in 0..30 {
@@ -79,28 +79,28 @@ fn heard(model: &str, scene: &Scene) -> (Vec<f64>, f64) {
 #[ignore = "prints what a model hears; judges nothing"]
 fn sweep() {
     let model = std::env::var("SCENE_MODEL").unwrap();
-    let typical = Scream::TYPICAL;
-    let print = |what: String, scream: Scream, seed: u64| {
-        let (of_scream, of_others) = heard(&model, &Scene::with(scream, seed, 30));
-        println!("{what:24} {of_scream:.3?}  others {of_others:.3}");
-    };
-    print("typical".into(), typical, 1);
-    for pitch_hz in [800.0, 900.0, 1000.0, 1100.0, 1200.0, 1300.0, 1400.0, 1500.0, 1600.0] {
-        print(format!("pitch {pitch_hz}"), Scream { pitch_hz, ..typical }, 1);
+    type Turn = fn(&mut Scream, f64);
+    let dials: [(&str, &[f64], Turn); 7] = [
+        ("pitch Hz", &[800.0, 900.0, 1000.0, 1100.0, 1200.0, 1300.0, 1400.0, 1500.0, 1600.0], |it, to| {
+            it.pitch_hz = to
+        }),
+        ("roughness Hz", &[35.0, 50.0, 75.0, 100.0, 140.0], |it, to| it.roughness_hz = to),
+        ("roughness", &[0.0, 0.3, 0.6, 0.9], |it, to| it.roughness = to),
+        ("breath", &[0.0, 0.1, 0.2, 0.35, 0.5, 0.8], |it, to| it.breath = to),
+        ("tilt", &[0.0, 0.5, 1.0, 1.5], |it, to| it.tilt = to),
+        ("doubling", &[0.0, 0.3, 0.6, 1.0], |it, to| it.doubling = to),
+        ("seconds", &[1.6, 1.9, 2.2, 2.4, 2.5, 2.6, 3.0], |it, to| it.seconds = to),
+    ];
+    for (dial, values, turn) in dials {
+        for value in values {
+            let mut scream = Scream::TYPICAL;
+            turn(&mut scream, *value);
+            let (of_scream, of_others) = heard(&model, &Scene::with(scream, 1, 30));
+            println!("{dial:12} {value:6}  {of_scream:.3?}  others {of_others:.3}");
+        }
     }
-    for roughness_hz in [35.0, 50.0, 75.0, 100.0, 140.0] {
-        print(format!("roughness {roughness_hz} Hz"), Scream { roughness_hz, ..typical }, 1);
-    }
-    for roughness in [0.0, 0.25, 0.5, 0.75, 0.9] {
-        print(format!("roughness {roughness}"), Scream { roughness, ..typical }, 1);
-    }
-    for breath in [0.0, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2] {
-        print(format!("breath {breath}"), Scream { breath, ..typical }, 1);
-    }
-    for seconds in [1.2, 1.6, 1.9, 2.2] {
-        print(format!("seconds {seconds}"), Scream { seconds, ..typical }, 1);
-    }
-    for seed in 2..6 {
-        print(format!("seed {seed}"), typical, seed);
+    for seed in 1..6 {
+        let (of_scream, of_others) = heard(&model, &Scene::with(Scream::TYPICAL, seed, 30));
+        println!("{:12} {seed:6}  {of_scream:.3?}  others {of_others:.3}", "seed");
     }
 }

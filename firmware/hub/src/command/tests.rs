@@ -47,11 +47,7 @@ fn siren() {
 fn armed() {
     check("armed/set", "ON", Ok(Command::Armed { on: true, for_s: None }));
     check("armed/set", "OFF", Ok(Command::Armed { on: false, for_s: None }));
-    check(
-        "armed/set",
-        r#"{"state":"OFF","for_s":7200}"#,
-        Ok(Command::Armed { on: false, for_s: Some(7200.0) }),
-    );
+    check("armed/set", r#"{"state":"OFF","for_s":7200}"#, Ok(Command::Armed { on: false, for_s: Some(7200.0) }));
     check("armed/set", r#"{"state":"ON","id":7}"#, Ok(Command::Armed { on: true, for_s: None }));
     check("armed/set", r#"{"state":"ON","for_s":5}"#, Err("OFF alone"));
     check("armed/set", r#"{"state":"OFF","for_s":0}"#, Err("out of range"));
@@ -73,10 +69,13 @@ fn numbers() {
         check("threshold/set", word, Err("not a number"));
     }
     // Negative zero is written as -0 nowhere.
-    assert_eq!(Ok("0".to_owned()), parse("cooldown/set", b"-0", BOUND_S).map(|request| match request.command {
-        Command::Cooldown(value) => value.to_string(),
-        _ => String::new(),
-    }));
+    assert_eq!(
+        Ok("0".to_owned()),
+        parse("cooldown/set", b"-0", BOUND_S).map(|request| match request.command {
+            Command::Cooldown(value) => value.to_string(),
+            _ => String::new(),
+        })
+    );
 }
 
 #[test]
@@ -102,11 +101,7 @@ fn a_long_unknown_field_makes_a_short_reason() {
 }
 
 fn with(command: Command, id: Option<&str>, expires: Option<&str>) -> Request {
-    Request {
-        command,
-        id: id.map(str::to_owned),
-        expires: expires.map(|text| text.parse().unwrap()),
-    }
+    Request { command, id: id.map(str::to_owned), expires: expires.map(|text| text.parse().unwrap()) }
 }
 
 const ON: Command = Command::Siren { on: true, duration_s: None };
@@ -120,10 +115,7 @@ fn ids_and_expires() {
     assert_eq!(gate.admit(&with(ON, Some("a"), Some(later)), now, Some(wall)), Ok(()));
     assert_eq!(gate.admit(&with(ON, Some("a"), Some(later)), now, Some(wall)), Err(Refusal::Repeated));
     assert_eq!(gate.admit(&with(Command::Silence, Some("a"), None), now, Some(wall)), Err(Refusal::Repeated));
-    assert_eq!(
-        gate.admit(&with(ON, Some("b"), Some("2026-06-01T00:00:00Z")), now, Some(wall)),
-        Err(Refusal::Expired)
-    );
+    assert_eq!(gate.admit(&with(ON, Some("b"), Some("2026-06-01T00:00:00Z")), now, Some(wall)), Err(Refusal::Expired));
     // Refused for its time, so its id is still free.
     assert_eq!(gate.admit(&with(ON, Some("b"), Some(later)), now, Some(wall)), Ok(()));
     assert_eq!(gate.admit(&with(ON, Some("c"), Some(later)), now, None), Err(Refusal::NoClock));

@@ -77,8 +77,8 @@ impl SimDisk {
         let mut world = self.0.borrow_mut();
         let mut names = world.synced_names.clone();
         let kept = random.random_range(0..=world.changes.len());
-        for change in world.changes[..kept].to_vec() {
-            apply(&mut names, change);
+        for change in &world.changes[..kept] {
+            apply(&mut names, change.clone());
         }
         for content in &mut world.contents {
             let kept = random.random_range(content.synced..=content.bytes.len());
@@ -97,8 +97,7 @@ impl SimDisk {
     }
 
     pub fn files(&self, prefix: &str) -> Vec<String> {
-        let mut names: Vec<_> =
-            self.0.borrow().names.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        let mut names: Vec<_> = self.0.borrow().names.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
         names.sort();
         names
     }

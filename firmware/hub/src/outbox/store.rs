@@ -320,7 +320,9 @@ impl<D: Disk> Store<D> {
     fn write(&mut self, bytes: &[u8], sync: bool) -> Result<u64, StoreError> {
         let full = |segment: &Segment| segment.bytes + bytes.len() as u64 > self.bounds.segment_bytes_max;
         let number = self.active.as_ref().map(|active| active.number);
-        if number.and_then(|number| self.segments.get(&number)).is_some_and(|segment| segment.bytes > 0 && full(segment))
+        if number
+            .and_then(|number| self.segments.get(&number))
+            .is_some_and(|segment| segment.bytes > 0 && full(segment))
         {
             self.active = None;
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{
-    AsyncClient, Event, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet, Publish, PublishOptions, PublishResult,
-    QoS, SubscribeFilterInput, TlsConfiguration, Transport,
+    AsyncClient, Event, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet, Publish, PublishOptions,
+    PublishResult, QoS, SubscribeFilterInput, TlsConfiguration, Transport,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
@@ -83,7 +83,7 @@ impl Link {
                     Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish),
                     Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Closed { cause: "disconnected".into() },
                     Ok(_) => continue,
-                    Err(error) => LinkEvent::Closed { cause: error.to_string() },
+                    Err(error) => LinkEvent::Closed { cause: cause(&error.to_string()) },
                 };
                 let last = matches!(event, LinkEvent::Closed { .. });
                 // A full channel holds the reading back, and TCP the broker. A dropped one means a dropped link.
@@ -139,6 +139,17 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// The client's error without the names of the layers it came through: "certificate expired" is what an installer needs.
+fn cause(error: &str) -> String {
+    const LAYERS: [&str; 5] =
+        ["Mqtt state: ", "Mqtt serialization/deserialization error: ", "Io error: ", "IO: ", "I/O: "];
+    let mut rest = error;
+    while let Some(inner) = LAYERS.iter().find_map(|layer| rest.strip_prefix(layer)) {
+        rest = inner;
+    }
+    rest.to_owned()
 }
 
 fn is_granted(code: rumqttc::SubscribeReasonCode) -> bool {

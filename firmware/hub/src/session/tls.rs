@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime};
 use rumqttc::tokio_rustls::rustls::client::WebPkiServerVerifier;
 use rumqttc::tokio_rustls::rustls::crypto::ring;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
-use rumqttc::tokio_rustls::rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime,
-};
+use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rumqttc::tokio_rustls::rustls::time_provider::TimeProvider;
 use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore};
 

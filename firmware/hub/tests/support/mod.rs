@@ -1,10 +1,13 @@
 //! A real mosquitto, somebody who listens, a gate in between. Every wait is for a condition; the limit is only there so
 //! that a broken test ends.
 
+// Each test file takes what it needs.
+#![allow(dead_code)]
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -205,7 +208,13 @@ impl Observer {
                 let lines: Vec<_> = seen
                     .0
                     .iter()
-                    .map(|seen| format!("{} {}", seen.topic, String::from_utf8_lossy(&seen.payload[..seen.payload.len().min(200)])))
+                    .map(|seen| {
+                        format!(
+                            "{} {}",
+                            seen.topic,
+                            String::from_utf8_lossy(&seen.payload[..seen.payload.len().min(200)])
+                        )
+                    })
                     .collect();
                 panic!("waited for {what}; seen:\n{}", lines.join("\n"));
             }
@@ -278,7 +287,9 @@ impl Device {
                 Err(RecvTimeoutError::Timeout) => {
                     assert!(began.elapsed() < LIMIT, "waited for {what}; told: {:?}", self.told);
                 }
-                Err(RecvTimeoutError::Disconnected) => panic!("the hub ended; waited for {what}; told: {:?}", self.told),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the hub ended; waited for {what}; told: {:?}", self.told)
+                }
             }
         }
     }
@@ -317,6 +328,7 @@ impl Device {
 pub struct Gate {
     pub port: u16,
     open: Arc<AtomicBool>,
+    swallows: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -325,7 +337,9 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (open, streams) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
-        let gate = Self { port, open: Arc::clone(&open), streams: Arc::clone(&streams) };
+        let swallows = Arc::new(AtomicBool::new(false));
+        let gate =
+            Self { port, open: Arc::clone(&open), swallows: Arc::clone(&swallows), streams: Arc::clone(&streams) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if !open.load(SeqCst) {
@@ -335,7 +349,8 @@ impl Gate {
                 let mut streams = streams.lock().unwrap();
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    std::thread::spawn(move || pass(from, to));
+                    let swallows = Arc::clone(&swallows);
+                    std::thread::spawn(move || pass(from, to, &swallows));
                 }
                 streams.extend([client, server]);
             }
@@ -351,24 +366,23 @@ impl Gate {
         }
     }
 
+    /// Takes everything and passes nothing on, as a dead route does; a connection never ends by that.
+    pub fn swallow(&self, swallows: bool) {
+        self.swallows.store(swallows, SeqCst);
+    }
+
     pub fn open(&self) {
         self.open.store(true, SeqCst);
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
+fn pass(mut from: TcpStream, mut to: TcpStream, swallows: &AtomicBool) {
     let mut bytes = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if to.write_all(&bytes[..count]).is_err() {
+        if !swallows.load(SeqCst) && to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
-}
-
-/// Runs openssl in a folder; panics with what it said.
-pub fn openssl(dir: &Path, arguments: &[&str]) {
-    let output = Command::new("openssl").current_dir(dir).args(arguments).output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

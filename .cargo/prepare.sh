@@ -1,0 +1,30 @@
+# Sourced by ./demo, ./test and .ci/run: installs what a fresh Debian or Raspberry Pi OS machine lacks.
+# need_packages NAME... : Debian packages; need_rust : a Rust toolchain.
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+need_packages() {
+    local missing=()
+    for name in "$@"; do
+        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || { echo "please install: ${missing[*]}" >&2; return 1; }
+    echo "installing ${missing[*]}" >&2
+    as_root apt-get update -q >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
+}
+
+# rust-toolchain.toml pins the compiler for those who have rustup. Debian 13 has rustup itself; Debian 12 has a compiler new
+# enough as rustc-web.
+need_rust() {
+    [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
+    command -v cargo >/dev/null && return
+    if apt-cache show rustup >/dev/null 2>&1; then
+        need_packages rustup
+    else
+        need_packages rustc-web cargo-web
+    fi
+}

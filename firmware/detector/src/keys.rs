@@ -98,11 +98,11 @@ fn blank(lines: &mut [&str], line: usize) {
     if let Some(first) = lines.get_mut(line) {
         *first = "";
     }
-    for next in line + 1..lines.len() {
-        if header(lines[next]) || (!whole_table && (key(lines[next]) || lines[next].trim().is_empty())) {
+    for next in lines.iter_mut().skip(line + 1) {
+        if header(next) || (!whole_table && (key(next) || next.trim().is_empty())) {
             break;
         }
-        lines[next] = "";
+        *next = "";
     }
 }
 

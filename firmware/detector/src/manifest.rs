@@ -302,7 +302,7 @@ impl FrontEnd {
             format!("is {}, must be above 0, at most {}", self.window_s, limits::WINDOW_S_MAX),
         );
         check(
-            (2..=limits::N_FFT_MAX).contains(&self.n_fft) && self.n_fft % 2 == 0,
+            (2..=limits::N_FFT_MAX).contains(&self.n_fft) && self.n_fft.is_multiple_of(2),
             "n_fft",
             format!("is {}, must be even, 2 to {}", self.n_fft, limits::N_FFT_MAX),
         );

@@ -1,0 +1,250 @@
+//! The alarm as a table: what it is told, and what it does, in order. Times in seconds of the sound.
+#![allow(clippy::unwrap_used)]
+
+use detector::alarm::{Action, Alarm, Event, SirenSettings, us};
+use detector::manifest::{Decision, Votes};
+
+const DECISION: Decision = Decision {
+    stride_s: 2.0,
+    threshold_on: 0.8,
+    threshold_off: 0.5,
+    votes: Votes { needed: 1, of: 2 },
+    hold_s: 10.0,
+    cooldown_s: 30.0,
+};
+
+fn alarm(decision: Decision) -> Alarm {
+    Alarm::new(decision, SirenSettings { on_us: us(30.0), max_us: us(60.0) }, true, false)
+}
+
+/// A window with `score`.
+fn w(score: f64) -> Event {
+    Event::Window { score: Some(score), masked: false }
+}
+
+fn siren(seconds: f64) -> Event {
+    Event::Siren { on: true, duration_us: Some(us(seconds)) }
+}
+
+fn arm(armed: bool, for_s: Option<f64>) -> Event {
+    Event::Arm { armed, for_us: for_s.map(us) }
+}
+
+fn told(at_s: f64, action: Action) -> String {
+    match action {
+        Action::Siren(on) => format!("{at_s} siren {}", if on { "on" } else { "off" }),
+        Action::Start { incident, announced, sounded, .. } => format!(
+            "{at_s} start {incident}{}{}",
+            if announced { "" } else { " unannounced" },
+            if sounded { "" } else { " unsounded" }
+        ),
+        Action::End { incident, t_us, announced, .. } => {
+            format!("{at_s} end {incident} of {}{}", t_us as f64 / 1e6, if announced { "" } else { " unannounced" })
+        }
+        Action::Latch(on) => format!("{at_s} latch {}", if on { "on" } else { "off" }),
+        Action::Armed(on) => format!("{at_s} {}", if on { "armed" } else { "disarmed" }),
+        Action::Silenced(incident) => format!("{at_s} silenced {incident:?}"),
+    }
+}
+
+#[track_caller]
+fn check(mut alarm: Alarm, events: &[(f64, Event)], expected: &[&str]) {
+    let mut done = Vec::new();
+    for &(at_s, event) in events {
+        done.extend(alarm.step(us(at_s), event).iter().map(|action| told(at_s, action)));
+    }
+    assert_eq!(done, expected);
+}
+
+#[test]
+fn quiet_does_nothing() {
+    check(alarm(DECISION), &[(0.0, Event::Ready), (4.0, w(0.0)), (6.0, w(0.7999)), (100.0, Event::Tick)], &[]);
+}
+
+#[test]
+fn a_scream_starts_siren_first_and_ends_after_the_hold() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.8)), (6.0, w(0.1)), (12.0, w(0.1)), (14.0, w(0.1)), (32.0, w(0.1)), (34.0, w(0.1))],
+        &["4 siren on", "4 start 1", "4 latch on", "14 end 1 of 14", "34 siren off"],
+    );
+}
+
+#[test]
+fn a_window_at_threshold_off_keeps_it_going() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (14.0, w(0.5)), (16.0, w(0.49)), (22.0, w(0.1)), (24.0, w(0.1))],
+        &["4 siren on", "4 start 1", "4 latch on", "24 end 1 of 24"],
+    );
+}
+
+#[test]
+fn two_of_three_votes() {
+    let decision = Decision { votes: Votes { needed: 2, of: 3 }, ..DECISION };
+    check(alarm(decision), &[(4.0, w(0.9)), (6.0, w(0.1)), (8.0, w(0.1)), (10.0, w(0.9))], &[]);
+    check(alarm(decision), &[(4.0, w(0.9)), (6.0, w(0.1)), (8.0, w(0.9))], &["8 siren on", "8 start 1", "8 latch on"]);
+}
+
+#[test]
+fn none_starts_in_the_cooldown_and_one_still_going_starts_after_it() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (14.0, w(0.1)), (34.0, w(0.1)), (42.0, w(0.9)), (44.0, w(0.9))],
+        &["4 siren on", "4 start 1", "4 latch on", "14 end 1 of 14", "34 siren off", "44 siren on", "44 start 2"],
+    );
+}
+
+#[test]
+fn hits_before_the_end_of_a_cooldown_start_nothing_alone() {
+    let decision = Decision { votes: Votes { needed: 1, of: 8 }, ..DECISION };
+    check(
+        alarm(decision),
+        &[(4.0, w(0.9)), (14.0, w(0.1)), (34.0, w(0.1)), (42.0, w(0.9)), (44.0, w(0.1)), (46.0, w(0.1))],
+        &["4 siren on", "4 start 1", "4 latch on", "14 end 1 of 14", "34 siren off"],
+    );
+}
+
+#[test]
+fn what_is_masked_or_no_number_is_no_hit() {
+    check(
+        alarm(DECISION),
+        &[
+            (4.0, Event::Window { score: Some(1.0), masked: true }),
+            (6.0, Event::Window { score: None, masked: false }),
+            (8.0, w(f64::NAN)),
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn silence_is_for_this_incident_only() {
+    check(
+        alarm(Decision { cooldown_s: 0.0, ..DECISION }),
+        &[(4.0, w(0.9)), (5.0, Event::Silence), (6.0, w(0.9)), (16.0, w(0.1)), (18.0, w(0.9))],
+        &[
+            "4 siren on",
+            "4 start 1",
+            "4 latch on",
+            "5 siren off",
+            "5 latch off",
+            "5 silenced Some(1)",
+            "16 end 1 of 16",
+            "18 siren on",
+            "18 start 2",
+            "18 latch on",
+        ],
+    );
+    check(alarm(DECISION), &[(4.0, Event::Silence)], &["4 silenced None"]);
+}
+
+#[test]
+fn disarmed_it_goes_on_unannounced() {
+    check(
+        alarm(Decision { cooldown_s: 0.0, ..DECISION }),
+        &[
+            (4.0, w(0.9)),
+            (5.0, arm(false, None)),
+            (14.0, w(0.1)),
+            (16.0, w(0.9)),
+            (17.0, arm(true, None)),
+            (26.0, w(0.1)),
+        ],
+        &[
+            "4 siren on",
+            "4 start 1",
+            "4 latch on",
+            "5 siren off",
+            "5 latch off",
+            "5 disarmed",
+            "14 end 1 of 14",
+            "16 start 2 unannounced unsounded",
+            "17 armed",
+            "26 end 2 of 26 unannounced",
+        ],
+    );
+}
+
+#[test]
+fn disarmed_for_a_time_it_arms_again() {
+    check(
+        alarm(DECISION),
+        &[(1.0, arm(false, Some(10.0))), (10.9, Event::Tick), (11.0, Event::Tick), (12.0, Event::Tick)],
+        &["1 disarmed", "11 armed"],
+    );
+}
+
+#[test]
+fn quiet_hours_stop_only_the_siren() {
+    check(
+        alarm(DECISION),
+        &[(1.0, Event::Quiet(true)), (4.0, w(0.9)), (5.0, siren(2.0)), (6.0, Event::Quiet(true)), (7.0, Event::Tick)],
+        &["4 start 1 unsounded", "4 latch on", "5 siren on", "7 siren off"],
+    );
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (5.0, Event::Quiet(true))],
+        &["4 siren on", "4 start 1", "4 latch on", "5 siren off"],
+    );
+}
+
+#[test]
+fn a_person_can_sound_it_disarmed_and_never_past_the_bound() {
+    check(
+        alarm(DECISION),
+        &[
+            (0.0, Event::Ready),
+            (1.0, arm(false, None)),
+            (2.0, siren(600.0)),
+            (61.9, Event::Tick),
+            (62.0, Event::Tick),
+            (70.0, Event::TestSiren),
+            (71.9, Event::Tick),
+            (72.0, Event::Tick),
+            (80.0, siren(5.0)),
+            (81.0, Event::Siren { on: false, duration_us: None }),
+        ],
+        &["1 disarmed", "2 siren on", "62 siren off", "70 siren on", "72 siren off", "80 siren on", "81 siren off"],
+    );
+}
+
+#[test]
+fn a_test_does_not_shorten_an_alarm() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (10.0, Event::TestSiren), (12.0, Event::Tick), (33.0, Event::Tick), (34.0, Event::Tick)],
+        &["4 siren on", "4 start 1", "4 latch on", "33 end 1 of 14", "34 siren off"],
+    );
+}
+
+#[test]
+fn where_sound_stops_coming_time_alone_ends_it() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (20.9, Event::Tick), (21.0, Event::Tick)],
+        &["4 siren on", "4 start 1", "4 latch on", "21 end 1 of 14"],
+    );
+}
+
+#[test]
+fn nothing_sounds_before_it_is_ready() {
+    check(alarm(DECISION), &[(0.0, siren(5.0)), (1.0, Event::TestSiren)], &[]);
+}
+
+#[test]
+fn the_end_of_the_source_closes_the_incident() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (6.0, Event::Stop), (7.0, Event::Stop)],
+        &["4 siren on", "4 start 1", "4 latch on", "6 siren off", "6 end 1 of 6"],
+    );
+}
+
+#[test]
+fn a_threshold_set_below_threshold_off_takes_it_along() {
+    let mut alarm = alarm(DECISION);
+    let _ = alarm.step(0, Event::Threshold(0.3));
+    assert_eq!((alarm.decision().threshold_on, alarm.decision().threshold_off), (0.3, 0.3));
+    check(alarm, &[(4.0, w(0.3))], &["4 siren on", "4 start 1", "4 latch on"]);
+}

@@ -1,1 +1,46 @@
-//! .
+//! What the system tests drive the product with: the built programs, a device folder, sounds, a real broker.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod broker;
+pub mod device;
+pub mod sound;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// A program of this build: tests lie in `target/release/deps`, programs one folder above.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join(name);
+    assert!(path.is_file(), "{}: not built (cargo build --release --workspace)", path.display());
+    path
+}
+
+/// `host-tools` from the repository's root.
+pub fn host_tools<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Output {
+    Command::new(program("host-tools")).args(args).current_dir(root()).output().unwrap()
+}
+
+/// Runs `host-tools` and expects success; its standard output.
+#[track_caller]
+pub fn host_tools_ok<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
+    let output = host_tools(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `../shared/data`, or a word that the test is left out. In CI its absence is a failure.
+pub fn recordings() -> Option<PathBuf> {
+    let folder = root().parent().unwrap().join("shared/data");
+    if folder.join("manifest.csv").is_file() {
+        return Some(folder);
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no recordings at ../shared/data");
+    eprintln!("SKIPPED: no recordings at ../shared/data");
+    None
+}

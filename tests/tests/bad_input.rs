@@ -1,0 +1,159 @@
+//! What is refused: one clear error that names file, key and cause; exit status 2; nothing on standard output.
+#![allow(clippy::unwrap_used)]
+
+use system_tests::device::Device;
+use system_tests::host_tools;
+use system_tests::sound::{one_scream, wav};
+
+const RATE_HZ: u32 = 16_000;
+
+/// Runs the device over `sound`; it must be refused with all of `named` in what it says.
+#[track_caller]
+fn refused(device: &Device, sound: &[u8], named: &[&str]) {
+    let ran = device.hear(sound);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.lines.is_empty(), "{:?}", ran.lines);
+    for name in named {
+        assert!(ran.stderr.contains(name), "`{name}` is not in: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains("siren ON"), "{}", ran.stderr);
+    assert!(device.events().is_empty());
+}
+
+fn good() -> Vec<u8> {
+    wav(&one_scream(RATE_HZ), RATE_HZ, 1)
+}
+
+#[test]
+fn recordings_that_are_none() {
+    let device = Device::tiny("");
+    refused(&device, b"", &["sound.wav", "empty"]);
+    refused(&device, b"this is a letter, not a recording, however long it may be. ", &["sound.wav"]);
+    refused(&device, &good()[..44], &["sound.wav"]);
+    let missing = device.hear_file(&device.path("nowhere.wav"));
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("nowhere.wav"), "{}", missing.stderr);
+}
+
+#[test]
+fn a_truncated_recording_says_so() {
+    let device = Device::tiny("");
+    let sound = good();
+    refused(&device, &sound[..sound.len() / 2], &["sound.wav", "truncated"]);
+    refused(&device, &sound[..20], &["sound.wav"]);
+}
+
+#[test]
+fn weights_with_one_flipped_bit() {
+    let device = Device::tiny("");
+    let path = device.path("model/model.nnef.tgz");
+    let weights = std::fs::read(&path).unwrap();
+    for place in [0, weights.len() / 3, weights.len() - 1] {
+        let mut flipped = weights.clone();
+        flipped[place] ^= 0x10;
+        std::fs::write(&path, flipped).unwrap();
+        refused(&device, &good(), &["model.nnef.tgz", "sha256"]);
+    }
+    std::fs::write(&path, &weights[..weights.len() / 2]).unwrap();
+    refused(&device, &good(), &["model.nnef.tgz", "sha256"]);
+    std::fs::remove_file(&path).unwrap();
+    refused(&device, &good(), &["model.nnef.tgz"]);
+}
+
+#[test]
+fn a_manifest_of_another_shape() {
+    let device = Device::tiny("");
+    let path = device.path("model/manifest.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (from, to, key) in [
+        ("window_s = 1.0", "window_s = 2.0", "front_end.window_s"),
+        ("n_mels = 64", "n_mels = 32", "front_end.n_mels"),
+        ("colormap = \"none\"", "colormap = \"viridis\"", "front_end.colormap"),
+        ("[\"other\", \"scream\"]", "[\"other\", \"shout\", \"scream\"]", "labels"),
+    ] {
+        assert!(text.contains(from));
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        refused(&device, &good(), &["model.nnef.tgz", key]);
+    }
+    for (from, to, key) in [
+        ("threshold_on", "treshold_on", "treshold_on"),
+        ("hop = 512", "hop = 0", "hop"),
+        ("alarm_labels = [\"scream\"]", "alarm_labels = [\"yell\"]", "alarm_labels"),
+        ("threshold_off = 0.50", "threshold_off = 0.90", "threshold_off"),
+    ] {
+        assert!(text.contains(from));
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        refused(&device, &good(), &["manifest.toml", key]);
+    }
+}
+
+#[test]
+fn site_keys() {
+    let device = Device::tiny("");
+    for (more, named) in [
+        ("max_mb = 3", &["max_mb", "max_mib"][..]),
+        ("max_mib = \"much\"", &["max_mib"]),
+        ("[siren]\nquiet_hours = [\"9 to 5\"]", &["quiet_hours", "9 to 5"]),
+        ("[audio]\ndevice = \"hw:1\"", &["audio.device", "CARD="]),
+        ("[decision]\nthreshold_on = 1.5", &["threshold_on"]),
+        ("[sirne]\narmed = true", &["sirne", "siren"]),
+        ("[mqtt]\nport = 1883", &["mqtt.host"]),
+        ("[siren", &["line"]),
+    ] {
+        device.site(more);
+        refused(&device, &good(), &[&["site.toml"], named].concat());
+    }
+}
+
+#[test]
+fn check_tells_every_problem_at_once() {
+    let device = Device::tiny("");
+    device.site("max_mb = 3\n[siren]\non_s = -1\n[audio]\ndevice = \"hw:1\"");
+    let output = device.command("check").output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for name in ["site.toml", "max_mb", "max_mib", "siren.on_s", "audio.device"] {
+        assert!(said.contains(name), "`{name}` is not in: {said}");
+    }
+    device.site("[audio]\ndevice = \"default\"");
+    let output = device.command("check").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_network_that_gives_no_number_is_a_fault_and_no_alarm() {
+    let device = Device::tiny("");
+    device.convert("nan", "f32");
+    let ran = device.hear(&good());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.alarms().is_empty());
+    let faults: Vec<_> = ran.of_type("fault").iter().map(|line| line["fault"].as_str().unwrap()).collect();
+    assert_eq!(faults, ["ModelInvalid"]);
+    assert_eq!(ran.of_type("restore").len(), 1, "numbers come again with the silence");
+}
+
+#[test]
+fn tools_name_the_file_too() {
+    for (args, named) in [
+        (&["features", "Cargo.toml", "--model", "models/default", "--out", "/dev/null"][..], "Cargo.toml"),
+        (&["features", "tests/data/hiss.flac", "--model", "boards", "--out", "/dev/null"], "boards"),
+        (&["eval", "--model", "models/default", "--data", "boards"], "manifest.csv"),
+        (&["report", "--events", "nowhere", "--out", "/dev/null"], "nowhere"),
+        (
+            &[
+                "convert",
+                "--onnx",
+                "Cargo.toml",
+                "--manifest",
+                "tests/data/tiny/manifest-in.toml",
+                "--out",
+                "/tmp/none",
+            ],
+            "Cargo.toml",
+        ),
+    ] {
+        let output = host_tools(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(named) && !said.contains("panicked"), "{args:?}: {said}");
+    }
+}

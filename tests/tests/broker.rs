@@ -1,0 +1,62 @@
+//! The alert arrives: the real program, a real mosquitto, somebody who listens.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use system_tests::broker::Broker;
+use system_tests::device::Device;
+use system_tests::sound::{one_scream, wav};
+
+fn events(heard: &[(String, String)]) -> Vec<Value> {
+    heard
+        .iter()
+        .filter(|(topic, _)| topic == "event")
+        .map(|(_, payload)| serde_json::from_str(payload).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_alert_arrives() {
+    let Some(broker) = Broker::start() else { return };
+    let device = Device::tiny(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}", broker.port));
+    let mut ids = Vec::new();
+    let sound = wav(&one_scream(16_000), 16_000, 1);
+    let run = || ids = device.hear(&sound).of_type("alarm").iter().map(|line| line["id"].clone()).collect();
+    let heard = broker.listen("test-1", run, |topic, payload| topic == "status" && payload == "offline");
+    let events = events(&heard);
+    let kinds: Vec<_> = events.iter().map(|event| event["event_type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["scream_start", "scream_end"], "{heard:?}");
+    assert_eq!(
+        events.iter().map(|event| event["id"].clone()).collect::<Vec<_>>(),
+        ids,
+        "the same id as in the JSON lines"
+    );
+    assert_eq!(events[0]["zone"], "Hall");
+    let states =
+        |name: &str| heard.iter().filter(|(topic, _)| topic == name).map(|(_, p)| p.as_str()).collect::<Vec<_>>();
+    assert_eq!(states("status"), ["online", "offline"]);
+    assert_eq!(states("armed/state").last(), Some(&"ON"));
+    assert_eq!(states("alarm/state").last(), Some(&"ON"), "latched until somebody silences");
+    let attributes: Value = serde_json::from_str(states("scream/attributes").last().unwrap()).unwrap();
+    assert_eq!(attributes["id"], ids[0]);
+}
+
+#[test]
+fn an_alert_without_a_broker_is_kept_and_sent_at_the_next_start() {
+    let Some(broker) = Broker::start() else { return };
+    let sound = wav(&one_scream(16_000), 16_000, 1);
+    // Nobody listens on port 9 (discard) of loopback.
+    let device = Device::tiny("[mqtt]\nhost = \"127.0.0.1\"\nport = 9");
+    let away = device.hear(&sound);
+    assert_eq!(away.code, 0, "{}", away.stderr);
+    device.site(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}", broker.port));
+    let quiet = wav(&[0; 16_000], 16_000, 1);
+    let heard = broker.listen(
+        "test-1",
+        || drop(device.hear(&quiet)),
+        |topic, payload| topic == "status" && payload == "offline",
+    );
+    let late: Vec<_> = events(&heard).into_iter().filter(|event| event["event_type"] == "scream_start").collect();
+    assert_eq!(late.len(), 1, "{heard:?}");
+    assert_eq!(late[0]["id"], away.of_type("alarm")[0]["id"]);
+    assert!(late[0]["delayed_s"].as_f64().unwrap() > 0.0, "{}", late[0]);
+}

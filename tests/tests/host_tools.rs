@@ -1,0 +1,147 @@
+//! `host-tools` from outside, with the tiny network and sounds whose right answer is known.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use system_tests::device::Device;
+use system_tests::host_tools_ok;
+use system_tests::sound::{hiss, one_scream, silence, write_wav};
+
+fn json(path: &std::path::Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn features_are_float32_of_the_networks_shape() {
+    let device = Device::tiny("");
+    write_wav(&device.path("a.wav"), &hiss(16_000, 0.4, 1), 16_000);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    host_tools_ok(&["features", &path("a.wav"), "--model", &path("model"), "--out", &path("a.npy")]);
+    let bytes = std::fs::read(path("a.npy")).unwrap();
+    assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
+    let length = u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
+    let header = String::from_utf8_lossy(&bytes[10..10 + length]);
+    assert!(header.contains("'<f4'") && header.contains("(1, 64, 32)"), "{header}");
+    let values: Vec<f32> =
+        bytes[10 + length..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    assert_eq!(values.len(), 64 * 32);
+    // Behind 0.4 s come zeros, whose logarithm is log2(1e-10).
+    assert!((values[31] - 1e-10f32.log2()).abs() < 1e-3 && values[5] > -20.0, "{} {}", values[31], values[5]);
+    host_tools_ok(&["features", &path("a.wav"), "--model", &path("model"), "--out", &path("a.png")]);
+    assert!(std::fs::read(path("a.png")).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn weights_in_16_and_8_bits_give_the_same_alarm() {
+    let device = Device::tiny("");
+    write_wav(&device.path("a.wav"), &one_scream(16_000), 16_000);
+    let whole = std::fs::metadata(device.path("model/model.nnef.tgz")).unwrap().len();
+    let scores = || -> Vec<f64> {
+        let ran = device.hear_file(&device.path("a.wav"));
+        assert_eq!(ran.alarms().len(), 2, "{}", ran.stderr);
+        ran.of_type("window").iter().map(|line| line["score"].as_f64().unwrap()).collect()
+    };
+    let reference = scores();
+    for weights in ["f16", "int8"] {
+        device.convert("tiny", weights);
+        assert!(std::fs::metadata(device.path("model/model.nnef.tgz")).unwrap().len() < whole, "{weights}");
+        let worst = scores().iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 0.02, "{weights}: a score moved by {worst}");
+    }
+}
+
+#[test]
+fn eval_of_clips_whose_answer_is_known() {
+    let device = Device::tiny("");
+    let data = device.path("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let mut manifest = String::from("file,label,class,split\n");
+    for i in 0..4u32 {
+        write_wav(&data.join(format!("hiss{i}.wav")), &hiss(16_000, 1.0, i), 16_000);
+        manifest.push_str(&format!("hiss{i}.wav,1,scream,test\n"));
+        let tone: Vec<i16> =
+            (0..16_000).map(|n| (8000.0 * (f64::from(n) * (0.05 + 0.01 * f64::from(i))).sin()) as i16).collect();
+        write_wav(&data.join(format!("tone{i}.wav")), &tone, 16_000);
+        manifest.push_str(&format!("tone{i}.wav,0,tone,test\n"));
+    }
+    // In no figure: a blank label, another split.
+    manifest.push_str("tone0.wav,,unknown,test\nhiss0.wav,0,wrong,train\n");
+    std::fs::write(data.join("manifest.csv"), manifest).unwrap();
+    let background = device.path("background");
+    std::fs::create_dir_all(&background).unwrap();
+    write_wav(&background.join("still.wav"), &silence(16_000, 18.0), 16_000);
+    write_wav(&background.join("loud.wav"), &one_scream(16_000), 16_000);
+    std::fs::write(background.join("manifest.csv"), "file,kind,split\nstill.wav,still,test\nloud.wav,loud,test\n")
+        .unwrap();
+
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    let (model, data, background) = (path("model"), path("data"), path("background"));
+    let (figures, scores) = (path("eval.json"), path("scores.csv"));
+    host_tools_ok(&[
+        "eval",
+        "--model",
+        &model,
+        "--data",
+        &data,
+        "--split",
+        "test",
+        "--background",
+        &background,
+        "--scores",
+        &scores,
+        "--json",
+        &figures,
+    ]);
+    let figures = json(&device.path("eval.json"));
+    let clips = &figures["clips"];
+    assert_eq!((clips["n_pos"].as_u64(), clips["n_neg"].as_u64()), (Some(4), Some(4)), "{clips}");
+    for key in ["accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"] {
+        assert_eq!(clips[key].as_f64(), Some(1.0), "{key} in {clips}");
+    }
+    assert_eq!(clips["threshold"].as_f64(), Some(0.8));
+    let background = &figures["background"];
+    assert_eq!(background["alarms"].as_u64(), Some(1), "{background}");
+    let hours = background["hours"].as_f64().unwrap();
+    assert!((hours - 28.5 / 3600.0).abs() < 1e-6, "{hours}");
+    assert!((background["per_hour"].as_f64().unwrap() - 1.0 / hours).abs() < 1e-3);
+    let scores = std::fs::read_to_string(scores).unwrap();
+    assert_eq!(scores.lines().count(), 1 + 9, "blank labels too: {scores}");
+    assert!(scores.starts_with("file,label,class,score\n"));
+}
+
+#[test]
+fn bench_measures_and_judges() {
+    let device = Device::tiny("");
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    host_tools_ok(&[
+        "bench",
+        "--model",
+        &path("model"),
+        "--windows",
+        "20",
+        "--budget-ms",
+        "60000",
+        "--json",
+        &path("bench.json"),
+    ]);
+    let figures = json(&device.path("bench.json"));
+    for stage in ["front_end_ms", "inference_ms", "total_ms"] {
+        let of = |key: &str| figures[stage][key].as_f64().unwrap();
+        assert!(
+            of("p50") > 0.0 && of("p50") <= of("p95") && of("p95") <= of("p99") && of("p99") <= of("max"),
+            "{figures}"
+        );
+    }
+    assert_eq!(
+        (figures["windows"].as_u64(), figures["threads"].as_u64(), &figures["ok"]),
+        (Some(20), Some(1), &true.into())
+    );
+    assert!(figures["load_ms"].as_f64().unwrap() > 0.0 && figures["rss_mib"].as_f64().unwrap() > 1.0);
+    let tight =
+        system_tests::host_tools(&["bench", "--model", &path("model"), "--windows", "20", "--budget-ms", "0.000001"]);
+    assert_eq!(tight.status.code(), Some(1), "over the budget");
+}
+
+#[test]
+fn boards_are_checked() {
+    assert!(host_tools_ok(&["boards", "check"]).contains("raspberry-pi-4"));
+}

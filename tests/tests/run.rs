@@ -1,0 +1,212 @@
+//! `screamd run` over recordings: lines, alarms, outputs, what it leaves behind.
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use system_tests::device::{Device, Ran};
+use system_tests::sound::{hiss, one_scream, silence, wav};
+use system_tests::{host_tools_ok, root};
+
+const RATE_HZ: u32 = 16_000;
+
+fn number(line: &Value, key: &str) -> f64 {
+    line[key].as_f64().unwrap_or_else(|| panic!("{key} in {line}"))
+}
+
+/// The alarms that the contract's decision makes of the printed scores (tiny: 1 of 2 votes, hold 2 s, cooldown 3 s).
+fn decided(ran: &Ran) -> Vec<(&'static str, f64)> {
+    let (mut kept, mut free_from, mut found) = (None::<f64>, 0.0, Vec::new());
+    let mut end = 0.0;
+    for line in ran.of_type("window") {
+        let (score, t) = (number(line, "score"), number(line, "t_end_s"));
+        end = t;
+        if let Some(last) = kept.filter(|last| t > last + 2.0 || (t >= last + 2.0 && score < 0.5)) {
+            found.push(("end", last + 2.0));
+            (kept, free_from) = (None, last + 5.0);
+        }
+        if kept.is_some() && score >= 0.5 {
+            kept = Some(t);
+        } else if kept.is_none() && score >= 0.8 && t >= free_from {
+            found.push(("start", t));
+            kept = Some(t);
+        }
+    }
+    if kept.is_some() {
+        found.push(("end", end));
+    }
+    found
+}
+
+#[test]
+fn a_scream_is_one_alarm_in_json_lines() {
+    let device = Device::tiny("");
+    let ran = device.hear(&wav(&one_scream(RATE_HZ), RATE_HZ, 1));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let (first, last) = (&ran.lines[0], ran.lines.last().unwrap());
+    assert_eq!((&first["type"], &last["type"]), (&"start".into(), &"stop".into()));
+    assert_eq!((&first["model"], &first["board"]), (&"tiny".into(), &"generic".into()));
+    assert_eq!(first["model_sha256"].as_str().unwrap().len(), 64);
+    assert_eq!((number(first, "window_s"), number(first, "stride_s")), (1.0, 0.5));
+
+    // 10.5 s: the first window ends at 1 s, one follows every 0.5 s.
+    let windows = ran.of_type("window");
+    assert_eq!(windows.len(), 20);
+    for (seq, line) in windows.iter().enumerate() {
+        assert_eq!(line["seq"].as_u64().unwrap(), seq as u64);
+        assert_eq!((number(line, "t_start_s"), number(line, "t_end_s")), (0.5 * seq as f64, 1.0 + 0.5 * seq as f64));
+        let sum: f64 = line["scores"].as_object().unwrap().values().map(|x| x.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-5 && (0.0..=1.0).contains(&number(line, "score")), "{line}");
+        assert_eq!(line["scores"]["scream"], line["score"]);
+        assert!((-120.0..0.1).contains(&number(line, "level_dbfs")), "{line}");
+        assert_eq!((&line["gap"], &line["masked"]), (&false.into(), &false.into()));
+        assert!(number(line, "front_end_ms") >= 0.0 && number(line, "inference_ms") > 0.0);
+    }
+    assert_eq!(number(windows[0], "level_dbfs"), -120.0, "digital silence");
+
+    let alarms = ran.of_type("alarm");
+    assert_eq!(ran.alarms(), decided(&ran));
+    assert_eq!(alarms.len(), 2, "one start, one end");
+    assert_eq!(alarms[0]["id"], alarms[1]["id"]);
+    assert_eq!(alarms[0]["label"], "scream");
+    assert!(alarms[0]["id"].is_string() && number(alarms[0], "latency_ms") >= 0.0);
+    let keys = ["windows", "dropped", "xruns", "alarms"].map(|key| number(last, key));
+    assert_eq!(keys, [20.0, 0.0, 0.0, 1.0]);
+    assert!((number(last, "audio_s") - 10.5).abs() < 1e-6 && number(last, "elapsed_s") > 0.0);
+}
+
+#[test]
+fn alarms_are_what_the_scores_say_over_a_restless_scene() {
+    let device = Device::tiny("");
+    let mut sound = Vec::new();
+    for (i, quiet_s) in [2.0, 0.3, 1.1, 4.0, 0.7, 2.2, 9.0, 0.1].into_iter().enumerate() {
+        sound.extend(silence(RATE_HZ, quiet_s));
+        sound.extend(hiss(RATE_HZ, 0.2 + 0.6 * (i % 3) as f64, i as u32));
+    }
+    let ran = device.hear(&wav(&sound, RATE_HZ, 1));
+    assert_eq!(ran.alarms(), decided(&ran));
+    assert!(ran.alarms().len() >= 6, "{:?}", ran.alarms());
+}
+
+#[test]
+fn any_rate_channels_flac_and_standard_input() {
+    let device = Device::tiny("");
+    let expected = device.hear(&wav(&one_scream(RATE_HZ), RATE_HZ, 1)).alarms().len();
+    assert_eq!(expected, 2);
+    for (rate_hz, channels) in [(8_000, 1), (11_025, 2), (22_050, 1), (44_100, 2), (48_000, 6), (96_000, 1)] {
+        let ran = device.hear(&wav(&one_scream(rate_hz), rate_hz, channels));
+        assert_eq!((ran.code, ran.alarms().len()), (0, 2), "{rate_hz} Hz, {channels} channels: {}", ran.stderr);
+        assert_eq!(ran.of_type("window").len(), 20, "{rate_hz} Hz, {channels} channels");
+    }
+    assert_eq!(device.hear_stdin(&wav(&one_scream(RATE_HZ), RATE_HZ, 2)).alarms().len(), 2);
+    assert_eq!(device.hear_file(&root().join("tests/data/hiss.flac")).alarms().len(), 2);
+}
+
+#[test]
+fn the_end_is_padded_so_that_every_sample_is_scored() {
+    let device = Device::tiny("");
+    for (seconds, windows) in [(0.01, 1), (0.999, 1), (1.0, 1), (1.25, 2), (1.5, 2), (1.6, 3)] {
+        let ran = device.hear(&wav(&hiss(RATE_HZ, seconds, 3), RATE_HZ, 1));
+        let found = ran.of_type("window");
+        assert_eq!(found.len(), windows, "{seconds} s");
+        assert_eq!(number(ran.lines.last().unwrap(), "windows"), windows as f64);
+        assert!(number(found.last().unwrap(), "t_end_s") >= seconds);
+    }
+}
+
+#[test]
+fn outputs_are_shown_to_a_person() {
+    let device = Device::tiny("");
+    let path = device.path("sound.wav");
+    std::fs::write(&path, wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let output = device.command("run").arg("--wav").arg(&path).args(["--speed", "max"]).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("{text} in:\n{said}"));
+    assert!(place("siren ON") < place("siren OFF") && place(" ALARM ") < place("siren OFF"), "{said}");
+    assert!(place("picture: ") > 0);
+}
+
+#[test]
+fn an_event_leaves_a_record_and_a_private_picture() {
+    let device = Device::tiny("");
+    let ran = device.hear(&wav(&one_scream(RATE_HZ), RATE_HZ, 1));
+    let events = device.events();
+    let endings: Vec<_> = events.iter().map(|path| path.extension().unwrap().to_str().unwrap()).collect();
+    assert_eq!(endings, ["json", "png"], "no sound is kept unless asked for");
+    for path in &events {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    let record: Value = serde_json::from_slice(&std::fs::read(&events[0]).unwrap()).unwrap();
+    assert_eq!(record["id"], ran.of_type("alarm")[0]["id"]);
+    let picture = std::fs::read(&events[1]).unwrap();
+    assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n") && picture.len() > 2000);
+
+    let page = device.path("report.html");
+    let events = device.path("events");
+    host_tools_ok(&["report", "--events", events.to_str().unwrap(), "--out", page.to_str().unwrap()]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(record["id"].as_str().unwrap()) && page.contains("data:image/png;base64,"));
+    assert!(!page.contains("http://") && !page.contains("src=\"https"), "one page that loads nothing");
+}
+
+#[test]
+fn clips_with_what_came_before_only_where_the_site_asks() {
+    let device = Device::tiny("clips = true");
+    let ran = device.hear(&wav(&one_scream(RATE_HZ), RATE_HZ, 1));
+    let clip = device.events().into_iter().find(|path| path.extension().is_some_and(|ending| ending == "wav")).unwrap();
+    assert_eq!(std::fs::metadata(&clip).unwrap().permissions().mode() & 0o777, 0o600);
+    // The clip is a recording like any other: heard again it alarms again, and it begins before the scream.
+    let again = device.hear_file(&clip);
+    assert!(again.alarms().len() >= 2, "{:?}", again.alarms());
+    assert!(number(again.of_type("window")[0], "score") < 0.5 && ran.alarms()[0].1 >= 3.0, "no pre-roll");
+}
+
+#[test]
+fn pictures_can_be_left_out_and_old_events_go() {
+    let device = Device::tiny("pictures = false\nmax_mib = 1");
+    for _ in 0..3 {
+        assert_eq!(device.hear(&wav(&one_scream(RATE_HZ), RATE_HZ, 1)).code, 0);
+    }
+    assert_eq!(device.events().len(), 3, "a record each: {:?}", device.events());
+    // Sound of half a minute each: three are more than a MiB, so the oldest must have gone.
+    device.site("clips = true\nmax_mib = 1");
+    let long = [silence(RATE_HZ, 3.0), hiss(RATE_HZ, 25.0, 1), silence(RATE_HZ, 6.0)].concat();
+    for _ in 0..3 {
+        assert_eq!(device.hear(&wav(&long, RATE_HZ, 1)).code, 0);
+    }
+    let bytes: u64 = device.events().iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
+    assert!(bytes <= 1 << 20 && !device.events().is_empty(), "{bytes} bytes in {:?}", device.events());
+}
+
+#[test]
+fn quiet_hours_keep_the_siren_off_and_nothing_else() {
+    // All day, in two halves: a range may not begin and end at the same minute.
+    let device = Device::tiny("[siren]\nquiet_hours = [\"00:00-12:00\", \"12:00-00:00\"]");
+    let path = device.path("sound.wav");
+    std::fs::write(&path, wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let output = device.command("run").arg("--wav").arg(&path).args(["--speed", "realtime"]).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(" ALARM ") && !said.contains("siren ON"), "{said}");
+}
+
+#[test]
+fn a_signal_ends_it_within_two_seconds_with_a_last_line() {
+    let device = Device::tiny("");
+    let path = device.path("sound.wav");
+    std::fs::write(&path, wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1)).unwrap();
+    let child = device.spawn(&["--wav", path.to_str().unwrap(), "--speed", "realtime", "--json"]);
+    // The alarm's event file tells that the siren is on; no fixed wait.
+    let until = Instant::now() + Duration::from_secs(60);
+    while device.events().is_empty() {
+        assert!(Instant::now() < until, "no event");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = Instant::now();
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let ran = Ran::of(&child.wait_with_output().unwrap());
+    assert!(told.elapsed() < Duration::from_secs(10), "took {:?}", told.elapsed());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.lines.last().unwrap()["type"], "stop");
+    assert_eq!(ran.alarms().iter().map(|(state, _)| *state).collect::<Vec<_>>(), ["start", "end"]);
+}

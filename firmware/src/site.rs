@@ -222,12 +222,15 @@ impl Site {
     /// # Errors
     /// Every mistake.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
-        let mut site: Self = keys::parse_all(file, text)?;
+        let (site, mut wrong) = keys::parse_rest::<Self>(file, text);
+        let Some(mut site) = site else { return Err(wrong) };
         // A section that stands there and does not say `enabled = false` is meant.
         if site.mqtt.enabled.is_none() && site.mqtt != Mqtt::default() {
             site.mqtt.enabled = Some(true);
         }
-        let wrong = site.mistakes(file);
+        // What is missing may be the very key that is misspelt: said once.
+        let misspelt = !wrong.is_empty();
+        wrong.extend(site.mistakes(file).into_iter().filter(|error| !(misspelt && error.cause.starts_with("missing"))));
         if wrong.is_empty() { Ok(site) } else { Err(wrong) }
     }
 

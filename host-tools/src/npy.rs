@@ -7,8 +7,10 @@ use anyhow::Context;
 
 /// Writes `values` of `shape` as float32, C order.
 pub fn write(path: &Path, shape: &[usize], values: &[f32]) -> anyhow::Result<()> {
+    // Python's tuples: a comma behind a single number, none behind the last of several.
     let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", dims.join(", "));
+    let comma = if dims.len() == 1 { "," } else { "" };
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}{comma}), }}", dims.join(", "));
     // Magic (6), version (2) and length (2) stand before the header; the data begins on a multiple of 64.
     header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
     header.push('\n');

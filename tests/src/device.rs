@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use sha2::Digest;
 use tempfile::TempDir;
 
 use crate::{host_tools_ok, program, root};
@@ -52,6 +53,17 @@ impl Device {
             weights.into(),
         ]);
         out
+    }
+
+    /// Takes a network of `tests/data` as it is, with the tiny one's manifest: `convert` would refuse one that is broken.
+    pub fn onnx(&self, name: &str) {
+        let data = root().join("tests/data");
+        let weights = std::fs::read(data.join(name).join("model.onnx")).unwrap();
+        let sha256: String = sha2::Sha256::digest(&weights).iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = std::fs::read_to_string(data.join("tiny/manifest-in.toml")).unwrap();
+        let text = text.replace("[front_end]", &format!("file = \"model.onnx\"\nsha256 = \"{sha256}\"\n[front_end]"));
+        std::fs::write(self.path("model/model.onnx"), weights).unwrap();
+        std::fs::write(self.path("model/manifest.toml"), text).unwrap();
     }
 
     /// Writes the site file: folders of this device, then `more`. `more` may go on inside `[events]`.

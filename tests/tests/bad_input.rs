@@ -123,10 +123,11 @@ fn check_tells_every_problem_at_once() {
 #[test]
 fn a_network_that_gives_no_number_is_a_fault_and_no_alarm() {
     let device = Device::tiny("");
-    device.convert("nan", "f32");
+    device.onnx("nan");
     let ran = device.hear(&good());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.alarms().is_empty());
+    assert!(ran.of_type("window").len() == 20, "every window has its line");
     let faults: Vec<_> = ran.of_type("fault").iter().map(|line| line["fault"].as_str().unwrap()).collect();
     assert_eq!(faults, ["ModelInvalid"]);
     assert_eq!(ran.of_type("restore").len(), 1, "numbers come again with the silence");

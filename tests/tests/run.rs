@@ -123,8 +123,8 @@ fn outputs_are_shown_to_a_person() {
     let output = device.command("run").arg("--wav").arg(&path).args(["--speed", "max"]).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("{text} in:\n{said}"));
-    assert!(place("siren ON") < place("siren OFF") && place(" ALARM ") < place("siren OFF"), "{said}");
-    assert!(place("picture: ") > 0);
+    assert!(place("siren ON") < place("siren off"), "{said}");
+    assert!(place("picture: ") > place(" ALARM "));
 }
 
 #[test]

@@ -64,13 +64,24 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, KeyError>
 /// # Errors
 /// Every mistake, in the order of lines; at least one.
 pub fn parse_all<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<KeyError>> {
+    match parse_rest(file, text) {
+        (Some(parsed), wrong) if wrong.is_empty() => Ok(parsed),
+        (_, wrong) => Err(wrong),
+    }
+}
+
+/// As [`parse_all`], and what is left of the text without its mistakes, so that its values can be checked in the same run.
+pub fn parse_rest<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Vec<KeyError>) {
     const MISTAKES_MAX: usize = 50;
+    let mut rest = None;
     let mut wrong = Vec::new();
     let mut lines: Vec<&str> = text.lines().collect();
     while wrong.len() < MISTAKES_MAX {
         match parse::<T>(file, &lines.join("\n")) {
-            Ok(parsed) if wrong.is_empty() => return Ok(parsed),
-            Ok(_) => break,
+            Ok(parsed) => {
+                rest = Some(parsed);
+                break;
+            }
             Err(error) => {
                 let line = error.line;
                 // The same line twice: leaving it out did not help, so neither would going on.
@@ -84,7 +95,7 @@ pub fn parse_all<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<K
         }
     }
     wrong.sort_by_key(|error| error.line);
-    Err(wrong)
+    (rest, wrong)
 }
 
 /// Leaves out the key at `line` with the lines its value goes on over; a table's header goes with all of its table.

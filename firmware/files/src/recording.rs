@@ -37,7 +37,7 @@ pub enum RecordingError {
         cause: String,
     },
     /// Holds no sound.
-    #[error("{file}: holds no sound")]
+    #[error("{file}: is empty: it holds no sound")]
     Empty {
         /// As the user named it.
         file: String,

@@ -4,14 +4,15 @@
 //! that the device parses. Weights are stored in 32 or 16 bits, or in 8 with a scale for each output channel; the network
 //! always computes in float. The result is loaded as the device loads it and compared with the ONNX before it is kept.
 
+mod external;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use detector::limits;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model, SCALE_SUFFIX, sha256_hex, typed_from_onnx};
-use files::model_dir::{read_bounded, read_text};
+use files::model_dir::read_text;
 use tract_core::internal::{DatumType, Tensor};
 use tract_nnef::tensors::{read_tensor, write_tensor};
 
@@ -56,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let text = read_text(&args.manifest)?;
     let named = args.manifest.display().to_string();
     let mut manifest = Manifest::parse_unconverted(&named, &text).map_err(files::model_dir::ModelDirError::Manifest)?;
-    let onnx = read_bounded(&args.onnx, limits::MODEL_BYTES_MAX)?;
+    let onnx = external::read_whole(&args.onnx).with_context(|| args.onnx.display().to_string())?;
 
     let mut as_onnx = manifest.clone();
     as_onnx.file = args.onnx.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -192,7 +192,9 @@ fn softmax(logits: &[f32], temperature: f32, scores: &mut [f32]) {
 /// # Errors
 /// tract's.
 pub fn typed_from_onnx(bytes: &[u8], shape: Option<[usize; 4]>) -> TractResult<TypedModel> {
-    let mut model = tract_onnx::onnx().with_ignore_output_shapes(true).model_for_read(&mut &bytes[..])?;
+    // Shapes that an exporter noted along the way may name a free batch size; the input's shape says all of them anew.
+    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let mut model = onnx.model_for_read(&mut &bytes[..])?;
     ensure!(model.inputs.len() == 1, "the network has {} inputs, must have one", model.inputs.len());
     if let Some(shape) = shape {
         let own = model.input_fact(0)?.shape.as_concrete_finite()?;

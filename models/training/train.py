@@ -22,23 +22,24 @@ from evaluate import score_clips, summary
 from front_end import FrontEnd, read_manifest
 from network import resnet34
 from rooms import bank
+from warm_start import warm_start
 
 
 class Windows(torch.utils.data.IterableDataset):
-    """An endless stream of windows; window k of a run depends on the seed and k alone, so that a run resumes."""
+    """An endless stream of batches; batch k depends on the seed, k and its length alone, so that a run resumes."""
 
     def __init__(self, scenes, seed, first, length_of):
         self.scenes, self.seed, self.first, self.length_of = scenes, seed, first, length_of
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
-        step, number, of = 0, (worker.id if worker else 0), (worker.num_workers if worker else 1)
+        number, of = (worker.id if worker else 0), (worker.num_workers if worker else 1)
         k = self.first + number
         while True:
-            sound, labels = zip(*(self.scenes.window(np.random.default_rng([self.seed, k, i]), self.length_of(k)) for i in range(self.scenes.batch)))
+            length = self.length_of(k)
+            sound, labels = zip(*(self.scenes.window(np.random.default_rng([self.seed, k, i]), length) for i in range(self.scenes.batch)))
             yield torch.from_numpy(np.stack(sound)), torch.tensor(labels)
             k += of
-            step += 1
 
 
 def spec_augment(picture, rng):
@@ -54,6 +55,15 @@ def spec_augment(picture, rng):
             start = int(rng.integers(0, frames - n))
             picture[row, :, :, start : start + n] = 0
     return picture
+
+
+def mixup(picture, wanted, rng, share=0.3):
+    """Some pictures are blended with another of the batch, and what is wanted of them likewise (Zhang et al. 2018)."""
+    weight = np.where(rng.random(len(picture)) < share, rng.beta(0.4, 0.4, len(picture)), 1.0)
+    weight = torch.from_numpy(np.maximum(weight, 1 - weight)).float().to(picture.device)
+    partner = torch.from_numpy(rng.permutation(len(picture))).to(picture.device)
+    picture = picture * weight.view(-1, 1, 1, 1) + picture[partner] * (1 - weight.view(-1, 1, 1, 1))
+    return picture, wanted * weight.view(-1, 1) + wanted[partner] * (1 - weight.view(-1, 1))
 
 
 def alarm_logit(logits, alarm):
@@ -75,7 +85,7 @@ def main():
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--short-steps", type=int, default=1800, help="the first steps see windows of --short-s")
+    parser.add_argument("--short-share", type=float, default=0.6, help="share of the schedule that sees windows of --short-s")
     parser.add_argument("--short-s", type=float, default=2.0)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
@@ -83,7 +93,8 @@ def main():
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast; faster where the processor computes it")
-    parser.add_argument("--init", help="model.pt of an earlier run to start from")
+    parser.add_argument("--minutes", type=float, help="spread the schedule over this time instead of --steps; a busy machine takes fewer steps")
+    parser.add_argument("--init", help="model.pt of an earlier run, or a model folder, to start from")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
@@ -105,34 +116,50 @@ def main():
 
     window = int(manifest["front_end"]["window_s"] * RATE)
     config = manifest["front_end"]
+    if args.init and Path(args.init).is_dir():
+        config.update({key: value for key, value in read_manifest(Path(args.init) / "manifest.toml")["front_end"].items() if key in ("mean", "deviation")})
     if config["normalisation"] == "fixed" and "mean" not in config:
         config["mean"], config["deviation"] = [0.0] * config["n_mels"], [1.0] * config["n_mels"]
         config["mean"], config["deviation"] = measure_normalisation(scenes, FrontEnd(config), window, args.seed)
     front_end = FrontEnd(config).to(device)
     channels = 1 if config["colormap"] == "none" else 3
     network = resnet34(channels, len(labels)).to(device, memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
     if args.init:
-        network.load_state_dict(torch.load(args.init, map_location=device)["network"])
+        if Path(args.init).is_dir():
+            batches = [np.stack([scenes.window(np.random.default_rng([args.seed, 10**9 + 1 + b, i]), window)[0] for i in range(64)]) for b in range(4)]
+            off = warm_start(network, args.init, [front_end(torch.from_numpy(batch).to(device)) for batch in batches])
+            print(f"starts from {args.init}; giving normalisation back moved a logit by {off:.1e}", flush=True)
+        else:
+            network.load_state_dict(torch.load(args.init, map_location=device)["network"])
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
     decay = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=args.rate)
-    step = 0
+    step, spent_s = 0, 0.0
     checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
+        step, spent_s = state["step"], state["spent_s"]
         print(f"goes on from step {step}", flush=True)
 
+    # Shared with the workers, which draw ahead: how far the schedule is, 0..1.
+    progress = torch.multiprocessing.Value("d", 0.0)
+    began = time.time()
+
+    def advance():
+        progress.value = min(1.0, (spent_s + time.time() - began) / (60 * args.minutes) if args.minutes else step / args.steps)
+        return progress.value
+
     def length_of(k):
-        return int(args.short_s * RATE) if k < args.short_steps else window
+        short = progress.value < args.short_share if args.minutes else k < args.short_share * args.steps
+        return int(args.short_s * RATE) if short else window
 
     loader = iter(torch.utils.data.DataLoader(Windows(scenes, args.seed, step, length_of), batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None))
     rng = np.random.default_rng([args.seed, 77, step])
-    began, losses, saved = time.time(), [], time.time()
+    losses, saved = [], time.time()
     begin_step = step
     log = open(work / "log.jsonl", "a")
 
@@ -142,7 +169,7 @@ def main():
         log.flush()
         print(f"step {step}: validation {figures}", flush=True)
         temporary = checkpoint.with_suffix(".new")
-        torch.save({"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, temporary)
+        torch.save({"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent_s": spent_s + time.time() - began}, temporary)
         temporary.rename(checkpoint)
         torch.save({"network": average.module.state_dict(), "manifest": manifest, "validation": figures, "step": step}, work / "model.pt")
 
@@ -152,21 +179,21 @@ def main():
         scores = score_clips(model, front_end, clips, rows, labels, alarm, device, args.bf16)
         return summary(np.array([clips.rows[i]["label"] == "1" for i in rows]), scores)
 
-    while step < args.steps:
+    while (done := advance()) < 1:
         sound, target = next(loader)
-        warm, total = 150, args.steps
-        scale = min(1.0, (step + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * min(1, step / total))) + 1e-3
+        scale = min(1.0, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-3
         for group in optimiser.param_groups:
             group["lr"] = args.rate * scale
         network.train()
+        wanted = F.one_hot(target, len(labels)).float().to(device)
         with torch.no_grad():
-            picture = spec_augment(front_end(sound.to(device)), rng).contiguous(memory_format=torch.channels_last)
-        target = target.to(device)
+            picture, wanted = mixup(front_end(sound.to(device)), wanted, rng)
+            picture = spec_augment(picture, rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.bf16):
             logits = network(picture)
         logits = logits.float()
-        wanted = (target == alarm).float() * 0.94 + 0.03
-        loss = F.cross_entropy(logits, target, label_smoothing=0.05) + F.binary_cross_entropy_with_logits(alarm_logit(logits, alarm), wanted)
+        scream = wanted[:, alarm] * 0.94 + 0.03
+        loss = F.cross_entropy(logits, wanted, label_smoothing=0.05) + F.binary_cross_entropy_with_logits(alarm_logit(logits, alarm), scream)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -176,7 +203,7 @@ def main():
         step += 1
         if step % 20 == 0:
             pace = (step - begin_step) / (time.time() - began)
-            print(f"step {step}/{args.steps} loss {np.mean(losses[-50:]):.3f} {pace * args.batch:.0f} windows/s, {(args.steps - step) / pace / 60:.0f} min left", flush=True)
+            print(f"step {step}, {done:.1%}, loss {np.mean(losses[-50:]):.3f} {pace * args.batch:.0f} windows/s", flush=True)
         if time.time() - saved > 600:
             save()
             saved = time.time()

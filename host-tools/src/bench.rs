@@ -66,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let began = Instant::now();
     let (manifest, model) = model_dir::load(&args.model, executor)?;
     let load_ms = ms(began);
+    println!("{}", model.engine());
     let mut scorer = Scorer::new(&manifest, model);
     let mut rng = rand::rngs::SmallRng::seed_from_u64(1);
     let mut sound = vec![0f32; manifest.front_end.window_samples()];

@@ -57,11 +57,25 @@ struct Product {
 impl Product {
     /// With a constant added that is one number, or one a channel.
     fn plus(mut self, constant: &[f32]) -> Result<Self, Refused> {
-        if constant.len() != 1 && constant.len() != self.bias.len() {
-            return Err(Refused("a bias of another length"));
-        }
+        self.fits(constant)?;
         self.bias.iter_mut().zip(constant.iter().cycle()).for_each(|(bias, more)| *bias += more);
         Ok(self)
+    }
+
+    /// Multiplied by such a constant.
+    fn times(mut self, constant: &[f32]) -> Result<Self, Refused> {
+        self.fits(constant)?;
+        let rows = self.weights.chunks_exact_mut(self.weights.len() / self.bias.len());
+        for ((row, bias), factor) in rows.zip(&mut self.bias).zip(constant.iter().cycle()) {
+            row.iter_mut().for_each(|weight| *weight *= factor);
+            *bias *= factor;
+        }
+        Ok(self)
+    }
+
+    fn fits(&self, constant: &[f32]) -> Result<(), Refused> {
+        let fits = constant.len() == 1 || constant.len() == self.bias.len();
+        fits.then_some(()).ok_or(Refused("a constant of another length"))
     }
 }
 
@@ -254,14 +268,18 @@ impl<'a> Reader<'a> {
             return Ok(self.builder.relu(x)?.into());
         }
         match self.input(node, place)?.clone() {
-            Held::Picture(Picture { value, stride, flat, product: Some(product) }) if op.0.is::<Add>() => {
+            Held::Picture(Picture { value, stride, flat, product: Some(product) })
+                if op.0.is::<Add>() || op.0.is::<Mul>() =>
+            {
                 // One number a channel lies along axis 1 alone.
                 let rank = if flat { 3 } else { 4 };
                 let shape = constant.shape();
                 if constant.len() != 1 && (shape.len() != rank || shape[1] != constant.len()) {
-                    return Err(Refused("a bias along another axis"));
+                    return Err(Refused("a constant along another axis"));
                 }
-                let product = Some(product.plus(floats(&constant)?)?);
+                let values = floats(&constant)?;
+                let product = if op.0.is::<Add>() { product.plus(values)? } else { product.times(values)? };
+                let product = Some(product);
                 Ok(Held::Picture(Picture { value, stride, flat, product }))
             }
             Held::Dense { from, layer, softmax: false } if op.0.is::<Add>() => {

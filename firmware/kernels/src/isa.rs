@@ -74,6 +74,16 @@ impl Kernels {
         self.name
     }
 
+    /// Computes tiles over and over whose data never leave the first cache, and gives how many multiplications that were:
+    /// whoever reads a clock around it knows the most that these kernels can do on this machine.
+    pub fn spin(&self, arithmetic: crate::Arithmetic, rounds: usize) -> usize {
+        let table = match arithmetic {
+            crate::Arithmetic::Float => self.float,
+            crate::Arithmetic::Integer => self.integer,
+        };
+        crate::tile::spin(table, self.panel, rounds)
+    }
+
     pub(crate) fn pixels_max(&self) -> usize {
         self.float.len()
     }

@@ -165,3 +165,40 @@ unsafe fn finish<I: Isa, const VECTORS: usize, const PIXELS: usize>(
         largest
     }
 }
+
+/// [`crate::Kernels::spin`] with one family's table.
+#[allow(unsafe_code)]
+pub(crate) fn spin(table: &[TileKernel], panel: usize, rounds: usize) -> usize {
+    const RUN: usize = 64;
+    let pixels = table.len();
+    let input = crate::buffer::Buffer::floats(RUN * pixels);
+    let weights = crate::buffer::Buffer::floats(RUN * panel);
+    let channels = crate::buffer::Buffer::floats(panel);
+    let mut output = crate::buffer::Buffer::floats(panel * pixels);
+    let places = |step: usize| std::array::from_fn(|pixel| pixel.min(pixels - 1) * step);
+    let tile = Tile {
+        input: input.pointer(),
+        pixels: places(RUN),
+        row_stride: 0,
+        rows: 1,
+        run: RUN,
+        weights: weights.pointer(),
+        scale: channels.pointer().cast(),
+        bias: channels.pointer().cast(),
+        factor: 1.0,
+        start: channels.pointer().cast(),
+        residual: std::ptr::null(),
+        residual_pixels: [0; PIXELS_MAX],
+        output: output.pointer_mut().cast(),
+        output_pixels: places(panel),
+        relu: true,
+    };
+    let mut largest = 0f32;
+    for _ in 0..rounds {
+        // SAFETY: the table is one that `available` gave for this processor; the buffers hold what the tile's sizes name,
+        // counted in f32, which no kernel exceeds.
+        largest += unsafe { std::hint::black_box(table[pixels - 1])(std::hint::black_box(&tile)) };
+    }
+    std::hint::black_box(largest);
+    rounds * RUN * panel * pixels
+}

@@ -1,17 +1,32 @@
 //! `host-tools bench --model DIR [--threads N] [--windows N] [--budget-ms 2000] [--json FILE]`
 //!
-//! Latency of front end and inference over seeded sound, load time, and the memory resident while windows run. The budget
-//! is for one window altogether; exit 1 where its p99 is over it.
+//! Latency of every stage over seeded sound, load time, and the memory resident while windows run. The budget is for one
+//! window altogether; exit 1 where its p99 is over it. `--pin` keeps the process on as many cores as it has threads,
+//! `--scaling` measures 1 to N threads, `--profile` takes the network apart layer by layer beside the machine's peak,
+//! `--engine tract` runs in tract what our own kernels would run, `--compare FILE` sets the figures beside an earlier run's.
+//! Figures of two runs compare only where nothing else ran; where something did, let both take turns and compare medians.
 
-use std::path::PathBuf;
+mod figures;
+mod machine;
+mod profile;
+
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use detector::model::Executor;
+use detector::alarm::{Alarm, Event, SirenSettings, us};
+use detector::front_end::FrontEnd;
+use detector::manifest::{Arithmetic, Manifest};
+use detector::model::{Engine, Executor, Model};
 use detector::pipeline::Scorer;
+use detector::resample::Resampler;
+use figures::{Figures, Quantiles, Scaling};
 use files::model_dir;
+use machine::{Machine, resident_mib};
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
+
+/// What most microphones are captured at.
+const SOURCE_HZ: u32 = 48_000;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -19,7 +34,7 @@ pub struct Args {
     /// Model folder
     #[arg(long)]
     model: PathBuf,
-    /// Threads for matrix products
+    /// Threads for the network
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
     /// Windows to run
@@ -28,52 +43,128 @@ pub struct Args {
     /// What one window may take, milliseconds
     #[arg(long, default_value_t = 2000.0)]
     budget_ms: f64,
+    /// Keep to as many cores as there are threads
+    #[arg(long)]
+    pin: bool,
+    /// Also on 1, 2, ... up to --threads threads
+    #[arg(long)]
+    scaling: bool,
+    /// Time of each layer, beside the machine's measured peak
+    #[arg(long)]
+    profile: bool,
+    /// What runs the network
+    #[arg(long, value_enum, default_value = "best")]
+    engine: EngineArg,
+    /// An earlier run's --json file to compare with
+    #[arg(long)]
+    compare: Option<PathBuf>,
     /// Also as JSON
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Quantiles {
-    p50: f64,
-    p95: f64,
-    p99: f64,
-    max: f64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EngineArg {
+    /// Our own kernels where they know the network, else tract
+    Best,
+    /// tract
+    Tract,
 }
 
-#[derive(Serialize)]
-struct Figures {
-    model: String,
-    model_sha256: String,
-    machine: String,
-    load_ms: f64,
-    rss_mib: f64,
-    threads: u64,
-    windows: u64,
-    front_end_ms: Quantiles,
-    inference_ms: Quantiles,
-    total_ms: Quantiles,
-    budget_ms: f64,
-    ok: bool,
+impl From<EngineArg> for Engine {
+    fn from(engine: EngineArg) -> Self {
+        match engine {
+            EngineArg::Best => Self::Best,
+            EngineArg::Tract => Self::Tract,
+        }
+    }
 }
 
 /// Measures; false where the budget is broken.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
-    let executor = match args.threads {
+    if args.pin {
+        machine::pin(args.threads as usize)?;
+    }
+    let began = Instant::now();
+    let (manifest, model) = load(&args.model, args.threads, args.engine)?;
+    let load_ms = ms(began);
+    let engine = match (model.layers().is_empty(), manifest.arithmetic) {
+        (false, Arithmetic::Integer) => format!("{}, integer arithmetic", model.engine()),
+        _ => format!("{}, float arithmetic", model.engine()),
+    };
+    let (resample, alarm) = around_the_network(&manifest, args.windows)?;
+    let windows = windows(&manifest, model, args.windows)?;
+    let resample_ms = Quantiles::of(resample);
+    let before = resample_ms.p50 + windows.front_end_ms.p50;
+    let mut figures = Figures {
+        model: format!("{} {}", manifest.name, manifest.version),
+        model_sha256: manifest.sha256.clone(),
+        engine,
+        machine: Machine::here(),
+        pinned: args.pin,
+        load_ms,
+        rss_mib: windows.rss_mib,
+        rss_peak_mib: resident_mib()?.1,
+        threads: args.threads,
+        windows: args.windows,
+        resample_ms,
+        alarm_ms: Quantiles::of(alarm),
+        before_network_percent: before / (manifest.decision.stride_s * 10.0),
+        budget_ms: args.budget_ms,
+        ok: windows.total_ms.p99 <= args.budget_ms,
+        front_end_ms: windows.front_end_ms,
+        inference_ms: windows.inference_ms,
+        total_ms: windows.total_ms,
+        scaling: Vec::new(),
+        profile: None,
+        compared: None,
+    };
+    if args.scaling {
+        figures.scaling = scaling(args)?;
+    }
+    if args.profile {
+        let (manifest, mut model) = load(&args.model, args.threads, args.engine)?;
+        let mut front_end = FrontEnd::new(&manifest.front_end);
+        let picture = front_end.picture(&hiss(manifest.front_end.window_samples()));
+        figures.profile = Some(profile::measure(&mut model, picture, args.windows, args.threads)?);
+    }
+    if let Some(path) = &args.compare {
+        figures.compared = Some(figures.compare(path)?);
+    }
+    figures.print();
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
+    }
+    Ok(figures.ok)
+}
+
+fn load(dir: &Path, threads: u64, engine: EngineArg) -> anyhow::Result<(Manifest, Model)> {
+    let executor = match threads {
         1 => Executor::SingleThread,
         n => Executor::multithread(n as usize),
     };
-    let began = Instant::now();
-    let (manifest, model) = model_dir::load(&args.model, executor)?;
-    let load_ms = ms(began);
-    let mut scorer = Scorer::new(&manifest, model);
+    let manifest = model_dir::read_manifest(dir)?;
+    let model = model_dir::load_weights_for(dir, &manifest, executor, engine.into())?;
+    Ok((manifest, model))
+}
+
+struct Windows {
+    front_end_ms: Quantiles,
+    inference_ms: Quantiles,
+    total_ms: Quantiles,
+    rss_mib: f64,
+}
+
+/// Windows of seeded sound through front end and network.
+fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Windows> {
+    let mut scorer = Scorer::new(manifest, model);
     let mut rng = rand::rngs::SmallRng::seed_from_u64(1);
     let mut sound = vec![0f32; manifest.front_end.window_samples()];
     let (mut front_end, mut inference, mut total) = (Vec::new(), Vec::new(), Vec::new());
     let mut rss_mib = 0f64;
-    let bar = crate::progress::bar(args.windows, "windows");
+    let bar = crate::progress::bar(count, "windows");
     // The first window pages memory in; it is run, and not counted.
-    for window in 0..=args.windows {
+    for window in 0..=count {
         let level: f32 = rng.random_range(0.001..0.3);
         sound.fill_with(|| level * rng.random_range(-1.0..1.0f32));
         let began = Instant::now();
@@ -87,91 +178,56 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             total.push(ms(began));
             bar.inc(1);
         }
-        rss_mib = rss_mib.max(resident_mib()?);
+        rss_mib = rss_mib.max(resident_mib()?.0);
     }
     bar.finish_and_clear();
-    let total_ms = quantiles(&mut total);
-    let figures = Figures {
-        model: format!("{} {}", manifest.name, manifest.version),
-        model_sha256: manifest.sha256.clone(),
-        machine: machine(),
-        load_ms,
+    Ok(Windows {
+        front_end_ms: Quantiles::of(front_end),
+        inference_ms: Quantiles::of(inference),
+        total_ms: Quantiles::of(total),
         rss_mib,
-        threads: args.threads,
-        windows: args.windows,
-        front_end_ms: quantiles(&mut front_end),
-        inference_ms: quantiles(&mut inference),
-        ok: total_ms.p99 <= args.budget_ms,
-        total_ms,
-        budget_ms: args.budget_ms,
-    };
-    println!("{} on {}", figures.model, figures.machine);
-    println!(
-        "load {:.0} ms, {:.1} MiB resident, {} thread(s), {} windows",
-        figures.load_ms, figures.rss_mib, figures.threads, figures.windows
-    );
-    println!("{:12} {:>9} {:>9} {:>9} {:>9}   ms", "", "p50", "p95", "p99", "max");
-    for (name, q) in
-        [("front end", &figures.front_end_ms), ("inference", &figures.inference_ms), ("total", &figures.total_ms)]
-    {
-        println!("{name:12} {:9.3} {:9.3} {:9.3} {:9.3}", q.p50, q.p95, q.p99, q.max);
+    })
+}
+
+/// Times of the resampler, a stride at a time, and of the alarm, a window at a time.
+fn around_the_network(manifest: &Manifest, count: u64) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+    let decision = manifest.decision;
+    let mut resampler = Resampler::new(SOURCE_HZ, manifest.front_end.sample_rate_hz)?;
+    let stride = hiss((decision.stride_s * f64::from(SOURCE_HZ)) as usize);
+    let mut alarm = Alarm::new(decision, SirenSettings { on_us: us(30.0), max_us: us(180.0) }, true, false);
+    let (mut resample_ms, mut alarm_ms) = (Vec::new(), Vec::new());
+    for window in 0..count {
+        let began = Instant::now();
+        resampler.push(&stride, |piece| {
+            std::hint::black_box(piece);
+        });
+        resample_ms.push(ms(began));
+        let now = us(decision.stride_s * (window + 1) as f64);
+        let began = Instant::now();
+        std::hint::black_box(alarm.step(now, Event::Window { score: Some(window as f64 % 7.0 / 6.0), masked: false }));
+        alarm_ms.push(ms(began));
     }
-    println!(
-        "p99 {:.1} ms against a budget of {} ms: {}",
-        figures.total_ms.p99,
-        figures.budget_ms,
-        if figures.ok { "ok" } else { "over" }
-    );
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
+    Ok((resample_ms, alarm_ms))
+}
+
+/// Medians of inference on 1 to `--threads` threads.
+fn scaling(args: &Args) -> anyhow::Result<Vec<Scaling>> {
+    let mut rows: Vec<Scaling> = Vec::new();
+    for threads in 1..=args.threads {
+        let (manifest, model) = load(&args.model, threads, args.engine)?;
+        let p50 = windows(&manifest, model, args.windows)?.inference_ms.p50;
+        let one = rows.first().map_or(p50, |row| row.inference_ms_p50);
+        rows.push(Scaling { threads, inference_ms_p50: p50, speedup: one / p50 });
     }
-    Ok(figures.ok)
+    Ok(rows)
+}
+
+/// Seeded sound at half of full scale.
+fn hiss(samples: usize) -> Vec<f32> {
+    let mut rng = rand::rngs::SmallRng::seed_from_u64(2);
+    (0..samples).map(|_| rng.random_range(-0.5..0.5f32)).collect()
 }
 
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
-}
-
-/// Nearest-rank quantiles; `values` is not empty.
-fn quantiles(values: &mut [f64]) -> Quantiles {
-    values.sort_by(f64::total_cmp);
-    let at = |q: f64| values[((q * values.len() as f64).ceil() as usize).clamp(1, values.len()) - 1];
-    Quantiles { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
-}
-
-/// Resident memory of this process, MiB.
-fn resident_mib() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|kib| kib.parse::<f64>().ok());
-    Ok(kib.context("/proc/self/status: no VmRSS")? / 1024.0)
-}
-
-/// Processor, cores and architecture, as the system names them.
-fn machine() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name").or(line.strip_prefix("Model")))
-        .and_then(|rest| rest.split_once(':'))
-        .map_or("unknown processor", |(_, name)| name.trim())
-        .to_string();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!("{model}, {cores} core(s), {}", std::env::consts::ARCH)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_of_the_nearest_rank() {
-        let q = quantiles(&mut (1..=100).rev().map(f64::from).collect::<Vec<_>>());
-        assert_eq!((q.p50, q.p95, q.p99, q.max), (50.0, 95.0, 99.0, 100.0));
-        let q = quantiles(&mut [3.0]);
-        assert_eq!((q.p50, q.max), (3.0, 3.0));
-    }
 }

@@ -9,12 +9,14 @@
 
 pub mod alarm;
 pub mod front_end;
+mod graph;
 pub mod keys;
 pub mod level;
 pub mod limits;
 pub mod manifest;
 mod mel;
 pub mod model;
+mod native;
 pub mod pipeline;
 pub mod resample;
 pub mod viridis;

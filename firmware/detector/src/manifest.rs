@@ -33,6 +33,9 @@ pub struct Manifest {
     /// Divides the logits before softmax; 1 leaves them as they are.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub temperature: f64,
+    /// How the device computes the network.
+    #[serde(default, skip_serializing_if = "is_float")]
+    pub arithmetic: Arithmetic,
     /// From sound to picture.
     pub front_end: FrontEnd,
     /// From scores to alarms.
@@ -48,6 +51,31 @@ fn one() -> f64 {
 
 fn is_one(value: &f64) -> bool {
     *value == 1.0
+}
+
+fn is_float(value: &Arithmetic) -> bool {
+    *value == Arithmetic::Float
+}
+
+/// How the device computes the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arithmetic {
+    /// In f32, whatever the weights are stored in.
+    #[default]
+    Float,
+    /// Convolutions in 8-bit integers where weights are stored in 8 bits and activations are never negative: several times
+    /// faster, and another rounding of the network. Only where `quant-check` and `eval` have shown that it costs nothing.
+    Integer,
+}
+
+impl From<Arithmetic> for kernels::Arithmetic {
+    fn from(arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::Float => Self::Float,
+            Arithmetic::Integer => Self::Integer,
+        }
+    }
 }
 
 /// What the network puts out.

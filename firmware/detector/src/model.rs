@@ -1,24 +1,24 @@
-//! The network: weights checked before they are parsed, a tract plan, scores.
+//! The network: weights checked before they are parsed, an engine that runs it, scores.
 //!
 //! Terms: *logits* are what the network puts out; *scores* are 0..1, one a label; *the score* of a window is the sum over
-//! the alarm labels. This file reads bytes that the caller has read: `detector` opens no file.
+//! the alarm labels. The *engine* is our own kernels where the graph is one that they know (`native`), else tract.
+//! This file reads bytes that the caller has read: `detector` opens no file.
 
-use std::io::Read;
 use std::sync::Arc;
 
+use kernels::{Kernels, Network, Workspace};
 use sha2::{Digest, Sha256};
 use tract_core::internal::*;
-use tract_nnef::ast::Identifier;
-use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
 
+use crate::graph;
 use crate::limits;
 use crate::manifest::{Manifest, Output};
+use crate::native::{self, Native};
 
-/// Where matrix products run: the caller's thread, or a pool that the caller made (`detector` starts no thread).
+pub use crate::graph::{SCALE_SUFFIX, typed_from_onnx};
+pub use kernels::Layer;
+/// Where the network runs: the caller's thread, or a pool that the caller made (`detector` starts no thread).
 pub use tract_linalg::multithread::Executor;
-
-/// Ending of the tensor that holds the scales of an 8-bit one: per-channel weights, computed in float.
-pub const SCALE_SUFFIX: &str = ".scale";
 
 /// Why a model was refused. Every text begins with the weights file's name.
 #[derive(Debug, thiserror::Error)]
@@ -76,10 +76,20 @@ pub enum RunError {
     NotFinite,
 }
 
-/// A network ready to run, with its buffers. A clone shares the plan and its weights and has buffers of its own.
+/// Which engine may run a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Our kernels where they know the graph, else tract.
+    #[default]
+    Best,
+    /// tract, for comparison.
+    Tract,
+}
+
+/// A network ready to run, with its buffers. A clone shares the weights and has buffers of its own.
 #[derive(Clone)]
 pub struct Model {
-    plan: Arc<TypedRunnableModel>,
+    running: Running,
     executor: Executor,
     shape: [usize; 4],
     output: Output,
@@ -88,12 +98,26 @@ pub struct Model {
     scores: Vec<f32>,
 }
 
+#[derive(Clone)]
+enum Running {
+    Native { network: Arc<Network>, workspace: Workspace, softmax: bool },
+    Tract { plan: Arc<TypedRunnableModel>, why: String },
+}
+
 impl Model {
-    /// Checks `bytes` (size, SHA-256, shapes) against `manifest` and plans the network.
+    /// Checks `bytes` (size, SHA-256, shapes) against `manifest` and makes the network ready.
     ///
     /// # Errors
     /// [`ModelError`]; nothing is parsed before size and hash agree.
     pub fn load(manifest: &Manifest, bytes: &[u8], executor: Executor) -> Result<Self, ModelError> {
+        Self::load_for(manifest, bytes, executor, Engine::Best)
+    }
+
+    /// [`Model::load`] with a say in which engine runs it.
+    ///
+    /// # Errors
+    /// [`ModelError`]
+    pub fn load_for(manifest: &Manifest, bytes: &[u8], executor: Executor, engine: Engine) -> Result<Self, ModelError> {
         let file = manifest.file.clone();
         if bytes.len() as u64 > limits::MODEL_BYTES_MAX {
             return Err(ModelError::TooLarge { file, bytes: bytes.len() as u64, max: limits::MODEL_BYTES_MAX });
@@ -102,22 +126,38 @@ impl Model {
         if !found.eq_ignore_ascii_case(&manifest.sha256) {
             return Err(ModelError::Hash { file, found, expected: manifest.sha256.clone() });
         }
-        Self::plan(manifest, bytes, executor)
+        let model = Self::plan(manifest, bytes, executor, engine);
+        // What parsing and packing took is several times what stays.
+        kernels::give_back_memory();
+        model
     }
 
-    fn plan(manifest: &Manifest, bytes: &[u8], executor: Executor) -> Result<Self, ModelError> {
+    fn plan(manifest: &Manifest, bytes: &[u8], executor: Executor, engine: Engine) -> Result<Self, ModelError> {
         let file = &manifest.file;
         let refused = |error: TractError| ModelError::Parse { file: file.clone(), cause: format!("{error:#}") };
         let shape = manifest.input_shape();
         let model = if file.ends_with(".onnx") {
-            typed_from_onnx(bytes, Some(shape)).map_err(refused)?
+            graph::typed_from_onnx(bytes, Some(shape)).map_err(refused)?
         } else {
-            typed_from_nnef(bytes).map_err(refused)?
+            graph::typed_from_nnef(bytes).map_err(refused)?
         };
         check_shapes(manifest, &model)?;
-        let plan = model.into_optimized().and_then(|model| model.into_runnable()).map_err(refused)?;
+        let model = model.into_decluttered().map_err(refused)?;
+        let native = match engine {
+            Engine::Best => native::network(&model, Kernels::best(), manifest.arithmetic.into()),
+            Engine::Tract => Err("asked for".into()),
+        };
+        let running = match native {
+            Ok(Native { network, softmax }) => {
+                Running::Native { workspace: network.workspace(), network: Arc::new(network), softmax }
+            }
+            Err(why) => Running::Tract {
+                plan: model.into_optimized().and_then(|model| model.into_runnable()).map_err(refused)?,
+                why,
+            },
+        };
         Ok(Self {
-            plan,
+            running,
             executor,
             shape,
             output: manifest.output,
@@ -125,6 +165,22 @@ impl Model {
             alarm_places: manifest.alarm_places().collect(),
             scores: vec![0.0; manifest.labels.len()],
         })
+    }
+
+    /// What runs the network, in words.
+    pub fn engine(&self) -> String {
+        match &self.running {
+            Running::Native { network, .. } => format!("kernels {}", network.kernels().name()),
+            Running::Tract { why, .. } => format!("tract ({why})"),
+        }
+    }
+
+    /// The steps of a run, where our own kernels do it: [`Model::run_watched`] counts them.
+    pub fn layers(&self) -> Vec<Layer> {
+        match &self.running {
+            Running::Native { network, .. } => network.layers(),
+            Running::Tract { .. } => Vec::new(),
+        }
     }
 
     /// Scores of `picture` (`[channels, n_mels, frames]`), one a label, 0..1.
@@ -135,24 +191,41 @@ impl Model {
     /// # Panics
     /// Where `picture` has another length than the manifest's shape.
     pub fn run(&mut self, picture: &[f32]) -> Result<&[f32], RunError> {
+        self.run_watched(picture, &mut |_| ())
+    }
+
+    /// [`Model::run`]; `after` is called when a step is done, with its place in [`Model::layers`].
+    ///
+    /// # Errors
+    /// [`RunError`]
+    ///
+    /// # Panics
+    /// As [`Model::run`].
+    pub fn run_watched(&mut self, picture: &[f32], after: &mut (dyn FnMut(usize) + Send)) -> Result<&[f32], RunError> {
         assert_eq!(picture.len(), self.shape.iter().product::<usize>(), "a picture has one size");
         let failed = |error: TractError| RunError::Failed(format!("{error:#}"));
-        let input = Tensor::from_shape(&self.shape, picture).map_err(failed)?;
-        let plan = &self.plan;
-        let outputs =
-            tract_linalg::multithread::multithread_tract_scope(self.executor.clone(), || plan.run(tvec!(input.into())))
-                .map_err(failed)?;
-        let plain = outputs[0].try_as_plain_ram().map_err(failed)?;
-        let logits = plain.as_slice::<f32>().map_err(failed)?;
-        if logits.len() != self.scores.len() || logits.iter().any(|x| !x.is_finite()) {
-            return Err(RunError::NotFinite);
-        }
-        match self.output {
-            Output::Logits => softmax(logits, self.temperature, &mut self.scores),
-            Output::Probabilities => {
-                for (score, p) in self.scores.iter_mut().zip(logits) {
-                    *score = p.clamp(0.0, 1.0);
+        match &mut self.running {
+            Running::Native { network, workspace, softmax } => {
+                // A ReLU makes 0 of what is no number: it must not come that far.
+                if picture.iter().any(|x| !x.is_finite()) {
+                    return Err(RunError::NotFinite);
                 }
+                let pool = match &self.executor {
+                    Executor::MultiThread(pool) => Some(&**pool),
+                    _ => None,
+                };
+                let logits = network.run(workspace, picture, pool, after);
+                put_scores(logits, *softmax, self.output, self.temperature, &mut self.scores)?;
+            }
+            Running::Tract { plan, .. } => {
+                let input = Tensor::from_shape(&self.shape, picture).map_err(failed)?;
+                let outputs = tract_linalg::multithread::multithread_tract_scope(self.executor.clone(), || {
+                    plan.run(tvec!(input.into()))
+                })
+                .map_err(failed)?;
+                let plain = outputs[0].try_as_plain_ram().map_err(failed)?;
+                let logits = plain.as_slice::<f32>().map_err(failed)?;
+                put_scores(logits, false, self.output, self.temperature, &mut self.scores)?;
             }
         }
         Ok(&self.scores)
@@ -174,6 +247,35 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Scores from what the network put out; `softmax` where the graph ends in one that the engine left to us.
+fn put_scores(
+    outputs: &[f32],
+    softmaxed: bool,
+    output: Output,
+    temperature: f32,
+    scores: &mut [f32],
+) -> Result<(), RunError> {
+    if outputs.len() != scores.len() || outputs.iter().any(|x| !x.is_finite()) {
+        return Err(RunError::NotFinite);
+    }
+    match (output, softmaxed) {
+        (Output::Logits, false) => softmax(outputs, temperature, scores),
+        (Output::Probabilities, true) => softmax(outputs, 1.0, scores),
+        (Output::Logits, true) => {
+            let mut inner = [0f32; limits::LABELS_MAX];
+            let inner = &mut inner[..outputs.len()];
+            softmax(outputs, 1.0, inner);
+            softmax(inner, temperature, scores);
+        }
+        (Output::Probabilities, false) => {
+            for (score, p) in scores.iter_mut().zip(outputs) {
+                *score = p.clamp(0.0, 1.0);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// softmax of `logits / temperature`, stable for large logits.
 fn softmax(logits: &[f32], temperature: f32, scores: &mut [f32]) {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -185,67 +287,6 @@ fn softmax(logits: &[f32], temperature: f32, scores: &mut [f32]) {
     for score in scores {
         *score /= sum;
     }
-}
-
-/// A typed graph from ONNX bytes; `shape` fixes the input where the file leaves it open.
-///
-/// # Errors
-/// tract's.
-pub fn typed_from_onnx(bytes: &[u8], shape: Option<[usize; 4]>) -> TractResult<TypedModel> {
-    // Shapes that an exporter noted along the way may name a free batch size; the input's shape says all of them anew.
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let mut model = onnx.model_for_read(&mut &bytes[..])?;
-    ensure!(model.inputs.len() == 1, "the network has {} inputs, must have one", model.inputs.len());
-    if let Some(shape) = shape {
-        let own = model.input_fact(0)?.shape.as_concrete_finite()?;
-        if own.is_none() {
-            model.set_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?;
-        }
-    }
-    model.into_typed()
-}
-
-/// A typed graph from a `.nnef.tgz`; weights stored in 16 or 8 bits become f32 here.
-fn typed_from_nnef(bytes: &[u8]) -> TractResult<TypedModel> {
-    // The archive is unpacked under a bound: gzip makes a thousandfold of nothing.
-    let mut tar = flate2::read::GzDecoder::new(bytes).take(limits::MODEL_UNPACKED_BYTES_MAX);
-    let nnef = tract_nnef::nnef();
-    let mut proto = nnef.proto_model_for_read(&mut tar)?;
-    let labels: Vec<Identifier> = proto.tensors.keys().cloned().collect();
-    for label in labels.iter().filter(|label| !label.0.ends_with(SCALE_SUFFIX)) {
-        let tensor = &proto.tensors[label];
-        let widened = match tensor.datum_type() {
-            DatumType::F16 => tensor.cast_to::<f32>()?.into_owned(),
-            DatumType::I8 => {
-                let scale = Identifier(format!("{}{SCALE_SUFFIX}", label.0));
-                let Some(scale) = proto.tensors.get(&scale) else {
-                    bail!("{}: 8-bit weights without {SCALE_SUFFIX}", label.0)
-                };
-                dequantised(tensor, scale)?
-            }
-            _ => continue,
-        };
-        proto.tensors.insert(label.clone(), Arc::new(widened));
-    }
-    proto.tensors.retain(|label, _| !label.0.ends_with(SCALE_SUFFIX));
-    nnef.model_for_proto_model(&proto)
-}
-
-/// f32 weights from 8-bit ones with one scale for each index of the first axis.
-fn dequantised(weights: &Tensor, scale: &Tensor) -> TractResult<Tensor> {
-    let mut wide = weights.cast_to::<f32>()?.into_owned();
-    let scale = scale.try_as_plain_ram()?;
-    let scale = scale.as_slice::<f32>()?;
-    let rows = weights.shape().first().copied().unwrap_or(0);
-    ensure!(rows == scale.len() && rows > 0, "{rows} rows of weights, {} scales", scale.len());
-    let row = wide.len() / rows;
-    let mut plain = wide.try_as_plain_ram_mut()?;
-    for (values, scale) in plain.as_slice_mut::<f32>()?.chunks_exact_mut(row.max(1)).zip(scale) {
-        for value in values {
-            *value *= scale;
-        }
-    }
-    Ok(wide)
 }
 
 fn check_shapes(manifest: &Manifest, model: &TypedModel) -> Result<(), ModelError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use detector::keys::KeyError;
 use detector::limits;
 use detector::manifest::Manifest;
-use detector::model::{Executor, Model, ModelError};
+use detector::model::{Engine, Executor, Model, ModelError};
 
 /// Where models and boards are looked for, in this order.
 pub const ROOTS: [&str; 2] = [".", "/usr/share/screamd"];
@@ -107,7 +107,20 @@ pub fn load(dir: &Path, executor: Executor) -> Result<(Manifest, Model), ModelDi
 /// # Errors
 /// As [`load`].
 pub fn load_weights(dir: &Path, manifest: &Manifest, executor: Executor) -> Result<Model, ModelDirError> {
+    load_weights_for(dir, manifest, executor, Engine::Best)
+}
+
+/// [`load_weights`] with a say in which engine runs the network.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_weights_for(
+    dir: &Path,
+    manifest: &Manifest,
+    executor: Executor,
+    engine: Engine,
+) -> Result<Model, ModelDirError> {
     let bytes = read_bounded(&dir.join(&manifest.file), limits::MODEL_BYTES_MAX)?;
-    Model::load(manifest, &bytes, executor)
+    Model::load_for(manifest, &bytes, executor, engine)
         .map_err(|cause| ModelDirError::Model { dir: dir.display().to_string(), cause })
 }

@@ -1,0 +1,198 @@
+//! One convolution: its weights as this processor's kernels read them, and the walk over panels and tiles.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+use crate::Arithmetic;
+use crate::buffer::Buffer;
+use crate::builder::{Picture, Window};
+use crate::isa::Kernels;
+use crate::plan::Slot;
+use crate::tile::{PIXELS_MAX, Tile, TileKernel};
+use crate::weights::{Matrix, code_panels, float_panels};
+
+/// Under this many multiplications a layer is not worth waking other threads for.
+const PARALLEL_MIN: usize = 400_000;
+
+/// How the layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// f32 weights, f32 activations.
+    Float,
+    /// 8-bit weights, f32 activations.
+    Narrow,
+    /// 8-bit weights, 8-bit activations.
+    Integer,
+}
+
+/// A convolution with its weights packed.
+pub(crate) struct Conv {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) window: Window,
+    pub(crate) output: Picture,
+    /// Values of one pixel of the input and of the output, padding included.
+    input_stride: usize,
+    positions: usize,
+    weights: Buffer,
+    scale: Buffer,
+    bias: Buffer,
+    start: Buffer,
+    macs: usize,
+}
+
+/// Where one run of a layer reads and writes.
+pub(crate) struct Places<'a> {
+    pub(crate) input: (*const u8, &'a Slot),
+    pub(crate) residual: Option<(*const f32, &'a Slot)>,
+    pub(crate) output: (*mut f32, &'a Slot),
+    /// Scale of the input's activations; 1 where they are f32.
+    pub(crate) factor: f32,
+    pub(crate) relu: bool,
+    /// Takes the output's largest value, as bits.
+    pub(crate) largest: &'a AtomicU32,
+}
+
+// SAFETY: threads read `input` and `residual`, and write disjoint tiles of `output`; `Conv::run` waits for all of them.
+#[allow(unsafe_code)]
+unsafe impl Sync for Places<'_> {}
+
+impl Conv {
+    /// Packs `weights` (output channel, input channel, row, column) for `kernels`.
+    pub(crate) fn new(
+        kernels: &Kernels,
+        (name, window): (String, Window),
+        (input, input_stride, never_negative): (Picture, usize, bool),
+        (weights, bias): (&[f32], &[f32]),
+        arithmetic: Arithmetic,
+    ) -> Self {
+        let channels = bias.len();
+        let matrix = in_window_order(weights, channels, input.channels, input_stride, &window);
+        let padded = channels.next_multiple_of(kernels.panel);
+        let fill = |values: &[f32], rest: f32| {
+            let mut all = vec![rest; padded];
+            all[..channels].copy_from_slice(values);
+            Buffer::of_floats(&all)
+        };
+        let bias = fill(bias, 0.0);
+        let output = window.output(input, channels);
+        let positions = matrix.positions;
+        let mut start = vec![0i32; padded];
+        let (kind, weights, scale) = match matrix.codes() {
+            Some(codes) => {
+                let integer = arithmetic == Arithmetic::Integer && never_negative && input_stride.is_multiple_of(16);
+                if integer && kernels.zero != 0 {
+                    for (start, row) in start.iter_mut().zip(codes.values.chunks_exact(positions)) {
+                        *start = i32::from(kernels.zero) * row.iter().map(|code| i32::from(*code)).sum::<i32>();
+                    }
+                }
+                let (kind, group) = if integer { (Kind::Integer, 4) } else { (Kind::Narrow, 1) };
+                (kind, code_panels(&codes, positions, kernels.panel, group), fill(&codes.scales, 0.0))
+            }
+            None => (Kind::Float, float_panels(&matrix, kernels.panel), Buffer::of_floats(&vec![1.0; padded])),
+        };
+        let macs = output.pixels() * channels * input.channels * window.size[0] * window.size[1];
+        let start = Buffer::of_ints(&start);
+        Self { name, kind, window, output, input_stride, positions, weights, scale, bias, start, macs }
+    }
+
+    /// Multiplications of one picture.
+    pub(crate) fn macs(&self) -> usize {
+        self.macs
+    }
+
+    /// Bytes of the packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.weights.len() + self.scale.len() + self.bias.len() + self.start.len()
+    }
+
+    /// Computes the layer on `threads` of the current pool.
+    pub(crate) fn run(&self, kernels: &Kernels, places: &Places<'_>, threads: usize) {
+        let tiles = self.output.pixels().div_ceil(kernels.pixels_max());
+        let panels = self.scale.len() / 4 / kernels.panel;
+        let panels = panels.min(self.output.channels.div_ceil(kernels.panel));
+        if threads <= 1 || self.macs < PARALLEL_MIN {
+            for panel in 0..panels {
+                self.run_part(kernels, places, panel, 0..tiles);
+            }
+            return;
+        }
+        // Panels first, since each reads its own weights; a few parts a thread, so that one slow thread holds up little.
+        let parts = (threads * 4).div_ceil(panels).clamp(1, tiles);
+        (0..panels * parts).into_par_iter().with_max_len(1).for_each(|item| {
+            let (panel, part) = (item / parts, item % parts);
+            self.run_part(kernels, places, panel, tiles * part / parts..tiles * (part + 1) / parts);
+        });
+    }
+
+    /// Some tiles of one panel.
+    #[allow(unsafe_code)]
+    fn run_part(&self, kernels: &Kernels, places: &Places<'_>, panel: usize, tiles: std::ops::Range<usize>) {
+        let (table, bytes): (&[TileKernel], usize) = match self.kind {
+            Kind::Float => (kernels.float, 4),
+            Kind::Narrow => (kernels.narrow, 1),
+            Kind::Integer => (kernels.integer, 1),
+        };
+        let pixels = self.output.pixels();
+        // As equal as can be: 32 pixels by 6 are five or six each, never 2 at the end.
+        let all = pixels.div_ceil(kernels.pixels_max());
+        let channel = panel * kernels.panel;
+        let (input, from) = places.input;
+        let (output, to) = places.output;
+        let mut largest = 0f32;
+        for index in tiles {
+            let first = pixels * index / all;
+            let count = pixels * (index + 1) / all - first;
+            let (mut starts, mut outputs, mut residuals) = ([0; PIXELS_MAX], [0; PIXELS_MAX], [0; PIXELS_MAX]);
+            for place in 0..count {
+                let (y, x) = ((first + place) / self.output.width, (first + place) % self.output.width);
+                starts[place] = from.window_start(y, x, &self.window);
+                outputs[place] = to.at(y, x);
+                residuals[place] = places.residual.map_or(0, |(_, slot)| slot.at(y, x));
+            }
+            // SAFETY: the pointers stay inside their buffers: a panel's share of weights, scale, bias and start begins at
+            // its first channel, all four are padded to whole panels (`Conv::new`), and so is every pixel of a slot that
+            // a convolution writes (`Builder`), hence of a residual of the same shape.
+            let tile = unsafe {
+                Tile {
+                    input,
+                    pixels: starts,
+                    row_stride: from.row(),
+                    rows: self.window.size[0],
+                    run: self.window.size[1] * self.input_stride,
+                    weights: self.weights.pointer().add(channel * self.positions * bytes),
+                    scale: self.scale.pointer().cast::<f32>().add(channel),
+                    bias: self.bias.pointer().cast::<f32>().add(channel),
+                    factor: places.factor,
+                    start: self.start.pointer().cast::<i32>().add(channel),
+                    residual: places.residual.map_or(std::ptr::null(), |(values, _)| values.add(channel)),
+                    residual_pixels: residuals,
+                    output: output.add(channel),
+                    output_pixels: outputs,
+                    relu: places.relu,
+                }
+            };
+            // SAFETY: `kernels` is one that `available` gave for this processor; the tile's windows lie inside the input's
+            // slot (`Slot::window_start`), and no two tiles share an output.
+            largest = largest.max(unsafe { table[count - 1](&tile) });
+        }
+        // Bits of floats that are not negative are ordered as the floats are.
+        places.largest.fetch_max(largest.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// Weights from (output, input, row, column) to (output; row, column, input), the input's channels padded to `stride`.
+fn in_window_order(weights: &[f32], channels: usize, inputs: usize, stride: usize, window: &Window) -> Matrix {
+    let area = window.size[0] * window.size[1];
+    let positions = area * stride;
+    let mut values = vec![0.0; channels * positions];
+    for (row, source) in values.chunks_exact_mut(positions).zip(weights.chunks_exact(inputs * area)) {
+        for (input, plane) in source.chunks_exact(area).enumerate() {
+            for (place, value) in plane.iter().enumerate() {
+                row[place * stride + input] = *value;
+            }
+        }
+    }
+    Matrix { channels, positions, values }
+}

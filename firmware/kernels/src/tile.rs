@@ -1,0 +1,204 @@
+//! The inner loops: a few pixels by one panel of channels, written once over [`Isa`].
+
+use crate::isa::Isa;
+
+/// Most pixels in a tile of any family.
+pub(crate) const PIXELS_MAX: usize = 8;
+
+/// What one call computes. Pointers, since rows of a picture and of its border are not one slice a pixel, and several
+/// threads write disjoint tiles of one output.
+pub(crate) struct Tile {
+    /// The input: f32 or activations.
+    pub(crate) input: *const u8,
+    /// Where in it each pixel's window begins, in values.
+    pub(crate) pixels: [usize; PIXELS_MAX],
+    /// Values from one row of a window to the next.
+    pub(crate) row_stride: usize,
+    /// Rows of the window.
+    pub(crate) rows: usize,
+    /// Values in a row of the window (a multiple of 4 for integer kernels).
+    pub(crate) run: usize,
+    /// The panel: `rows * run` by channels, in the order that the kernel reads.
+    pub(crate) weights: *const u8,
+    /// What a channel's sum is multiplied by, and what is added after that.
+    pub(crate) scale: *const f32,
+    pub(crate) bias: *const f32,
+    /// What `scale` is multiplied by before: the scale of the activations, or 1.
+    pub(crate) factor: f32,
+    /// Where the sum of integer kernels begins.
+    pub(crate) start: *const i32,
+    /// Added to the output, where not null, at these places.
+    pub(crate) residual: *const f32,
+    pub(crate) residual_pixels: [usize; PIXELS_MAX],
+    pub(crate) output: *mut f32,
+    pub(crate) output_pixels: [usize; PIXELS_MAX],
+    /// Negative outputs become 0.
+    pub(crate) relu: bool,
+}
+
+/// Computes a tile; gives the largest output, or 0 where all are below.
+///
+/// # Safety
+/// The processor has the family's instructions, and the tile's pointers are valid for all that its sizes name: for each
+/// pixel of the kernel `rows` runs of input, `panel` values of output and residual; `rows * run * panel` weights; `panel`
+/// of scale, bias and start. Nobody else reads or writes the outputs meanwhile.
+pub(crate) type TileKernel = unsafe fn(&Tile) -> f32;
+
+/// In f32; `NARROW`: from 8-bit weights.
+///
+/// # Safety
+/// [`TileKernel`].
+#[allow(unsafe_code)]
+#[inline(always)]
+pub(crate) unsafe fn float<I: Isa, const VECTORS: usize, const PIXELS: usize, const NARROW: bool>(tile: &Tile) -> f32 {
+    // SAFETY: the caller's promise; every place read or written is one that the tile names.
+    unsafe {
+        let mut sums = [[I::zero(); VECTORS]; PIXELS];
+        let mut weights = tile.weights;
+        let bytes = if NARROW { 1 } else { 4 };
+        for row in 0..tile.rows {
+            let mut input = [tile.input.cast::<f32>(); PIXELS];
+            for (pixel, start) in input.iter_mut().zip(tile.pixels) {
+                *pixel = pixel.add(start + row * tile.row_stride);
+            }
+            for k in 0..tile.run {
+                let mut column = [I::zero(); VECTORS];
+                for (vector, value) in column.iter_mut().enumerate() {
+                    let at = weights.add(vector * I::LANES * bytes);
+                    *value = if NARROW { I::widen(at.cast()) } else { I::load(at.cast()) };
+                }
+                for pixel in 0..PIXELS {
+                    let value = I::splat(input[pixel].add(k));
+                    for vector in 0..VECTORS {
+                        sums[pixel][vector] = I::fused(value, column[vector], sums[pixel][vector]);
+                    }
+                }
+                weights = weights.add(VECTORS * I::LANES * bytes);
+            }
+        }
+        finish::<I, VECTORS, PIXELS>(tile, &sums)
+    }
+}
+
+/// In 8-bit integers with exact 32-bit sums.
+///
+/// # Safety
+/// [`TileKernel`].
+#[allow(unsafe_code)]
+#[inline(always)]
+pub(crate) unsafe fn integer<I: Isa, const VECTORS: usize, const PIXELS: usize>(tile: &Tile) -> f32 {
+    // SAFETY: as above.
+    unsafe {
+        let mut start = [I::sums(tile.start); VECTORS];
+        for (vector, sum) in start.iter_mut().enumerate() {
+            *sum = I::sums(tile.start.add(vector * I::LANES));
+        }
+        let mut sums = [start; PIXELS];
+        let mut weights = tile.weights.cast::<i8>();
+        for row in 0..tile.rows {
+            let mut input = [tile.input; PIXELS];
+            for (pixel, start) in input.iter_mut().zip(tile.pixels) {
+                *pixel = pixel.add(start + row * tile.row_stride);
+            }
+            let mut k = 0;
+            while k < tile.run {
+                let mut column = [I::codes(weights); VECTORS];
+                for (vector, codes) in column.iter_mut().enumerate().skip(1) {
+                    *codes = I::codes(weights.add(vector * I::LANES * 4));
+                }
+                for pixel in 0..PIXELS {
+                    let quad = I::quad(input[pixel].add(k));
+                    for vector in 0..VECTORS {
+                        sums[pixel][vector] = I::dot(sums[pixel][vector], quad, column[vector]);
+                    }
+                }
+                weights = weights.add(VECTORS * I::LANES * 4);
+                k += 4;
+            }
+        }
+        let mut floats = [[I::zero(); VECTORS]; PIXELS];
+        for pixel in 0..PIXELS {
+            for vector in 0..VECTORS {
+                floats[pixel][vector] = I::to_floats(sums[pixel][vector]);
+            }
+        }
+        finish::<I, VECTORS, PIXELS>(tile, &floats)
+    }
+}
+
+/// Scale, bias, residual, ReLU, store. Product and sum are rounded apart, so that integer layers agree on all processors.
+///
+/// # Safety
+/// [`TileKernel`].
+#[allow(unsafe_code, clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn finish<I: Isa, const VECTORS: usize, const PIXELS: usize>(
+    tile: &Tile,
+    sums: &[[I::Floats; VECTORS]; PIXELS],
+) -> f32 {
+    // SAFETY: as above.
+    unsafe {
+        let factor = I::splat(&raw const tile.factor);
+        let mut most = I::zero();
+        for vector in 0..VECTORS {
+            let channel = vector * I::LANES;
+            let scale = I::mul(I::load(tile.scale.add(channel)), factor);
+            let bias = I::load(tile.bias.add(channel));
+            for pixel in 0..PIXELS {
+                let mut value = I::add(I::mul(sums[pixel][vector], scale), bias);
+                if !tile.residual.is_null() {
+                    value = I::add(value, I::load(tile.residual.add(tile.residual_pixels[pixel] + channel)));
+                }
+                if tile.relu {
+                    value = I::max(value, I::zero());
+                }
+                most = I::max(value, most);
+                I::store(tile.output.add(tile.output_pixels[pixel] + channel), value);
+            }
+        }
+        let mut lanes = [0f32; 16];
+        I::store(lanes.as_mut_ptr(), most);
+        let mut largest = 0f32;
+        for lane in &lanes[..I::LANES] {
+            largest = if *lane > largest { *lane } else { largest };
+        }
+        largest
+    }
+}
+
+/// [`crate::Kernels::spin`] with one family's table.
+#[allow(unsafe_code)]
+pub(crate) fn spin(table: &[TileKernel], panel: usize, rounds: usize) -> usize {
+    const RUN: usize = 64;
+    let pixels = table.len();
+    let input = crate::buffer::Buffer::floats(RUN * pixels);
+    let weights = crate::buffer::Buffer::floats(RUN * panel);
+    let channels = crate::buffer::Buffer::floats(panel);
+    let mut output = crate::buffer::Buffer::floats(panel * pixels);
+    let places = |step: usize| std::array::from_fn(|pixel| pixel.min(pixels - 1) * step);
+    let tile = Tile {
+        input: input.pointer(),
+        pixels: places(RUN),
+        row_stride: 0,
+        rows: 1,
+        run: RUN,
+        weights: weights.pointer(),
+        scale: channels.pointer().cast(),
+        bias: channels.pointer().cast(),
+        factor: 1.0,
+        start: channels.pointer().cast(),
+        residual: std::ptr::null(),
+        residual_pixels: [0; PIXELS_MAX],
+        output: output.pointer_mut().cast(),
+        output_pixels: places(panel),
+        relu: true,
+    };
+    let mut largest = 0f32;
+    for _ in 0..rounds {
+        // SAFETY: the table is one that `available` gave for this processor; the buffers hold what the tile's sizes name,
+        // counted in f32, which no kernel exceeds.
+        largest += unsafe { std::hint::black_box(table[pixels - 1])(std::hint::black_box(&tile)) };
+    }
+    std::hint::black_box(largest);
+    rounds * RUN * panel * pixels
+}

@@ -17,5 +17,6 @@ mod mel;
 pub mod model;
 pub mod pipeline;
 pub mod resample;
+pub mod sound_health;
 pub mod viridis;
 pub mod window;

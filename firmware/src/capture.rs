@@ -31,6 +31,8 @@ pub struct Status {
     pub lost_frames: AtomicU64,
     /// Sessions opened.
     pub sessions: AtomicU32,
+    /// Grows while the thread works or waits for the card.
+    pub beats: AtomicU64,
     /// A session runs.
     pub open: AtomicBool,
     /// The reader has ended; the thread ends after its period.

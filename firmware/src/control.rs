@@ -8,18 +8,19 @@ mod incident;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
 use detector::manifest::Manifest;
+use detector::sound_health::{Defect, Finding, Floor};
 use hub::{Hub, State, Telemetry};
 
 use crate::capture::{self, Notice};
 use crate::clock;
-use crate::faults::{Fault, Faults};
+use crate::faults::{self, Fault, Faults};
 use crate::history::History;
 use crate::led::{self, LedPattern};
 use crate::lines::{Line, Lines};
@@ -29,6 +30,7 @@ use crate::quiet::QuietHours;
 use crate::recorder::{Job, Recorder};
 use crate::saved::Saved;
 use crate::settings::Settings;
+use crate::supervisor::{self, Stage, Supervisor};
 
 use incident::Incident;
 
@@ -42,6 +44,8 @@ pub enum Message {
     SourceEnded(Result<(), String>),
     /// The card.
     Capture(Notice),
+    /// The sound's own health.
+    Sound(Finding),
     /// A file was written, or not.
     Stored(Result<Option<std::path::PathBuf>, String>),
 }
@@ -52,10 +56,6 @@ const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::fr
 const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
 /// Lines that could not be opened are tried again.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
-/// A microphone that gives nothing but zeros for so long is a fault, seconds of the sound.
-const SILENT_S: f64 = 60.0;
-/// Levels that no working microphone gives, dBFS.
-const SILENT_DBFS: f32 = -119.9;
 
 /// What the loop is made of.
 pub struct Parts {
@@ -65,6 +65,8 @@ pub struct Parts {
     pub outputs: Outputs,
     /// Those that did not open.
     pub output_problems: Vec<OutputProblem>,
+    /// What was refused at the start, where something else stands in for it.
+    pub faults: Vec<(Fault, String)>,
     /// The broker's session.
     pub hub: Option<Hub>,
     /// What it tells.
@@ -109,12 +111,15 @@ pub struct Control {
     history: History,
     incident: Option<Incident>,
     listener: Option<Listener>,
+    supervisor: Option<Supervisor>,
+    /// Turns of the loop.
+    beats: Arc<AtomicU64>,
     began: Instant,
     /// Sound time and real time of the last window's end: between windows, sound time is reckoned from here.
     anchor: (Us, Instant),
     /// The siren's last sound, seconds of the sound; it sounds still where the end is none.
     sounded: Option<(f64, Option<f64>)>,
-    silent_since_s: Option<f64>,
+    defects: Vec<Defect>,
     windows: u64,
     late_until_seq: u64,
     guard_trips: u32,
@@ -166,10 +171,12 @@ impl Control {
             history: History::new(&settings.manifest.front_end, &parts.centres_hz),
             incident: None,
             listener: None,
+            supervisor: None,
+            beats: Arc::default(),
             began: now,
             anchor: (0, now),
             sounded: None,
-            silent_since_s: None,
+            defects: Vec::new(),
             windows: 0,
             late_until_seq: 0,
             guard_trips: 0,
@@ -195,9 +202,40 @@ impl Control {
         self
     }
 
+    /// The threads that must make progress: what is there by now.
+    pub fn stages(&self) -> Vec<Stage> {
+        let stage = |name, beats: Box<dyn Fn() -> u64 + Send>| Stage { name, beats, patience: Duration::ZERO };
+        let beats = Arc::clone(&self.beats);
+        let mut stages = vec![stage("control", Box::new(move || beats.load(Relaxed)))];
+        if let Some(listener) = &self.listener {
+            let counters = Arc::clone(&listener.counters);
+            stages.push(stage("listen", Box::new(move || counters.beats.load(Relaxed))));
+        }
+        if let Some(status) = &self.parts.capture_status {
+            let status = Arc::clone(status);
+            stages.push(stage("capture", Box::new(move || status.beats.load(Relaxed))));
+        }
+        if let Some(hub) = &self.parts.hub {
+            let stage = stage("hub", Box::new(hub.beats()));
+            stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage });
+        }
+        stages
+    }
+
+    /// With who watches them.
+    pub fn watched_by(mut self, supervisor: Supervisor) -> Self {
+        self.supervisor = Some(supervisor);
+        self
+    }
+
     /// Whether windows must bring their sound along.
     pub fn keeps_sound(&self) -> bool {
         self.parts.settings.site.events.clips
+    }
+
+    /// The site's floor, under which the microphone counts as covered.
+    pub fn floor(&self) -> Option<Floor> {
+        self.parts.settings.site.audio.floor()
     }
 
     /// The model's manifest.
@@ -211,6 +249,9 @@ impl Control {
     /// Why the source broke off.
     pub fn run(mut self) -> Result<(), String> {
         self.say_start();
+        for (fault, detail) in self.parts.faults.clone() {
+            self.fault(fault, &detail);
+        }
         for problem in std::mem::take(&mut self.parts.output_problems) {
             self.fault(Fault::OutputUnavailable, &problem.to_string());
         }
@@ -219,6 +260,7 @@ impl Control {
         let tick = Duration::from_millis(led::TICK_MS_MAX);
         let mut next_tick = Instant::now();
         let signalled = loop {
+            self.beats.fetch_add(1, Relaxed);
             match self.parts.inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::SourceEnded(ended)) => {
                     self.failure = ended.err();
@@ -257,6 +299,7 @@ impl Control {
                 self.restore(Fault::CaptureLost, &detail);
             }
             Message::Capture(Notice::Lost { detail }) => self.fault(Fault::CaptureLost, &detail),
+            Message::Sound(finding) => self.sound(finding),
             Message::Stored(Ok(path)) => {
                 self.stored.extend(path);
                 self.restore(Fault::StorageFull, "files are written again");
@@ -284,12 +327,13 @@ impl Control {
 
         match report.score {
             None => self.fault(Fault::ModelInvalid, "the network gave a value that is no number"),
+            // A model that stands in for a refused one may work well, and the refusal stands all the same.
+            Some(_) if self.parts.faults.iter().any(|(fault, _)| *fault == Fault::ModelInvalid) => {}
             Some(_) => self.restore(Fault::ModelInvalid, "the network gives numbers again"),
         }
         if self.windows > self.late_until_seq {
             self.restore(Fault::InferenceLate, "windows are scored in time");
         }
-        self.watch_silence(report);
     }
 
     /// True where the window holds the device's own siren. A simulated one makes no sound.
@@ -302,15 +346,16 @@ impl Control {
         }
     }
 
-    fn watch_silence(&mut self, report: &Report) {
-        if report.level_dbfs > SILENT_DBFS {
-            self.silent_since_s = None;
-            self.restore(Fault::MicSilent, "the microphone gives sound again");
-            return;
-        }
-        let since = *self.silent_since_s.get_or_insert(report.t_start_s);
-        if report.t_end_s - since >= SILENT_S {
-            self.fault(Fault::MicSilent, "nothing but zeros for a minute");
+    /// Several defects may be one fault; it is over with the last of them.
+    fn sound(&mut self, Finding { defect, stands }: Finding) {
+        let fault = Fault::of_defect(defect);
+        let (wrong, right) = faults::defect_words(defect);
+        self.defects.retain(|known| *known != defect);
+        if stands {
+            self.defects.push(defect);
+            self.fault(fault, wrong);
+        } else if !self.defects.iter().any(|known| Fault::of_defect(*known) == fault) {
+            self.restore(fault, right);
         }
     }
 
@@ -433,9 +478,8 @@ impl Control {
     }
 
     fn audio_states(&self) {
-        let dead = self.faults.microphone_dead();
-        self.state(State::AudioOnline(!dead));
-        self.state(State::AudioFault(dead));
+        self.state(State::AudioOnline(!self.faults.microphone_dead()));
+        self.state(State::AudioFault(self.faults.of_microphone()));
     }
 
     fn state(&self, state: State) {
@@ -539,6 +583,9 @@ impl Control {
 
     /// Siren off, incident closed, files written, broker told; in this order.
     fn finish(mut self, signalled: bool) -> Result<(), String> {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.stop();
+        }
         if let Some(listener) = &self.listener {
             listener.counters.stop.store(true, Relaxed);
         }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use detector::sound_health::Defect;
+
 /// A named fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     CaptureLost,
     MicSilent,
+    MicFrozen,
+    MicDegraded,
     InferenceLate,
     StorageFull,
     PathDown,
     OutputUnavailable,
+    ConfigInvalid,
     ModelInvalid,
 }
 
@@ -20,17 +25,34 @@ impl Fault {
         match self {
             Self::CaptureLost => "CaptureLost",
             Self::MicSilent => "MicSilent",
+            Self::MicFrozen => "MicFrozen",
+            Self::MicDegraded => "MicDegraded",
             Self::InferenceLate => "InferenceLate",
             Self::StorageFull => "StorageFull",
             Self::PathDown => "PathDown",
             Self::OutputUnavailable => "OutputUnavailable",
+            Self::ConfigInvalid => "ConfigInvalid",
             Self::ModelInvalid => "ModelInvalid",
         }
     }
 
     /// The microphone is as good as dead: the scream entity is unavailable.
     pub fn microphone_dead(self) -> bool {
-        matches!(self, Self::CaptureLost | Self::MicSilent)
+        matches!(self, Self::CaptureLost | Self::MicSilent | Self::MicFrozen)
+    }
+
+    /// It is about the microphone, dead or only bad.
+    pub fn of_microphone(self) -> bool {
+        self.microphone_dead() || self == Self::MicDegraded
+    }
+
+    /// The fault that a defect of the sound is.
+    pub fn of_defect(defect: Defect) -> Self {
+        match defect {
+            Defect::Zeros => Self::MicSilent,
+            Defect::Repeating | Defect::StuckBit => Self::MicFrozen,
+            Defect::Offset | Defect::Clipping | Defect::Covered => Self::MicDegraded,
+        }
     }
 }
 
@@ -62,5 +84,22 @@ impl Faults {
     /// A dead microphone.
     pub fn microphone_dead(&self) -> bool {
         self.0.keys().any(|fault| fault.microphone_dead())
+    }
+
+    /// A dead microphone or a bad one.
+    pub fn of_microphone(&self) -> bool {
+        self.0.keys().any(|fault| fault.of_microphone())
+    }
+}
+
+/// Words for a defect that stands, and for its end.
+pub fn defect_words(defect: Defect) -> (&'static str, &'static str) {
+    match defect {
+        Defect::Zeros => ("nothing but zeros for a minute", "the microphone gives sound again"),
+        Defect::Repeating => ("the same samples again and again for a minute", "the samples change again"),
+        Defect::StuckBit => ("a bit of the samples has not changed for a minute", "every bit changes again"),
+        Defect::Offset => ("a constant offset for a minute", "the offset is gone"),
+        Defect::Clipping => ("cut off at full scale for a minute", "no longer cut off"),
+        Defect::Covered => ("under the site's floor for 12 hours: is it covered?", "above the site's floor again"),
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use detector::level::level_dbfs;
 use detector::manifest::Manifest;
 use detector::pipeline::{Pipeline, Scorer};
+use detector::sound_health::{Floor, SoundHealth};
 use detector::window::Span;
 use files::recording::Recording;
 
@@ -85,6 +86,8 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Source samples taken.
     pub samples: AtomicU64,
+    /// Grows while the thread works or waits for sound.
+    pub beats: AtomicU64,
     /// The program ends.
     pub stop: AtomicBool,
 }
@@ -106,6 +109,7 @@ impl Listener {
         pipeline: Pipeline,
         manifest: &Manifest,
         keep_sound: bool,
+        floor: Option<Floor>,
         out: SyncSender<Message>,
     ) -> std::io::Result<Self> {
         let counters = Arc::new(Counters::default());
@@ -131,7 +135,6 @@ impl Listener {
             let _ = free.try_send(Box::new(report));
         }
         let work = Work {
-            pipeline: Some(pipeline),
             rate_hz: f64::from(config.sample_rate_hz),
             keep_sound,
             reports,
@@ -140,7 +143,8 @@ impl Listener {
             lost: 0,
             gap_until: 0,
         };
-        std::thread::Builder::new().name("listen".into()).spawn(move || work.run(source))?;
+        let health = SoundHealth::new(source.rate_hz(), floor);
+        std::thread::Builder::new().name("listen".into()).spawn(move || work.run(source, pipeline, health))?;
         Ok(Self { counters, free })
     }
 
@@ -152,7 +156,6 @@ impl Listener {
 }
 
 struct Work {
-    pipeline: Option<Pipeline>,
     rate_hz: f64,
     keep_sound: bool,
     reports: Receiver<Box<Report>>,
@@ -165,19 +168,24 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, source: Source) {
-        let Some(mut pipeline) = self.pipeline.take() else { return };
+    fn run(mut self, source: Source, mut pipeline: Pipeline, mut health: SoundHealth) {
         let ended = match source {
-            Source::Recording { recording, paced } => self.recording(&mut pipeline, recording, paced),
+            Source::Recording { recording, paced } => self.recording(&mut pipeline, &mut health, recording, paced),
             Source::Microphone(capture) => {
-                self.microphone(&mut pipeline, capture);
+                self.microphone(&mut pipeline, &mut health, capture);
                 Ok(())
             }
         };
         let _ = self.out.send(Message::SourceEnded(ended));
     }
 
-    fn recording(&mut self, pipeline: &mut Pipeline, mut recording: Recording, paced: bool) -> Result<(), String> {
+    fn recording(
+        &mut self,
+        pipeline: &mut Pipeline,
+        health: &mut SoundHealth,
+        mut recording: Recording,
+        paced: bool,
+    ) -> Result<(), String> {
         let began = Instant::now();
         let rate_hz = recording.rate_hz();
         let mut samples = 0u64;
@@ -202,7 +210,9 @@ impl Work {
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
                 self.counters.samples.store(samples, Relaxed);
+                self.counters.beats.fetch_add(1, Relaxed);
                 let complete = Instant::now();
+                self.examine(health, piece);
                 pipeline.feed(piece, |span, sound, scorer| self.window(span, sound, scorer, complete));
             }
         }
@@ -212,10 +222,11 @@ impl Work {
         Ok(())
     }
 
-    fn microphone(&mut self, pipeline: &mut Pipeline, mut capture: Capture) {
+    fn microphone(&mut self, pipeline: &mut Pipeline, health: &mut SoundHealth, mut capture: Capture) {
         let status = Arc::clone(&capture.status);
         let rate_hz = f64::from(capture.rate_hz);
         while !self.counters.stop.load(Relaxed) {
+            self.counters.beats.fetch_add(1, Relaxed);
             let waiting = capture.ring.slots();
             if waiting == 0 {
                 std::thread::sleep(POLL);
@@ -233,6 +244,7 @@ impl Work {
             let complete = Instant::now();
             let (first, second) = chunk.as_slices();
             for piece in [first, second] {
+                self.examine(health, piece);
                 pipeline.feed(piece, |span, sound, scorer| match behind {
                     true => {
                         self.counters.dropped.fetch_add(1, Relaxed);
@@ -244,6 +256,11 @@ impl Work {
             chunk.commit_all();
         }
         status.stop.store(true, Relaxed);
+    }
+
+    /// Whether this is what a working microphone gives.
+    fn examine(&self, health: &mut SoundHealth, piece: &[f32]) {
+        health.push(piece, |finding| drop(self.out.send(Message::Sound(finding))));
     }
 
     fn window(&mut self, span: Span, sound: &[f32], scorer: &mut Scorer, complete: Instant) {

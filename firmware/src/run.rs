@@ -8,18 +8,18 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use detector::model::Executor;
 use detector::pipeline::Pipeline;
-use files::model_dir;
 use files::recording::Recording;
 use hub::Hub;
 
 use crate::control::{Control, Message, Parts};
 use crate::events::{EventStore, Retention};
+use crate::last_good::{self, Basis};
 use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
 use crate::recorder::Recorder;
-use crate::settings::{Paths, Settings};
+use crate::settings::Paths;
+use crate::supervisor::Supervisor;
 use crate::{EXIT_CONFIG, capture};
 
 /// Messages to the control loop that wait at the most.
@@ -38,6 +38,10 @@ pub struct Args {
     /// Pace of the recording
     #[arg(long, value_enum, default_value = "realtime", requires = "wav")]
     speed: Speed,
+    /// Where site file or model are refused: start with the last site file that checked, the package's own model, and say
+    /// so as faults
+    #[arg(long)]
+    last_good: bool,
     /// One JSON object a line on standard output, and nothing else
     #[arg(long)]
     json: bool,
@@ -69,19 +73,23 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<Control, Vec<String>> {
-    let settings = Settings::load(&args.paths)?;
-    settings
+    let basis = if args.last_good { last_good::load_or_fall_back(&args.paths)? } else { last_good::load(&args.paths)? };
+    basis
+        .settings
         .warnings
         .iter()
         .filter(|warning| args.wav.is_none() || !warning.contains("audio.device"))
         .for_each(|warning| log::warn!("{warning}"));
-    start_with(args, settings).map_err(|error| vec![format!("{error:#}")])
+    if basis.faults.is_empty() {
+        last_good::keep(&args.paths.config, &basis.settings);
+    }
+    start_with(args, basis).map_err(|error| vec![format!("{error:#}")])
 }
 
-fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
+fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
+    let Basis { settings, model, faults } = basis;
     // What can be refused is refused before a line is opened or a thread runs.
     let recording = args.wav.as_deref().map(Recording::open).transpose()?;
-    let model = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread)?;
 
     // Lines at their safe levels first, then everything else.
     let (outputs, output_problems) = Outputs::open(&settings.board, show_on_stderr());
@@ -135,6 +143,7 @@ fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
         settings,
         outputs,
         output_problems,
+        faults,
         hub,
         hub_inbox,
         recorder,
@@ -148,9 +157,12 @@ fn start_with(args: &Args, settings: Settings) -> anyhow::Result<Control> {
         realtime,
     });
     let keep_sound = control.keeps_sound();
-    let listener =
-        Listener::start(source, pipeline, control.manifest(), keep_sound, messages).context("the listening thread")?;
-    Ok(control.with(listener))
+    let floor = control.floor();
+    let listener = Listener::start(source, pipeline, control.manifest(), keep_sound, floor, messages)
+        .context("the listening thread")?;
+    let control = control.with(listener);
+    let supervisor = Supervisor::start(control.stages());
+    Ok(control.watched_by(supervisor))
 }
 
 /// A panic anywhere drives the outputs safe and aborts: a device that half works is not to be trusted, and the service

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use detector::keys::{self, KeyError};
 use detector::manifest::{Decision, Votes};
+use detector::sound_health::Floor;
 use files::board::{Labels, LineOverride, LineOverrides, LineRef};
 use serde::Deserialize;
 
@@ -49,6 +50,19 @@ pub struct Site {
 pub struct Audio {
     /// An ALSA name with a stable card (`hw:CARD=Device`), `usb:1-1.3`, or `default`.
     pub device: Option<String>,
+    /// Level that this room never stays under for half a day, dBFS; measured here. Together with `high_floor_dbfs`:
+    /// without the two a covered microphone is not told.
+    pub level_floor_dbfs: Option<f64>,
+    /// The same above 2 kHz.
+    pub high_floor_dbfs: Option<f64>,
+}
+
+impl Audio {
+    /// The floor under which the microphone counts as covered.
+    pub fn floor(&self) -> Option<Floor> {
+        let (level_dbfs, high_dbfs) = self.level_floor_dbfs.zip(self.high_floor_dbfs)?;
+        Some(Floor { level_dbfs, high_dbfs })
+    }
 }
 
 /// `[mqtt]`
@@ -290,6 +304,18 @@ impl Site {
         {
             wrong.push(KeyError::new(file, "audio.device", cause).hint(hint));
         }
+        let floors = [
+            ("audio.level_floor_dbfs", self.audio.level_floor_dbfs),
+            ("audio.high_floor_dbfs", self.audio.high_floor_dbfs),
+        ];
+        for (key, floor) in floors {
+            if floor.is_some_and(|floor| !(-120.0..=0.0).contains(&floor)) {
+                wrong.push(KeyError::new(file, key, "must be -120 to 0, dBFS"));
+            }
+            if floor.is_none() && floors.iter().any(|(_, other)| other.is_some()) {
+                wrong.push(KeyError::new(file, key, "missing: the two floors stand together"));
+            }
+        }
         if self.mqtt_enabled() && self.mqtt.host.as_deref().unwrap_or("").is_empty() {
             wrong.push(KeyError::new(file, "mqtt.host", "missing: the broker's name or address"));
         }
@@ -418,6 +444,8 @@ url = ""
                 "site.toml, line 2: `decision.thresold_on`: unknown key (did you mean `threshold_on`?)",
             ),
             ("[audio]\ndevice = \"hw:1\"", "`audio.device`"),
+            ("[audio]\nlevel_floor_dbfs = -70", "`audio.high_floor_dbfs`: missing"),
+            ("[audio]\nlevel_floor_dbfs = -70\nhigh_floor_dbfs = 3", "`audio.high_floor_dbfs`: must be"),
             ("[mqtt]\nport = 1883", "`mqtt.host`: missing"),
             ("[siren]\non_s = 0", "`siren.on_s`: is 0"),
             ("[siren]\nquiet_hours = [\"25:00-26:00\"]", "`siren.quiet_hours`"),

@@ -19,5 +19,6 @@ pub mod model;
 mod native;
 pub mod pipeline;
 pub mod resample;
+pub mod sound_health;
 pub mod viridis;
 pub mod window;

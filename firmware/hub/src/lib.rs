@@ -162,6 +162,12 @@ impl Hub {
         self.mailbox.connected.load(Relaxed)
     }
 
+    /// A number that grows at least once a second while the hub's thread makes progress, for a watchdog.
+    pub fn beats(&self) -> impl Fn() -> u64 + Send + 'static {
+        let mailbox = Arc::clone(&self.mailbox);
+        move || mailbox.beats.load(Relaxed)
+    }
+
     /// The topics of this device.
     pub fn topics(&self) -> &Topics {
         &self.topics

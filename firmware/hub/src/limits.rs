@@ -96,6 +96,8 @@ pub const ACK_WAIT: Duration = Duration::from_secs(20);
 pub const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
 /// Random delay before discovery is sent again, milliseconds: a thousand devices hear the same birth message.
 pub const BIRTH_DELAY_MS: std::ops::Range<u64> = 200..3_000;
+/// The hub's loop turns at least this often, so that a watchdog sees it alive.
+pub const BEAT: Duration = Duration::from_secs(1);
 /// `status` offline, DISCONNECT and their flush at the stop.
 pub const GOODBYE: Duration = Duration::from_secs(1);
 

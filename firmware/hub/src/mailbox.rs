@@ -44,6 +44,8 @@ pub struct Mailbox {
     pub clock_set: AtomicBool,
     /// Whether the broker is there.
     pub connected: AtomicBool,
+    /// Turns of the hub's loop.
+    pub beats: AtomicU64,
 }
 
 impl Mailbox {

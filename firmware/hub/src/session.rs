@@ -38,7 +38,7 @@ use crate::Incoming;
 use crate::alert::{CommandResult, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
-    ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
+    ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
 use crate::options::Options;
@@ -152,6 +152,7 @@ impl Session {
     async fn main(&mut self) {
         let mailbox = Arc::clone(&self.mailbox);
         loop {
+            mailbox.beats.fetch_add(1, Relaxed);
             let now = Instant::now();
             self.take_mail(now);
             self.timers(now);
@@ -343,7 +344,7 @@ impl Session {
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
-        let mut at = now + Duration::from_secs(3600);
+        let mut at = now + BEAT;
         let mut sooner = |candidate: Option<Instant>| at = candidate.map_or(at, |candidate| at.min(candidate));
         sooner(self.stop);
         sooner(self.outbox.retry_at());

@@ -1,0 +1,116 @@
+//! What a start falls back to (`run --last-good`): a device that boots with a broken file must still be an alarm.
+//!
+//! Every start that goes well keeps a copy of its site file in the state folder. Where the site file (or what it names)
+//! does not check, that copy is taken; where the model is refused, the package's own. Both are said as faults.
+
+use std::path::{Path, PathBuf};
+
+use detector::model::{Executor, Model};
+use files::model_dir;
+
+use crate::faults::Fault;
+use crate::settings::{Paths, Settings};
+use crate::site::{self, Site};
+
+/// The copy's name in the state folder.
+const COPY: &str = "site.last-good.toml";
+/// The package's own model.
+const PACKAGE_MODEL: &str = "/usr/share/screamd/models/default";
+
+/// What a start stands on.
+pub struct Basis {
+    /// Files, checked.
+    pub settings: Settings,
+    /// The network.
+    pub model: Model,
+    /// What was refused, and why, where something else stands in for it.
+    pub faults: Vec<(Fault, String)>,
+}
+
+/// Loads everything that `paths` name.
+///
+/// # Errors
+/// Every problem in words.
+pub fn load(paths: &Paths) -> Result<Basis, Vec<String>> {
+    let settings = Settings::load(paths)?;
+    let model = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread)
+        .map_err(|error| vec![error.to_string()])?;
+    Ok(Basis { settings, model, faults: Vec::new() })
+}
+
+/// As [`load`], with what stands in for a refused file.
+///
+/// # Errors
+/// Every problem of the files that were asked for, where nothing can stand in.
+pub fn load_or_fall_back(paths: &Paths) -> Result<Basis, Vec<String>> {
+    fall_back(paths, Path::new(PACKAGE_MODEL))
+}
+
+fn fall_back(paths: &Paths, package_model: &Path) -> Result<Basis, Vec<String>> {
+    let wrong = match load(paths) {
+        Ok(basis) => return Ok(basis),
+        Err(wrong) => wrong,
+    };
+    let mut faults = Vec::new();
+    let mut paths = paths.clone();
+    let model = paths.model.clone().unwrap_or_else(|| model_dir::find(Path::new("models/default")));
+    if let Err(error) = model_dir::load(&model, Executor::SingleThread) {
+        faults.push((Fault::ModelInvalid, format!("{error}; running with {}", package_model.display())));
+        paths.model = Some(package_model.to_path_buf());
+    }
+    if let Err(problems) = Settings::load(&paths) {
+        let Some(copy) = find_copy(&paths.config) else { return Err(wrong) };
+        let detail = format!("{}; running with {}", problems.join("; "), copy.display());
+        faults.push((Fault::ConfigInvalid, detail));
+        paths.config = copy;
+    }
+    match load(&paths) {
+        Ok(basis) => Ok(Basis { faults, ..basis }),
+        Err(_) => Err(wrong),
+    }
+}
+
+/// Keeps the site file that `settings` came from. Written only where it differs, to spare the flash.
+pub fn keep(config: &Path, settings: &Settings) {
+    let copy = settings.site.state.dir.join(COPY);
+    let Ok(text) = model_dir::read_text(config) else { return };
+    // The file may have been edited since it was read: only what has been checked is kept.
+    if Site::parse(COPY, &text).ok().as_ref() != Some(&settings.site) {
+        return;
+    }
+    if copy == config || std::fs::read_to_string(&copy).is_ok_and(|kept| kept == text) {
+        return;
+    }
+    let written = std::fs::create_dir_all(&settings.site.state.dir)
+        .map_err(|error| error.to_string())
+        .and_then(|()| files::private_file::write_private(&copy, text.as_bytes()).map_err(|error| error.to_string()));
+    if let Err(cause) = written {
+        log::warn!("{}: the site file is not kept for `run --last-good`: {cause}", copy.display());
+    }
+}
+
+/// The copy, where there is one. The state folder is what the broken file still says, else what the service manager
+/// says, else the usual one.
+fn find_copy(config: &Path) -> Option<PathBuf> {
+    let stated = model_dir::read_text(config).ok().and_then(|text| stated_dir(&text));
+    let managed = std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
+    let folders = stated.into_iter().chain(managed).chain([site::State::default().dir]);
+    folders.map(|dir| dir.join(COPY)).find(|copy| copy.is_file())
+}
+
+/// `[state] dir` of a file that may be no TOML any more.
+fn stated_dir(text: &str) -> Option<PathBuf> {
+    let mut section = "";
+    text.lines().map(str::trim).find_map(|line| {
+        if line.starts_with('[') {
+            section = line.split('#').next().unwrap_or("").trim();
+        }
+        let (key, value) = line.split_once('=')?;
+        let wanted = (section == "[state]" && key.trim() == "dir") || (section.is_empty() && key.trim() == "state.dir");
+        let mut quoted = value.trim().split(['"', '\'']);
+        (wanted && quoted.next() == Some("")).then(|| quoted.next().map(PathBuf::from)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests;

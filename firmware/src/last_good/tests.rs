@@ -1,0 +1,93 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// A model folder with the tiny network of `tests/data`.
+fn tiny_model(dir: &Path) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny");
+    let weights = std::fs::read(data.join("model.onnx")).unwrap();
+    let text = std::fs::read_to_string(data.join("manifest-in.toml")).unwrap();
+    let lines = format!("file = \"model.onnx\"\nsha256 = \"{}\"\n[front_end]", detector::model::sha256_hex(&weights));
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::write(dir.join("manifest.toml"), text.replace("[front_end]", &lines)).unwrap();
+    std::fs::write(dir.join("model.onnx"), weights).unwrap();
+}
+
+/// A device's files in a folder of its own.
+struct Files {
+    dir: tempfile::TempDir,
+    paths: Paths,
+}
+
+impl Files {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards");
+        tiny_model(&dir.path().join("model"));
+        tiny_model(&dir.path().join("package"));
+        let paths = Paths {
+            config: dir.path().join("site.toml"),
+            model: Some(dir.path().join("model")),
+            board: Some(boards.join("generic.toml")),
+        };
+        let files = Self { dir, paths };
+        files.site("");
+        files
+    }
+
+    fn site(&self, more: &str) {
+        let state = self.dir.path().join("state");
+        let text = format!("zone = \"Hall\"\n{more}\n[state]\ndir = \"{}\"\n", state.display());
+        std::fs::write(&self.paths.config, text).unwrap();
+    }
+
+    /// Zone and faults of a start.
+    fn start(&self) -> Result<(String, Vec<Fault>), Vec<String>> {
+        let basis = fall_back(&self.paths, &self.dir.path().join("package"))?;
+        Ok((basis.settings.site.zone, basis.faults.into_iter().map(|(fault, _)| fault).collect()))
+    }
+}
+
+#[test]
+fn what_is_refused_is_stood_in_for_and_said() {
+    let files = Files::new();
+    let good = load(&files.paths).unwrap();
+    files.site("zonne = 1");
+    assert!(files.start().unwrap_err()[0].contains("zonne"), "nothing was kept yet");
+    files.site("");
+    keep(&files.paths.config, &good.settings);
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![]));
+
+    files.site("zonne = 1");
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![Fault::ConfigInvalid]));
+    std::fs::write(files.dir.path().join("model/model.onnx"), b"bits").unwrap();
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![Fault::ModelInvalid, Fault::ConfigInvalid]));
+    files.site("");
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![Fault::ModelInvalid]));
+    std::fs::remove_file(files.dir.path().join("package/manifest.toml")).unwrap();
+    assert!(files.start().unwrap_err()[0].contains("model.onnx"));
+}
+
+#[test]
+fn only_what_checked_is_kept() {
+    let files = Files::new();
+    let good = load(&files.paths).unwrap();
+    let copy = files.dir.path().join("state").join(COPY);
+    files.site("zonne = 1");
+    keep(&files.paths.config, &good.settings);
+    assert!(!copy.exists(), "edited since it was read");
+    files.site("");
+    keep(&files.paths.config, &good.settings);
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&files.paths.config).unwrap());
+}
+
+#[test]
+fn the_state_folder_is_found_in_a_broken_file() {
+    let check = |text: &str, expect: Option<&str>| assert_eq!(stated_dir(text), expect.map(PathBuf::from), "{text}");
+    check("[state]\ndir = \"/a/b\"", Some("/a/b"));
+    check("zone = \"x\n]][\n[state] # here\n  dir='/a b'  # folder", Some("/a b"));
+    check("state.dir = \"/c\"", Some("/c"));
+    check("[events]\ndir = \"/no\"\n[state]\n", None);
+    check("[state]\ndir = 5", None);
+    check("\0\u{1}", None);
+}

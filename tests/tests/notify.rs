@@ -1,0 +1,106 @@
+//! What the service manager hears: ready, alive while every stage progresses, stopping. The test is the manager.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use system_tests::device::{Device, Ran};
+use system_tests::sound::{hiss, wav};
+
+const RATE_HZ: u32 = 16_000;
+/// The watchdog's interval: short, so that the test is; pings come at half of it.
+const WATCHDOG_USEC: &str = "1000000";
+/// Only there so that a broken test ends.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The manager's end.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// A socket in the device's folder, and the device started with it over `args`.
+    fn start(device: &Device, args: &[&str]) -> (Self, Child) {
+        let path = device.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut command = device.command("run");
+        command.args(args).args(["--speed", "realtime", "--json"]);
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", WATCHDOG_USEC).env_remove("WATCHDOG_PID");
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        (Self(socket), child)
+    }
+
+    fn next(&self) -> String {
+        let mut bytes = [0; 256];
+        let length = self.0.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    /// Waits until nothing has come for `quiet`.
+    fn wait_for_silence(&self, quiet: Duration) {
+        let until = Instant::now() + LIMIT;
+        self.0.set_read_timeout(Some(quiet)).unwrap();
+        let mut bytes = [0; 256];
+        while self.0.recv(&mut bytes).is_ok() {
+            assert!(Instant::now() < until, "the watchdog is still fed");
+        }
+        self.0.set_read_timeout(Some(LIMIT)).unwrap();
+    }
+}
+
+#[test]
+fn ready_then_alive_then_stopping() {
+    let device = Device::tiny("");
+    std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 120.0, 1), RATE_HZ, 1)).unwrap();
+    let (manager, child) = Manager::start(&device, &["--wav", device.path("sound.wav").to_str().unwrap()]);
+    assert_eq!(manager.next(), "READY=1");
+    for _ in 0..4 {
+        assert_eq!(manager.next(), "WATCHDOG=1");
+    }
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let last = std::iter::repeat_with(|| manager.next()).find(|said| said != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert_eq!(Ran::of(&child.wait_with_output().unwrap()).code, 0);
+}
+
+#[test]
+fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
+    let device = Device::tiny("");
+    let (manager, mut child) = Manager::start(&device, &["--wav", "-"]);
+    let sound = wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1);
+    let mut pipe = child.stdin.take().unwrap();
+    // Two seconds of sound, and then the listening thread hangs in its read.
+    let (two_s, one_s) = (44 + 4 * RATE_HZ as usize, 2 * RATE_HZ as usize);
+    pipe.write_all(&sound[..two_s]).unwrap();
+    assert_eq!(manager.next(), "READY=1");
+    assert_eq!(manager.next(), "WATCHDOG=1");
+    manager.wait_for_silence(Duration::from_secs(3));
+    pipe.write_all(&sound[two_s..two_s + one_s]).unwrap();
+    assert_eq!(manager.next(), "WATCHDOG=1", "it progresses again");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_broken_site_file_starts_with_the_last_good_one() {
+    let device = Device::tiny("");
+    let sound = wav(&hiss(RATE_HZ, 3.0, 1), RATE_HZ, 1);
+    assert_eq!(device.hear(&sound).code, 0);
+    for broken in ["[sirren]\non_s = 3", "]][[ no TOML"] {
+        device.site(broken);
+        let refused = device.hear(&sound);
+        assert_eq!((refused.code, refused.lines.len()), (2, 0), "{}", refused.stderr);
+        let path = device.path("sound.wav");
+        let mut command = device.command("run");
+        command.arg("--wav").arg(&path).args(["--speed", "max", "--json", "--last-good"]);
+        let ran = Ran::of(&command.output().unwrap());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.lines[0]["type"], "start");
+        let faults = ran.of_type("fault");
+        assert_eq!((faults.len(), &faults[0]["fault"]), (1, &"ConfigInvalid".into()), "{faults:?}");
+        assert!(faults[0]["detail"].as_str().unwrap().contains("site.toml"), "{}", faults[0]);
+        assert!(ran.of_type("restore").is_empty(), "it stays until the file is right");
+        assert_eq!(ran.of_type("window").len(), 5);
+    }
+}

@@ -120,6 +120,9 @@ pub struct Control {
     guard_trips: u32,
     alarms: u64,
     supervision_seq: u64,
+    clock_set: bool,
+    /// The outbox is in memory alone: a file that the recorder wrote does not end that fault.
+    outbox_failed: bool,
     boot: String,
     health: Health,
     telemetry_at: Instant,
@@ -175,6 +178,8 @@ impl Control {
             guard_trips: 0,
             alarms: 0,
             supervision_seq: 0,
+            clock_set: clock::is_set(),
+            outbox_failed: false,
             // Unique over restarts without a clock: the kernel's random source.
             boot: format!(
                 "{:08x}",
@@ -259,7 +264,9 @@ impl Control {
             Message::Capture(Notice::Lost { detail }) => self.fault(Fault::CaptureLost, &detail),
             Message::Stored(Ok(path)) => {
                 self.stored.extend(path);
-                self.restore(Fault::StorageFull, "files are written again");
+                if !self.outbox_failed {
+                    self.restore(Fault::StorageFull, "files are written again");
+                }
             }
             Message::Stored(Err(cause)) => self.fault(Fault::StorageFull, &cause),
             Message::SourceEnded(_) => {}
@@ -324,6 +331,7 @@ impl Control {
         while let Ok(incoming) = self.parts.hub_inbox.try_recv() {
             self.hear(incoming);
         }
+        self.watch_clock();
         let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
         if quiet != self.quiet_now {
             self.quiet_now = quiet;

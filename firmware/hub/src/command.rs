@@ -10,6 +10,8 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::alert::cut;
@@ -232,12 +234,16 @@ fn request(command: Command, id: Option<Id>, expires: Option<String>) -> Result<
         return Err(Refusal::OutOfRange { name: "id", range: "1 to 64 bytes" });
     }
     let expires = match expires {
-        Some(text) => {
-            Some(text.parse::<Timestamp>().map_err(|_| Refusal::Malformed("expires is no RFC 3339 time".into()))?)
-        }
+        Some(text) => Some(utc(&text).ok_or_else(|| Refusal::Malformed("expires is no RFC 3339 time".into()))?),
         None => None,
     };
     Ok(Request { command, id, expires })
+}
+
+/// RFC 3339; without an offset it is UTC, as the contract's times are.
+fn utc(text: &str) -> Option<Timestamp> {
+    let without_offset = || TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
+    text.parse().ok().or_else(without_offset)
 }
 
 fn on_off(text: &str) -> Result<bool, Refusal> {

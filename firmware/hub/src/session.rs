@@ -337,7 +337,8 @@ impl Session {
         let Some(deadline) = self.stop else { return false };
         let settled = match &self.phase {
             Phase::Up(up) => up.others == 0 && !self.states.any_unsent() && self.results.is_empty(),
-            _ => true,
+            // A program that ends before its first attempt has said nothing yet.
+            _ => self.path != Path::Unknown,
         };
         now >= deadline || (self.outbox.is_empty() && settled)
     }

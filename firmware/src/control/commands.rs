@@ -4,6 +4,7 @@ use detector::alarm::{Event, us};
 use hub::{Command, CommandResult, EventType, Incoming, State};
 
 use super::Control;
+use crate::clock;
 use crate::faults::Fault;
 
 impl Control {
@@ -18,8 +19,30 @@ impl Control {
             }
             Incoming::Connected => self.restore(Fault::PathDown, "the broker is there"),
             Incoming::Disconnected { cause } => self.fault(Fault::PathDown, &cause),
-            Incoming::StorageFailed { cause } => self.fault(Fault::StorageFull, &cause),
-            Incoming::StorageRestored => self.restore(Fault::StorageFull, "alerts are on the disk again"),
+            Incoming::StorageFailed { cause } => {
+                self.outbox_failed = true;
+                self.fault(Fault::StorageFull, &cause);
+            }
+            Incoming::StorageRestored => {
+                self.outbox_failed = false;
+                self.restore(Fault::StorageFull, "alerts are on the disk again");
+            }
+        }
+    }
+
+    /// A board without a battery wakes up in the past and learns the time from the network: from then on `expires` can be
+    /// judged, and the time of the start is known.
+    pub(super) fn watch_clock(&mut self) {
+        let set = clock::is_set();
+        if set == self.clock_set {
+            return;
+        }
+        self.clock_set = set;
+        if let Some(hub) = &self.parts.hub {
+            hub.set_clock(set);
+        }
+        if set {
+            self.state(State::Started(clock::utc_before(self.began.elapsed())));
         }
     }
 

@@ -25,6 +25,7 @@ fn siren() {
     check("siren/set", r#"{"state":"ON"}"#, on(None));
     check("siren/set", r#"{"state":"ON","duration":10}"#, on(Some(10.0)));
     check("siren/set", r#"{"state":"ON","duration":0.5,"id":"x","expires":"2030-01-01T00:00:00Z"}"#, on(Some(0.5)));
+    check("siren/set", r#"{"state":"ON","duration":0.5,"id":"x","expires":"2030-01-01T00:00:00"}"#, on(Some(0.5)));
     check("siren/set", r#"{"state":"ON","duration":100000}"#, on(Some(BOUND_S)));
     check("siren/set", r#"{"state":"OFF","duration":3}"#, off);
     check("siren/set", r#"{"state":"ON","duration":0}"#, Err("duration is out of range"));

@@ -126,6 +126,8 @@ pub struct Control {
     boot: String,
     health: Health,
     telemetry_at: Instant,
+    /// Somebody watches until then.
+    live_until: Option<Instant>,
     reopen_at: Instant,
     stored: Vec<std::path::PathBuf>,
     failure: Option<String>,
@@ -187,6 +189,7 @@ impl Control {
             ),
             health: Health::default(),
             telemetry_at: now + TELEMETRY_EVERY,
+            live_until: None,
             reopen_at: now + REOPEN_EVERY,
             stored: Vec::new(),
             failure: None,
@@ -297,6 +300,7 @@ impl Control {
             self.restore(Fault::InferenceLate, "windows are scored in time");
         }
         self.watch_silence(report);
+        self.show_live(report);
     }
 
     /// True where the window holds the device's own siren. A simulated one makes no sound.

@@ -13,12 +13,17 @@ use tempfile::TempDir;
 /// Far beyond what a slow machine needs; only there so that a broken test ends.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The topic on which a subscriber hears that it is subscribed.
+pub const READY: &str = "ready/set";
+
 /// mosquitto, gone when dropped.
 pub struct Broker {
     child: Child,
     _dir: TempDir,
     /// On loopback.
     pub port: u16,
+    /// How the test itself logs in: `-u NAME -P PASSWORD`.
+    pub login: Vec<String>,
 }
 
 impl Broker {
@@ -42,7 +47,7 @@ impl Broker {
             eprintln!("SKIPPED: mosquitto is not installed (apt-get install mosquitto)");
             return None;
         };
-        let broker = Self { child, _dir: dir, port };
+        let broker = Self { child, _dir: dir, port, login: Vec::new() };
         let until = Instant::now() + LIMIT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < until, "mosquitto does not listen");
@@ -105,7 +110,8 @@ impl Broker {
     pub fn ear(&self, id: &str) -> Ear {
         let mut child = Command::new("mosquitto_sub")
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-F", "%r %q %t %p"])
-            .args(["-t", &format!("screamd/{id}/#"), "-t", "homeassistant/#", "-t", "ready"])
+            .args(["-t", &format!("screamd/{id}/#"), "-t", "homeassistant/#"])
+            .args(&self.login)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -129,8 +135,8 @@ impl Broker {
         });
         let ear = Ear { child, heard };
         // A retained message comes with the subscription: from then on nothing is missed.
-        self.publish("ready", "yes", true);
-        ear.wait("its own subscription", |all| all.iter().any(|heard| heard.topic == "ready").then_some(()));
+        self.publish(&format!("screamd/{id}/{READY}"), "yes", true);
+        ear.wait("its own subscription", |all| all.iter().any(|heard| heard.topic == READY).then_some(()));
         ear
     }
 
@@ -138,6 +144,7 @@ impl Broker {
     pub fn publish(&self, topic: &str, payload: &str, retain: bool) {
         let mut command = Command::new("mosquitto_pub");
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-t", topic, "-m", payload, "-q", "1"]);
+        command.args(&self.login);
         if retain {
             command.arg("-r");
         }
@@ -149,6 +156,7 @@ impl Broker {
         let port = self.port.to_string();
         let mut child = Command::new("mosquitto_pub")
             .args(["-h", "127.0.0.1", "-p", &port, "-t", topic, "-q", "1", "-l"])
+            .args(&self.login)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use system_tests::broker::{Broker, Ear, Heard};
+use system_tests::broker::{Broker, Ear, Heard, READY};
 use system_tests::device::{Device, Running};
 use system_tests::sound::{hiss, silence};
 
@@ -79,7 +79,7 @@ fn order_on_connect_and_what_the_broker_keeps() {
     let device = device(&broker, "");
     let ear = broker.ear("test-1");
     let running = online(&device, &ear, &quiet_room());
-    let heard: Vec<_> = ear.all().into_iter().filter(|heard| heard.topic != "ready").collect();
+    let heard: Vec<_> = ear.all().into_iter().filter(|heard| heard.topic != READY).collect();
     let topics: Vec<_> = heard.iter().map(|heard| heard.topic.as_str()).collect();
     let expected = [
         ("homeassistant/device/screamd_test-1/config", ""),
@@ -110,7 +110,7 @@ fn order_on_connect_and_what_the_broker_keeps() {
     obeyed(&broker, &ear, "silence/press", "PRESS");
     let late = broker.ear("test-1");
     late.hears("status", "online");
-    let kept: Vec<_> = late.all().into_iter().filter(|heard| heard.topic != "ready").collect();
+    let kept: Vec<_> = late.all().into_iter().filter(|heard| heard.topic != READY).collect();
     assert!(kept.iter().all(|heard| heard.retained && heard.acknowledged), "{kept:?}");
     let mut names: Vec<_> = kept.iter().map(|heard| heard.topic.as_str()).collect();
     let mut all = expected.map(|(topic, _)| topic);
@@ -182,6 +182,15 @@ fn every_command_is_obeyed_echoed_and_answered() {
         (kinds.len() == 3).then(|| assert_eq!(kinds, ["test", "disarmed", "armed"]))
     });
     refused(&broker, &ear, "update/install", "INSTALL", "no update");
+    // Somebody watches for a moment: a message a window, not kept, and none before.
+    assert!(ear.on("live").is_empty());
+    obeyed(&broker, &ear, "live/set", "60");
+    let live = ear.wait("live", |all| all.iter().find(|heard| heard.topic == "live").cloned());
+    assert!(
+        live.json()["score"].is_number() && live.json()["level_dbfs"].is_number() && !live.acknowledged,
+        "{live:?}"
+    );
+    obeyed(&broker, &ear, "live/set", "0");
 
     // What was set outlives the program, cut off without a word.
     obeyed(&broker, &ear, "armed/set", "OFF");
@@ -229,6 +238,7 @@ fn what_is_no_command_is_refused_counted_and_answered() {
         ("cooldown/set", "1e300", "out of range"),
         ("test_siren/press", "{}x", "trailing"),
         ("silence/press", r#"{"expires":"yesterday"}"#, "RFC 3339"),
+        ("live/set", "1e9", "out of range"),
     ];
     for (leaf, payload, reason) in cases {
         refused(&broker, &ear, leaf, payload, reason);
@@ -338,7 +348,7 @@ fn quiet_hours_stop_the_siren_alone() {
     ear.hears("alarm/state", "ON");
     hears_event(&ear, "scream_start");
     assert_eq!(ear.on("siren/state"), ["OFF"]);
-    obeyed(&broker, &ear, "test_siren/press", "");
+    obeyed(&broker, &ear, "test_siren/press", "PRESS");
     ear.hears("siren/state", "ON");
 }
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::alert::cut;
 use crate::limits::{
     ARM_AGAIN_S_MAX, COMMAND_BYTES_MAX, COMMAND_ID_BYTES_MAX, COMMAND_IDS_MAX, COMMANDS_MAX, COMMANDS_WINDOW,
-    COOLDOWN_S_MAX, REASON_BYTES_MAX,
+    COOLDOWN_S_MAX, LIVE_S_MAX, REASON_BYTES_MAX,
 };
 use crate::topics;
 
@@ -48,6 +48,8 @@ pub enum Command {
     Silence,
     /// `update/install`.
     InstallUpdate,
+    /// `live/set`, seconds.
+    Live(f64),
 }
 
 impl Command {
@@ -173,6 +175,9 @@ pub fn parse(leaf: &str, payload: &[u8], siren_on_s_max: f64) -> Result<Request,
         topics::TEST_SIREN_PRESS => press(text, Command::TestSiren),
         topics::SILENCE_PRESS => press(text, Command::Silence),
         topics::UPDATE_INSTALL => press(text, Command::InstallUpdate),
+        topics::LIVE_SET => number(text)
+            .and_then(|value| within(value, 0.0..=LIVE_S_MAX, "live", "0 to 300 s"))
+            .map(|value| bare(Command::Live(value))),
         _ => Err(Refusal::UnknownTopic),
     }
 }

@@ -35,7 +35,7 @@ use rumqttc::tokio_rustls::rustls::ClientConfig;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Incoming;
-use crate::alert::{CommandResult, Telemetry, with_delay};
+use crate::alert::{CommandResult, Live, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
     ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
@@ -103,6 +103,7 @@ struct Session {
     counted: (usize, u64),
     states: States,
     telemetry: Option<Telemetry>,
+    live: Option<Live>,
     results: VecDeque<CommandResult>,
     gate: Gate,
     path: Path,
@@ -134,6 +135,7 @@ impl Session {
             counted: (0, 0),
             states,
             telemetry: None,
+            live: None,
             results: VecDeque::new(),
             gate: Gate::new(),
             path: Path::Unknown,
@@ -270,7 +272,7 @@ impl Session {
         let Phase::Up(up) = &mut self.phase else {
             // Answers are for those who wait for them now.
             self.results.clear();
-            self.telemetry = None;
+            (self.telemetry, self.live) = (None, None);
             return;
         };
         while up.others < OTHERS_IN_FLIGHT_MAX {
@@ -307,6 +309,11 @@ impl Session {
             if up.link.publish_once(self.topics.full(topics::TELEMETRY), payload).is_err() {
                 log::debug!("hub: telemetry left out, the client's queue is full");
             }
+        }
+        if let Some(live) = self.live.take() {
+            // Without room it is left out: the next window is newer.
+            let payload = serde_json::to_vec(&live).unwrap_or_default();
+            let _ = up.link.publish_once(self.topics.full(topics::LIVE), payload);
         }
     }
 

@@ -1,11 +1,14 @@
 //! What the hub wants: commands that passed its checks, the broker's coming and going.
 
+use std::time::{Duration, Instant};
+
 use detector::alarm::{Event, us};
 use hub::{Command, CommandResult, EventType, Incoming, State};
 
 use super::Control;
 use crate::clock;
 use crate::faults::Fault;
+use crate::listen::Report;
 
 impl Control {
     pub(super) fn hear(&mut self, incoming: Incoming) {
@@ -46,6 +49,19 @@ impl Control {
         }
     }
 
+    /// A window for whoever watches.
+    pub(super) fn show_live(&self, report: &Report) {
+        if let Some(hub) = &self.parts.hub
+            && self.live_until.is_some_and(|until| Instant::now() < until)
+        {
+            hub.live(hub::Live {
+                seq: report.span.seq,
+                score: report.score.unwrap_or(0.0),
+                level_dbfs: hub::as_written(report.level_dbfs),
+            });
+        }
+    }
+
     /// Does it; a reason where it is refused.
     fn obey(&mut self, command: Command) -> Option<&'static str> {
         let site = self.parts.settings.site_decision;
@@ -82,6 +98,7 @@ impl Control {
                 self.supervise(EventType::Test, None, "siren");
             }
             Command::Silence => self.step(Event::Silence),
+            Command::Live(seconds) => self.live_until = Some(Instant::now() + Duration::from_secs_f64(seconds)),
             Command::InstallUpdate => return Some("no update has been placed on this device"),
         }
         None

@@ -57,6 +57,14 @@ fn armed() {
 }
 
 #[test]
+fn live() {
+    check("live/set", "60", Ok(Command::Live(60.0)));
+    check("live/set", "0", Ok(Command::Live(0.0)));
+    check("live/set", "301", Err("out of range"));
+    check("live/set", "ON", Err("not a number"));
+}
+
+#[test]
 fn numbers() {
     check("threshold/set", "0.9", Ok(Command::Threshold(0.9)));
     check("threshold/set", "0", Ok(Command::Threshold(0.0)));

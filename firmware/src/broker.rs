@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use files::board::Board;
 use hub::{ClientCertificate, Device, Options, Secret, Tls};
 
 use crate::settings::{Settings, credential};
@@ -38,17 +39,10 @@ pub fn options(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<O
             ca_pem: read(&tls.ca_file)?,
             client,
             crl_pem: tls.crl_file.as_deref().map(read).transpose()?,
-            not_before_unix_s: BUILT_UNIX_S,
+            not_before_unix_s: BUILT_UNIX_S.parse().context("the time of the build")?,
         });
     }
-    options.device = Device {
-        model: settings.board.description.clone(),
-        model_id: Some(format!("screamd-{}", settings.board.name)),
-        serial_number: None,
-        sw_version: env!("CARGO_PKG_VERSION").into(),
-        hw_version: None,
-        mac: None,
-    };
+    options.device = device(&settings.board, Path::new("/"));
     options.siren_on_s_max = f64::from(settings.board.siren_on_s_max);
     options.states = states;
     options.boot_id = crate::clock::boot_id();
@@ -56,10 +50,68 @@ pub fn options(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<O
     Ok(options)
 }
 
-/// 2026-11-01: a clock before this release is wrong, whatever it says.
-const BUILT_UNIX_S: u64 = 1_793_491_200;
+/// The device as Home Assistant shows it. What only a real board has (serial number, network address) is left out on a
+/// PC: two devices that are tried out on one machine must not be joined into one.
+fn device(board: &Board, root: &Path) -> Device {
+    let text = |path: &str| {
+        let text = std::fs::read_to_string(root.join(path)).ok()?;
+        let text = text.trim_matches(['\0', '\n', ' ']).to_string();
+        (!text.is_empty()).then_some(text)
+    };
+    let serial_number = text("proc/device-tree/serial-number").filter(|_| !board.simulated);
+    let model = text("proc/device-tree/model").filter(|_| serial_number.is_some());
+    let mac = ["eth0", "end0", "wlan0"].iter().find_map(|name| text(&format!("sys/class/net/{name}/address")));
+    Device {
+        // "Raspberry Pi 5 Model B Rev 1.0": the revision is what follows the model.
+        hw_version: model.as_deref().and_then(|model| Some(format!("rev {}", model.rsplit_once(" Rev ")?.1))),
+        model: model.unwrap_or_else(|| board.description.clone()),
+        model_id: Some(format!("screamd-{}", board.name)),
+        mac: mac.filter(|_| serial_number.is_some()),
+        serial_number,
+        sw_version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+/// When this program was built (build.rs): a clock before that is wrong, whatever it says.
+const BUILT_UNIX_S: &str = env!("SCREAMD_BUILT_UNIX_S");
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let found = credential(path);
     files::model_dir::read_bounded(&found, SECRET_BYTES_MAX).with_context(|| format!("[mqtt] {}", found.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn board(name: &str) -> Board {
+        Board::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards").join(name)).unwrap()
+    }
+
+    #[test]
+    fn a_board_says_what_it_is_and_a_pc_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0");
+        write("proc/device-tree/serial-number", "10000000abcd1234\0");
+        write("sys/class/net/eth0/address", "d8:3a:dd:00:00:01\n");
+        let pi = device(&board("raspberry-pi-5.toml"), root.path());
+        assert_eq!(pi.model, "Raspberry Pi 5 Model B Rev 1.0");
+        assert_eq!(pi.model_id.as_deref(), Some("screamd-raspberry-pi-5"));
+        assert_eq!(pi.serial_number.as_deref(), Some("10000000abcd1234"));
+        assert_eq!((pi.hw_version.as_deref(), pi.mac.as_deref()), (Some("rev 1.0"), Some("d8:3a:dd:00:00:01")));
+        let pc = device(&board("generic.toml"), root.path());
+        assert_eq!((pc.serial_number, pc.hw_version, pc.mac), (None, None, None));
+        assert_eq!(pc.model, board("generic.toml").description);
+    }
+
+    #[test]
+    fn the_build_has_a_date() {
+        assert!(BUILT_UNIX_S.parse::<u64>().unwrap() > 1_700_000_000);
+    }
 }

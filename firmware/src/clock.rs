@@ -1,5 +1,7 @@
 //! Wall time, stamped on and never used for a duration.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 /// No device of this kind ran before 2025: an earlier clock is one that was never set.
@@ -7,8 +9,13 @@ const SET_AFTER_UNIX_S: i64 = 1_735_689_600;
 
 /// Now, RFC 3339 in UTC, milliseconds.
 pub fn now_utc() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now).to_string()
+    utc_before(Duration::ZERO)
+}
+
+/// So long ago, by the clock as it is now.
+pub fn utc_before(ago: Duration) -> String {
+    let then = Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH);
+    Timestamp::from_millisecond(then.as_millisecond()).unwrap_or(then).to_string()
 }
 
 /// Whether the wall clock has been set since the device woke up.

@@ -125,9 +125,14 @@ pub struct Control {
     guard_trips: u32,
     alarms: u64,
     supervision_seq: u64,
+    clock_set: bool,
+    /// The outbox is in memory alone: a file that the recorder wrote does not end that fault.
+    outbox_failed: bool,
     boot: String,
     health: Health,
     telemetry_at: Instant,
+    /// Somebody watches until then.
+    live_until: Option<Instant>,
     reopen_at: Instant,
     stored: Vec<std::path::PathBuf>,
     failure: Option<String>,
@@ -182,6 +187,8 @@ impl Control {
             guard_trips: 0,
             alarms: 0,
             supervision_seq: 0,
+            clock_set: clock::is_set(),
+            outbox_failed: false,
             // Unique over restarts without a clock: the kernel's random source.
             boot: format!(
                 "{:08x}",
@@ -189,6 +196,7 @@ impl Control {
             ),
             health: Health::default(),
             telemetry_at: now + TELEMETRY_EVERY,
+            live_until: None,
             reopen_at: now + REOPEN_EVERY,
             stored: Vec::new(),
             failure: None,
@@ -302,7 +310,9 @@ impl Control {
             Message::Sound(finding) => self.sound(finding),
             Message::Stored(Ok(path)) => {
                 self.stored.extend(path);
-                self.restore(Fault::StorageFull, "files are written again");
+                if !self.outbox_failed {
+                    self.restore(Fault::StorageFull, "files are written again");
+                }
             }
             Message::Stored(Err(cause)) => self.fault(Fault::StorageFull, &cause),
             Message::SourceEnded(_) => {}
@@ -334,6 +344,7 @@ impl Control {
         if self.windows > self.late_until_seq {
             self.restore(Fault::InferenceLate, "windows are scored in time");
         }
+        self.show_live(report);
     }
 
     /// True where the window holds the device's own siren. A simulated one makes no sound.
@@ -369,6 +380,7 @@ impl Control {
         while let Ok(incoming) = self.parts.hub_inbox.try_recv() {
             self.hear(incoming);
         }
+        self.watch_clock();
         let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
         if quiet != self.quiet_now {
             self.quiet_now = quiet;

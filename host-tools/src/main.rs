@@ -4,9 +4,12 @@
 mod audio;
 mod bench;
 mod boards;
+mod broker;
 mod convert;
 mod eval;
 mod features;
+mod fleet;
+mod monitor;
 mod npy;
 mod progress;
 mod report;
@@ -44,6 +47,10 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// What devices hear, live, in the terminal
+    Monitor(monitor::Args),
+    /// Many simulated devices at one broker: alert latency, lost and doubled; exit 1 where one was lost
+    Fleet(fleet::Args),
     /// The demo's own sound: a quiet home in which somebody screams, from formulae alone
     Scene(scene::Args),
     /// What a model hears in a recording, window by window
@@ -68,6 +75,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args),
         Command::Report { events, out } => report::run(&events, &out).map(|()| true),
+        Command::Monitor(args) => monitor::run(&args).map(|()| true),
+        Command::Fleet(args) => fleet::run(&args),
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
         Command::Boards { command: BoardsCommand::Check } => boards::check(),

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// A bar of `total` steps on standard error; nothing where that is no terminal.
 pub fn bar(total: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
-    let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} {elapsed} (left {eta})");
+    let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} {elapsed} (left {eta}) {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.set_prefix(what.to_string());
     bar

@@ -16,6 +16,11 @@ pub struct Device {
     dir: TempDir,
 }
 
+/// A device that runs; killed when dropped.
+pub struct Running {
+    child: Child,
+}
+
 /// What a run left.
 pub struct Ran {
     /// Exit status.
@@ -116,6 +121,22 @@ impl Device {
         command.spawn().unwrap()
     }
 
+    /// Listens to `samples` at the pace of a microphone, 16 kHz.
+    pub fn listens_to(&self, samples: &[i16]) -> Running {
+        let path = self.path("sound.wav");
+        crate::sound::write_wav(&path, samples, 16_000);
+        let mut command = self.command("run");
+        command.arg("--wav").arg(path).args(["--speed", "realtime", "--json"]).stdin(Stdio::null());
+        // Files: a pipe that nobody reads would hold the device up.
+        let file = |name: &str| std::fs::File::options().create(true).append(true).open(self.path(name)).unwrap();
+        Running { child: command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap() }
+    }
+
+    /// The log of all [`Device::listens_to`] so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
+    }
+
     /// Names of the files in the events folder, sorted; those that begin with a dot are not events.
     pub fn events(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.path("events")) else { return Vec::new() };
@@ -123,6 +144,28 @@ impl Device {
         found.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
         found.sort();
         found
+    }
+}
+
+impl Running {
+    /// SIGTERM, and its exit status.
+    pub fn stop(mut self) -> Option<i32> {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -162,13 +162,15 @@ pub struct Incident {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Siren {
     Off,
-    On { until_us: Us, by_person: bool },
+    On { since_us: Us, until_us: Us, by_person: bool },
 }
 
 /// The alarm.
 #[derive(Debug, Clone)]
 pub struct Alarm {
     decision: Decision,
+    /// What the settings say; the one in force is never above `threshold_on`.
+    threshold_off: f64,
     siren_settings: SirenSettings,
     state: State,
     siren: Siren,
@@ -188,6 +190,7 @@ impl Alarm {
     pub fn new(decision: Decision, siren_settings: SirenSettings, armed: bool, latched: bool) -> Self {
         Self {
             decision,
+            threshold_off: decision.threshold_off,
             siren_settings,
             state: State::Starting,
             siren: Siren::Off,
@@ -256,7 +259,7 @@ impl Alarm {
             }
             Event::Threshold(threshold) => {
                 self.decision.threshold_on = threshold;
-                self.decision.threshold_off = self.decision.threshold_off.min(threshold);
+                self.decision.threshold_off = self.threshold_off.min(threshold);
             }
             Event::Cooldown(seconds) => self.decision.cooldown_s = seconds,
             Event::Stop => {
@@ -404,14 +407,16 @@ impl Alarm {
         if self.state == State::Starting {
             return;
         }
-        let until_us = now_us.saturating_add(length_us.min(self.siren_settings.max_us));
+        let SirenSettings { max_us, .. } = self.siren_settings;
+        let until_us = now_us.saturating_add(length_us.min(max_us));
         match self.siren {
-            // Already sounding: a test does not shorten an alarm.
-            Siren::On { until_us: running_us, by_person: person } => {
-                self.siren = Siren::On { until_us: until_us.max(running_us), by_person: person && by_person }
+            // Already sounding: a test does not shorten an alarm, and asking again and again does not pass the bound.
+            Siren::On { since_us, until_us: running_us, by_person: person } => {
+                let until_us = until_us.max(running_us).min(since_us.saturating_add(max_us));
+                self.siren = Siren::On { since_us, until_us, by_person: person && by_person }
             }
             Siren::Off => {
-                self.siren = Siren::On { until_us, by_person };
+                self.siren = Siren::On { since_us: now_us, until_us, by_person };
                 actions.push(Action::Siren(true));
             }
         }

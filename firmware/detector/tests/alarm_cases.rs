@@ -248,3 +248,20 @@ fn a_threshold_set_below_threshold_off_takes_it_along() {
     assert_eq!((alarm.decision().threshold_on, alarm.decision().threshold_off), (0.3, 0.3));
     check(alarm, &[(4.0, w(0.3))], &["4 siren on", "4 start 1", "4 latch on"]);
 }
+
+#[test]
+fn a_threshold_set_up_again_brings_threshold_off_back() {
+    let mut alarm = alarm(DECISION);
+    let _ = alarm.step(0, Event::Threshold(0.3));
+    let _ = alarm.step(0, Event::Threshold(0.9));
+    assert_eq!((alarm.decision().threshold_on, alarm.decision().threshold_off), (0.9, 0.5));
+}
+
+#[test]
+fn a_siren_that_is_asked_for_again_and_again_ends_at_its_bound() {
+    let mut alarm = alarm(DECISION);
+    let _ = alarm.step(0, Event::Ready);
+    let asked: Vec<_> = (0..7).map(|i| (10.0 * f64::from(i), siren(30.0))).collect();
+    // The bound is 60 s; whoever still asks then begins a new sound.
+    check(alarm, &asked, &["0 siren on", "60 siren off", "60 siren on"]);
+}

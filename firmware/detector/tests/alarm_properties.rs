@@ -109,10 +109,14 @@ proptest! {
         let decision = Decision { stride_s: 2.0, threshold_on: 0.8, threshold_off: 0.5, votes: Votes { needed: 1, of: 1 }, hold_s: 1.0, cooldown_s: 0.0 };
         let mut alarm = Alarm::new(decision, SIREN, true, false);
         let _ = alarm.step(0, Event::Ready);
-        let mut now = 0;
+        let (mut now, mut since) = (0, None);
         for (later_us, duration_us) in asked {
             now += later_us;
-            let _ = alarm.step(now, Event::Siren { on: true, duration_us });
+            for action in alarm.step(now, Event::Siren { on: true, duration_us }).iter() {
+                let Action::Siren(on) = action else { continue };
+                since = on.then_some(now);
+            }
+            prop_assert!(since.is_none_or(|since| now < since + SIREN.max_us), "on past its bound, asked again and again");
         }
         let _ = alarm.step(now + SIREN.max_us, Event::Tick);
         prop_assert!(!alarm.siren_on(), "on past its bound after the last request");

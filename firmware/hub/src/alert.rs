@@ -235,6 +235,17 @@ pub struct Telemetry {
     pub model: String,
 }
 
+/// `live`: one window, on its way while somebody watches (`live/set`), QoS 0 and never kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Live {
+    /// The window's number since the start.
+    pub seq: u64,
+    /// The alarm labels' score, 0..1.
+    pub score: f64,
+    /// Its RMS, dBFS.
+    pub level_dbfs: f64,
+}
+
 /// `command/result`: the answer to one command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommandResult {

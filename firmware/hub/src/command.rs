@@ -10,12 +10,14 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::alert::cut;
 use crate::limits::{
     ARM_AGAIN_S_MAX, COMMAND_BYTES_MAX, COMMAND_ID_BYTES_MAX, COMMAND_IDS_MAX, COMMANDS_MAX, COMMANDS_WINDOW,
-    COOLDOWN_S_MAX, REASON_BYTES_MAX,
+    COOLDOWN_S_MAX, LIVE_S_MAX, REASON_BYTES_MAX,
 };
 use crate::topics;
 
@@ -46,6 +48,8 @@ pub enum Command {
     Silence,
     /// `update/install`.
     InstallUpdate,
+    /// `live/set`, seconds.
+    Live(f64),
 }
 
 impl Command {
@@ -171,6 +175,9 @@ pub fn parse(leaf: &str, payload: &[u8], siren_on_s_max: f64) -> Result<Request,
         topics::TEST_SIREN_PRESS => press(text, Command::TestSiren),
         topics::SILENCE_PRESS => press(text, Command::Silence),
         topics::UPDATE_INSTALL => press(text, Command::InstallUpdate),
+        topics::LIVE_SET => number(text)
+            .and_then(|value| within(value, 0.0..=LIVE_S_MAX, "live", "0 to 300 s"))
+            .map(|value| bare(Command::Live(value))),
         _ => Err(Refusal::UnknownTopic),
     }
 }
@@ -232,12 +239,16 @@ fn request(command: Command, id: Option<Id>, expires: Option<String>) -> Result<
         return Err(Refusal::OutOfRange { name: "id", range: "1 to 64 bytes" });
     }
     let expires = match expires {
-        Some(text) => {
-            Some(text.parse::<Timestamp>().map_err(|_| Refusal::Malformed("expires is no RFC 3339 time".into()))?)
-        }
+        Some(text) => Some(utc(&text).ok_or_else(|| Refusal::Malformed("expires is no RFC 3339 time".into()))?),
         None => None,
     };
     Ok(Request { command, id, expires })
+}
+
+/// RFC 3339; without an offset it is UTC, as the contract's times are.
+fn utc(text: &str) -> Option<Timestamp> {
+    let without_offset = || TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
+    text.parse().ok().or_else(without_offset)
 }
 
 fn on_off(text: &str) -> Result<bool, Refusal> {

@@ -27,9 +27,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use alert::{CommandResult, Event, EventType, ScreamAttributes, State, Telemetry, UpdateState, as_written};
+pub use alert::{CommandResult, Event, EventType, Live, ScreamAttributes, State, Telemetry, UpdateState, as_written};
 pub use command::Command;
 pub use options::{ClientCertificate, Device, Options, OptionsError, Secret, Tls};
+pub use session::tls::config as tls_config;
 
 use mailbox::Mailbox;
 use topics::Topics;
@@ -127,6 +128,11 @@ impl Hub {
     /// Health figures; without a connection they are forgotten. Returns at once.
     pub fn telemetry(&self, telemetry: Telemetry) {
         self.mailbox.telemetry(telemetry);
+    }
+
+    /// A window for whoever watches; without a connection it is forgotten. Returns at once.
+    pub fn live(&self, live: Live) {
+        self.mailbox.live(live);
     }
 
     /// The answer to an [`Incoming::Command`]; `ok` false counts as refused. Returns at once.

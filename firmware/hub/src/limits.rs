@@ -21,6 +21,8 @@ pub const COMMANDS_WINDOW: Duration = Duration::from_secs(10);
 pub const REASON_BYTES_MAX: usize = 240;
 /// `for_s` of a disarming, seconds: a week. Longer than that is a disarming without an end, and is said as one.
 pub const ARM_AGAIN_S_MAX: f64 = 7.0 * 86_400.0;
+/// `live/set`, seconds: who watches asks again, and who has gone leaves no traffic behind.
+pub const LIVE_S_MAX: f64 = 300.0;
 /// `cooldown/set`, seconds.
 pub const COOLDOWN_S_MAX: f64 = 86_400.0;
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::alert::{Class, CommandResult, Event, State, Telemetry};
+use crate::alert::{Class, CommandResult, Event, Live, State, Telemetry};
 use crate::limits::{MAILBOX_ALERTS_MAX, RESULTS_MAX};
 
 /// What the caller put in since the last look.
@@ -20,6 +20,8 @@ pub struct Mail {
     pub states: Vec<(State, Instant)>,
     /// The latest telemetry.
     pub telemetry: Option<Telemetry>,
+    /// The latest window.
+    pub live: Option<Live>,
     /// Answers to commands.
     pub results: VecDeque<CommandResult>,
     /// Until when to wait for acknowledgements.
@@ -76,6 +78,12 @@ impl Mailbox {
     /// Puts the latest telemetry in.
     pub fn telemetry(&self, telemetry: Telemetry) {
         self.lock().telemetry = Some(telemetry);
+        self.wake.notify_one();
+    }
+
+    /// Puts the latest window in.
+    pub fn live(&self, live: Live) {
+        self.lock().live = Some(live);
         self.wake.notify_one();
     }
 

@@ -35,7 +35,7 @@ use rumqttc::tokio_rustls::rustls::ClientConfig;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Incoming;
-use crate::alert::{CommandResult, Telemetry, with_delay};
+use crate::alert::{CommandResult, Live, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
     ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
@@ -103,6 +103,7 @@ struct Session {
     counted: (usize, u64),
     states: States,
     telemetry: Option<Telemetry>,
+    live: Option<Live>,
     results: VecDeque<CommandResult>,
     gate: Gate,
     path: Path,
@@ -134,6 +135,7 @@ impl Session {
             counted: (0, 0),
             states,
             telemetry: None,
+            live: None,
             results: VecDeque::new(),
             gate: Gate::new(),
             path: Path::Unknown,
@@ -271,7 +273,7 @@ impl Session {
         let Phase::Up(up) = &mut self.phase else {
             // Answers are for those who wait for them now.
             self.results.clear();
-            self.telemetry = None;
+            (self.telemetry, self.live) = (None, None);
             return;
         };
         while up.others < OTHERS_IN_FLIGHT_MAX {
@@ -309,6 +311,11 @@ impl Session {
                 log::debug!("hub: telemetry left out, the client's queue is full");
             }
         }
+        if let Some(live) = self.live.take() {
+            // Without room it is left out: the next window is newer.
+            let payload = serde_json::to_vec(&live).unwrap_or_default();
+            let _ = up.link.publish_once(self.topics.full(topics::LIVE), payload);
+        }
     }
 
     fn lose(&mut self, cause: &str, now: Instant) {
@@ -338,7 +345,8 @@ impl Session {
         let Some(deadline) = self.stop else { return false };
         let settled = match &self.phase {
             Phase::Up(up) => up.others == 0 && !self.states.any_unsent() && self.results.is_empty(),
-            _ => true,
+            // A program that ends before its first attempt has said nothing yet.
+            _ => self.path != Path::Unknown,
         };
         now >= deadline || (self.outbox.is_empty() && settled)
     }

@@ -33,6 +33,8 @@ pub const SCREAM_ATTRIBUTES: &str = "scream/attributes";
 pub const EVENT: &str = "event";
 /// Health figures, every minute.
 pub const TELEMETRY: &str = "telemetry";
+/// One window each, while somebody watches.
+pub const LIVE: &str = "live";
 /// The answer to each command.
 pub const COMMAND_RESULT: &str = "command/result";
 /// Installed and latest version.
@@ -52,10 +54,12 @@ pub const TEST_SIREN_PRESS: &str = "test_siren/press";
 pub const SILENCE_PRESS: &str = "silence/press";
 /// Install the known update.
 pub const UPDATE_INSTALL: &str = "update/install";
+/// Seconds for which [`LIVE`] is wanted.
+pub const LIVE_SET: &str = "live/set";
 
 /// Every leaf that carries a command.
-pub const COMMANDS: [&str; 7] =
-    [SIREN_SET, ARMED_SET, THRESHOLD_SET, COOLDOWN_SET, TEST_SIREN_PRESS, SILENCE_PRESS, UPDATE_INSTALL];
+pub const COMMANDS: [&str; 8] =
+    [SIREN_SET, ARMED_SET, THRESHOLD_SET, COOLDOWN_SET, TEST_SIREN_PRESS, SILENCE_PRESS, UPDATE_INSTALL, LIVE_SET];
 
 /// The topics of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,14 @@
 //! What the hub wants: commands that passed its checks, the broker's coming and going.
 
+use std::time::{Duration, Instant};
+
 use detector::alarm::{Event, us};
 use hub::{Command, CommandResult, EventType, Incoming, State};
 
 use super::Control;
+use crate::clock;
 use crate::faults::Fault;
+use crate::listen::Report;
 
 impl Control {
     pub(super) fn hear(&mut self, incoming: Incoming) {
@@ -18,8 +22,43 @@ impl Control {
             }
             Incoming::Connected => self.restore(Fault::PathDown, "the broker is there"),
             Incoming::Disconnected { cause } => self.fault(Fault::PathDown, &cause),
-            Incoming::StorageFailed { cause } => self.fault(Fault::StorageFull, &cause),
-            Incoming::StorageRestored => self.restore(Fault::StorageFull, "alerts are on the disk again"),
+            Incoming::StorageFailed { cause } => {
+                self.outbox_failed = true;
+                self.fault(Fault::StorageFull, &cause);
+            }
+            Incoming::StorageRestored => {
+                self.outbox_failed = false;
+                self.restore(Fault::StorageFull, "alerts are on the disk again");
+            }
+        }
+    }
+
+    /// A board without a battery wakes up in the past and learns the time from the network: from then on `expires` can be
+    /// judged, and the time of the start is known.
+    pub(super) fn watch_clock(&mut self) {
+        let set = clock::is_set();
+        if set == self.clock_set {
+            return;
+        }
+        self.clock_set = set;
+        if let Some(hub) = &self.parts.hub {
+            hub.set_clock(set);
+        }
+        if set {
+            self.state(State::Started(clock::utc_before(self.began.elapsed())));
+        }
+    }
+
+    /// A window for whoever watches.
+    pub(super) fn show_live(&self, report: &Report) {
+        if let Some(hub) = &self.parts.hub
+            && self.live_until.is_some_and(|until| Instant::now() < until)
+        {
+            hub.live(hub::Live {
+                seq: report.span.seq,
+                score: report.score.unwrap_or(0.0),
+                level_dbfs: hub::as_written(report.level_dbfs),
+            });
         }
     }
 
@@ -59,6 +98,7 @@ impl Control {
                 self.supervise(EventType::Test, None, "siren");
             }
             Command::Silence => self.step(Event::Silence),
+            Command::Live(seconds) => self.live_until = Some(Instant::now() + Duration::from_secs_f64(seconds)),
             Command::InstallUpdate => return Some("no update has been placed on this device"),
         }
         None

@@ -25,6 +25,7 @@ fn siren() {
     check("siren/set", r#"{"state":"ON"}"#, on(None));
     check("siren/set", r#"{"state":"ON","duration":10}"#, on(Some(10.0)));
     check("siren/set", r#"{"state":"ON","duration":0.5,"id":"x","expires":"2030-01-01T00:00:00Z"}"#, on(Some(0.5)));
+    check("siren/set", r#"{"state":"ON","duration":0.5,"id":"x","expires":"2030-01-01T00:00:00"}"#, on(Some(0.5)));
     check("siren/set", r#"{"state":"ON","duration":100000}"#, on(Some(BOUND_S)));
     check("siren/set", r#"{"state":"OFF","duration":3}"#, off);
     check("siren/set", r#"{"state":"ON","duration":0}"#, Err("duration is out of range"));
@@ -53,6 +54,14 @@ fn armed() {
     check("armed/set", r#"{"state":"OFF","for_s":0}"#, Err("out of range"));
     check("armed/set", r#"{"state":"OFF","for_s":1e9}"#, Err("out of range"));
     check("armed/set", r#"{"state":"OFF","duration":5}"#, Err("unknown field"));
+}
+
+#[test]
+fn live() {
+    check("live/set", "60", Ok(Command::Live(60.0)));
+    check("live/set", "0", Ok(Command::Live(0.0)));
+    check("live/set", "301", Err("out of range"));
+    check("live/set", "ON", Err("not a number"));
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Session {
             self.states.set(state, since);
         }
         self.telemetry = mail.telemetry.or(self.telemetry.take());
+        self.live = mail.live.or(self.live.take());
         for result in mail.results {
             self.answer(result);
         }

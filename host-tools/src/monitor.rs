@@ -1,0 +1,190 @@
+//! `host-tools monitor --broker HOST:PORT [--device ID] [--username NAME --password-file FILE] [--ca-file FILE]`
+//!
+//! What devices hear, live, in the terminal: score over time, level, armed, siren, faults, the last alerts. The selected
+//! device is asked for every window (`live/set`, which ends by itself a minute after the last asking); of all others the
+//! minute's largest score is shown. Keys: arrows choose a device, `s` silences, `t` tests the siren, `q` ends.
+
+mod devices;
+mod view;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+
+use crate::broker::{BrokerArgs, Line, News};
+use devices::Devices;
+use view::Screen;
+
+/// How long the keyboard is waited for; then news are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// The screen is drawn anew at least this often: times on it pass.
+const DRAW: Duration = Duration::from_secs(1);
+/// News that are taken in before the screen is drawn again.
+const NEWS_AT_ONCE: usize = 2000;
+/// How often windows are asked for, and for how long, seconds.
+const ASK_LIVE: (Duration, &[u8]) = (Duration::from_secs(30), b"60");
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// Only this device
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+}
+
+/// Runs until the person has seen enough.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let access = args.broker.read()?;
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        bail!(
+            "monitor needs a terminal to draw on; for a program or a file: mosquitto_sub -h {} -p {} -t 'screamd/#' -v",
+            access.host,
+            access.port
+        );
+    }
+    let of = args.device.as_deref().unwrap_or("+");
+    let config = args.device.as_ref().map_or("+".to_string(), |id| format!("screamd_{id}"));
+    let filters = vec![format!("screamd/{of}/#"), format!("homeassistant/device/{config}/config")];
+    let line = Line::open(&access, "screamd-monitor", filters)?;
+    let told_to_end = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&told_to_end)).context("signal handler")?;
+    }
+    let mut monitor = Monitor {
+        line,
+        broker: format!("{}:{}", access.host, access.port),
+        link: Err("connecting".into()),
+        devices: Devices::default(),
+        selected: args.device.clone().unwrap_or_default(),
+        note: String::new(),
+        asked: None,
+    };
+    // Its panic hook gives the terminal back too.
+    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let done = monitor.watch(&mut terminal, &told_to_end);
+    ratatui::restore();
+    done
+}
+
+struct Monitor {
+    line: Line,
+    broker: String,
+    /// Up, or why not.
+    link: Result<(), String>,
+    devices: Devices,
+    selected: String,
+    note: String,
+    /// The device that was asked for its windows, and when.
+    asked: Option<(String, Instant)>,
+}
+
+impl Monitor {
+    fn watch(&mut self, terminal: &mut DefaultTerminal, told_to_end: &AtomicBool) -> anyhow::Result<()> {
+        let mut drawn: Option<Instant> = None;
+        while !told_to_end.load(Relaxed) {
+            let mut changed = self.take_news();
+            self.select_something();
+            self.ask_live();
+            if event::poll(LOOK).context("the keyboard")? {
+                match event::read().context("the keyboard")? {
+                    Event::Key(key) if key.kind != KeyEventKind::Release => {
+                        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+                        if self.key(key.code, control) {
+                            return Ok(());
+                        }
+                    }
+                    _ => {}
+                }
+                changed = true;
+            }
+            if changed || drawn.is_none_or(|at| at.elapsed() >= DRAW) {
+                drawn = Some(Instant::now());
+                let screen = Screen {
+                    broker: &self.broker,
+                    link: self.link.as_ref().map_err(String::as_str).copied(),
+                    devices: &self.devices,
+                    selected: &self.selected,
+                    note: &self.note,
+                    now: Instant::now(),
+                };
+                terminal.draw(|frame| view::draw(frame, &screen)).context("the terminal")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_news(&mut self) -> bool {
+        let mut changed = false;
+        for news in self.line.news.try_iter().take(NEWS_AT_ONCE) {
+            changed = true;
+            match news {
+                News::Up => self.link = Ok(()),
+                News::Down(cause) => (self.link, self.asked) = (Err(cause), None),
+                News::Message { topic, payload, .. } => self.devices.hear(&topic, &payload, Instant::now()),
+            }
+        }
+        changed
+    }
+
+    fn select_something(&mut self) {
+        if !self.devices.0.contains_key(&self.selected)
+            && let Some(first) = self.devices.0.keys().next()
+        {
+            self.selected.clone_from(first);
+        }
+    }
+
+    /// One device alone: of a fleet, nobody can look at every window.
+    fn ask_live(&mut self) {
+        let online = self.devices.0.get(&self.selected).is_some_and(|device| device.online == Some(true));
+        let fresh = self.asked.as_ref().is_some_and(|(id, at)| *id == self.selected && at.elapsed() < ASK_LIVE.0);
+        if self.link.is_ok() && online && !fresh {
+            self.line.publish(&format!("screamd/{}/live/set", self.selected), ASK_LIVE.1, false);
+            self.asked = Some((self.selected.clone(), Instant::now()));
+        }
+    }
+
+    /// True at the end.
+    fn key(&mut self, code: KeyCode, control: bool) -> bool {
+        match code {
+            KeyCode::Char('q') | KeyCode::Esc => return true,
+            KeyCode::Char('c') if control => return true,
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => self.step(1),
+            KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => self.step(-1),
+            KeyCode::Char('s') => self.press("silence/press"),
+            KeyCode::Char('t') => self.press("test_siren/press"),
+            _ => {}
+        }
+        false
+    }
+
+    fn step(&mut self, by: isize) {
+        let ids: Vec<_> = self.devices.0.keys().collect();
+        if ids.is_empty() {
+            return;
+        }
+        let at = ids.iter().position(|id| **id == self.selected).unwrap_or(0);
+        self.selected = ids[at.saturating_add_signed(by).min(ids.len() - 1)].clone();
+    }
+
+    fn press(&mut self, leaf: &str) {
+        let (id, topic) = (&self.selected, format!("screamd/{}/{leaf}", self.selected));
+        // What cannot go out now is not kept: nobody wants a siren tested minutes later.
+        self.note = if id.is_empty() {
+            "no device to send to".into()
+        } else if self.link.is_err() {
+            format!("{leaf} not sent: no broker")
+        } else if self.line.publish(&topic, b"PRESS", false) {
+            format!("{leaf} sent to {id}")
+        } else {
+            format!("{leaf} not sent: too much waits")
+        };
+    }
+}

@@ -4,7 +4,9 @@
 mod audio;
 mod bench;
 mod boards;
+mod bundle;
 mod convert;
+mod deb;
 mod eval;
 mod features;
 mod npy;
@@ -48,6 +50,8 @@ enum Command {
     Scene(scene::Args),
     /// What a model hears in a recording, window by window
     Score(score::Args),
+    /// A signed update of a package; `bundle keygen` makes the key pair
+    Bundle(bundle::Args),
     /// Board files
     Boards {
         #[command(subcommand)]
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Command::Report { events, out } => report::run(&events, &out).map(|()| true),
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
+        Command::Bundle(args) => bundle::run(&args).map(|()| true),
         Command::Boards { command: BoardsCommand::Check } => boards::check(),
     };
     match done {

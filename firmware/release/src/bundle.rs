@@ -26,6 +26,8 @@ use crate::{Cause, Refused};
 
 /// First line.
 pub const MAGIC: &str = "screamd bundle 1";
+/// Files by their paths in a release.
+pub type Files = Vec<(String, Vec<u8>)>;
 /// Lines of a signature.
 const SIGNATURE_LINES: usize = 4;
 

@@ -24,6 +24,8 @@ pub mod unpack;
 use std::io;
 use std::path::Path;
 
+pub use place::read_small as read_foreign;
+
 /// Why a bundle, a key or a release is refused. The text names the file, then the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}: {cause}")]

@@ -57,7 +57,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
 
 /// A regular file of at most `max` bytes as text; none where it is missing or anything is odd. No link is followed: the
 /// file may be another user's.
-pub(crate) fn read_small(path: &Path, max: u64) -> Option<String> {
+pub fn read_small(path: &Path, max: u64) -> Option<String> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path).ok()?;
     let metadata = file.metadata().ok()?;

@@ -249,3 +249,40 @@ fn home_assistant_sees_an_update_installs_it_and_hears_how_it_ended() {
     assert!(!again.iter().any(|(topic, payload)| topic == "event" && payload.contains("UpdateFailed")), "{again:?}");
     stop(child.take().unwrap());
 }
+
+/// Two minutes of real time: tests/update/run.sh runs it.
+#[test]
+#[ignore = "takes two minutes: a release that does not prove itself has them"]
+fn a_release_that_hangs_or_never_scores_a_window_is_left_after_two_minutes() {
+    let says_no_window = "echo '{\"release\":\"'$SCREAMD_RELEASE'\",\"window\":false,\"microphone\":true,\"outputs\":true,\"outbox\":true}' \
+                          > $SCREAMD_ROOT/run/screamd/health.json\nexec sleep 1000";
+    let run = |name: &str, script: &str, expect: &str| {
+        let device = Updated::new("");
+        let state = device.path("var/lib/screamd");
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("settings.json"), "{\"latched\":true}").unwrap();
+        std::fs::write(state.join("outbox-00000001"), "an alert that nobody has fetched").unwrap();
+        device.apply(&device.bundle("9.1.0", &Program::Script(script)));
+        let mut child = device.start(1.0);
+        let began = Instant::now();
+        assert!(device.update(&["serve"]).status.success());
+        println!("{name}: back after {:.0} s", began.elapsed().as_secs_f64());
+        let status = device.status();
+        assert_eq!(
+            (status["current"].as_str(), status["on_trial"].as_bool()),
+            (Some("package"), Some(false)),
+            "{status}"
+        );
+        assert!(status["last"]["detail"].as_str().unwrap().contains(expect), "{status}");
+        let _ = child.kill();
+        let _ = child.wait();
+        let lines = device.start(1.0).wait_with_output().unwrap().stdout;
+        assert!(String::from_utf8_lossy(&lines).contains("\"type\":\"stop\""), "{name}: the old one listens");
+        assert_eq!(std::fs::read_to_string(state.join("outbox-00000001")).unwrap(), "an alert that nobody has fetched");
+        assert!(std::fs::read_to_string(state.join("settings.json")).unwrap().contains("\"latched\":true"), "{name}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run("hangs", "exec sleep 1000", "it has said nothing in 120 s"));
+        scope.spawn(|| run("never scores a window", says_no_window, "no window was scored in 120 s"));
+    });
+}

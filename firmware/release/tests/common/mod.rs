@@ -23,7 +23,12 @@ impl Key {
     }
 
     pub fn public(&self) -> TrustedKey {
-        keys::parse(&self.0.pk.to_box().unwrap().into_string()).unwrap()
+        keys::parse(&self.text()).unwrap()
+    }
+
+    /// The public key's file.
+    pub fn text(&self) -> String {
+        self.0.pk.to_box().unwrap().into_string()
     }
 
     pub fn sign(&self, archive: &[u8]) -> Vec<u8> {
@@ -35,12 +40,11 @@ impl Key {
 /// The files of a small release; `program` is the whole of its screamd.
 pub fn files(program: &str) -> Vec<(String, Vec<u8>)> {
     let of = |path: &str, text: &str| (path.to_string(), text.as_bytes().to_vec());
-    vec![
-        of("bin/screamd", program),
-        of("boards/generic.toml", "schema = 1"),
-        of("models/m/manifest.toml", "schema = 1"),
-        of("models/m/model.onnx", &"weights".repeat(10_000)),
-    ]
+    let mut files = vec![of("bin/screamd", program), of("boards/generic.toml", "schema = 1")];
+    files.extend((0..10).map(|board| of(&format!("boards/board-{board}.toml"), "schema = 1")));
+    files.push(of("models/m/manifest.toml", "schema = 1"));
+    files.push(of("models/m/model.onnx", &"weights".repeat(10_000)));
+    files
 }
 
 pub fn manifest(version: &str, files: &[(String, Vec<u8>)]) -> Manifest {

@@ -31,6 +31,7 @@ use crate::recorder::{Job, Recorder};
 use crate::saved::Saved;
 use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
+use crate::update;
 
 use incident::Incident;
 
@@ -48,6 +49,8 @@ pub enum Message {
     Sound(Finding),
     /// A file was written, or not.
     Stored(Result<Option<std::path::PathBuf>, String>),
+    /// A release was placed on the device, or an update has ended.
+    Update(update::agent::Notice),
 }
 
 /// How long an end waits for the broker after a recording, and after a signal.
@@ -73,6 +76,8 @@ pub struct Parts {
     pub hub_inbox: Receiver<hub::Incoming>,
     /// The writing thread.
     pub recorder: Recorder,
+    /// Tells root and the hub about releases.
+    pub update: update::agent::Agent,
     /// Everything else.
     pub inbox: Receiver<Message>,
     /// A signal has come.
@@ -141,7 +146,7 @@ pub struct Control {
 impl Control {
     /// States that hold before anything has been heard.
     pub fn first_states(settings: &Settings) -> Vec<State> {
-        let version = env!("CARGO_PKG_VERSION").to_string();
+        let version = update::agent::installed_version();
         vec![
             State::AudioOnline(true),
             State::Scream(false),
@@ -263,6 +268,7 @@ impl Control {
         for problem in std::mem::take(&mut self.parts.output_problems) {
             self.fault(Fault::OutputUnavailable, &problem.to_string());
         }
+        self.parts.update.faults(&self.faults);
         let ready = self.alarm.step(0, Event::Ready);
         self.carry_out(ready, None);
         let tick = Duration::from_millis(led::TICK_MS_MAX);
@@ -315,12 +321,16 @@ impl Control {
                 }
             }
             Message::Stored(Err(cause)) => self.fault(Fault::StorageFull, &cause),
+            Message::Update(notice) => self.updated(notice),
             Message::SourceEnded(_) => {}
         }
     }
 
     fn window(&mut self, report: &Report) {
         self.windows += 1;
+        if report.score.is_some() {
+            self.parts.update.scored();
+        }
         let now_us = us(report.t_end_s);
         self.anchor = (now_us, report.complete);
         let masked = self.holds_siren(report);
@@ -490,6 +500,7 @@ impl Control {
     }
 
     fn audio_states(&self) {
+        self.parts.update.faults(&self.faults);
         self.state(State::AudioOnline(!self.faults.microphone_dead()));
         self.state(State::AudioFault(self.faults.of_microphone()));
     }
@@ -502,10 +513,14 @@ impl Control {
 
     /// An event that is no alarm.
     fn supervise(&mut self, kind: hub::EventType, fault: Option<Fault>, detail: &str) {
+        self.supervise_named(kind, fault.map(Fault::name), detail);
+    }
+
+    fn supervise_named(&mut self, kind: hub::EventType, fault: Option<&str>, detail: &str) {
         self.supervision_seq += 1;
         let Some(hub) = &self.parts.hub else { return };
         let mut event = self.event(kind, format!("{}-s{}", self.boot, self.supervision_seq));
-        event.fault = fault.map(|fault| fault.name().to_string());
+        event.fault = fault.map(String::from);
         event.detail = (!detail.is_empty()).then(|| detail.to_string());
         hub.alert(event);
     }

@@ -23,6 +23,7 @@ mod saved;
 mod settings;
 mod site;
 mod supervisor;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Command {
     Check(Paths),
     /// Drives every output to its safe level and exits; 1 where a line is held by another
     SafeOutputs(SafeOutputs),
+    /// A signed release beside the running one; goes back by itself where the new one does not come up
+    Update(update::Args),
 }
 
 #[derive(clap::Args)]
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Check(paths) if check::run(&paths) => ExitCode::SUCCESS,
         Command::Check(_) => ExitCode::from(EXIT_CONFIG),
         Command::SafeOutputs(args) => safe_outputs(&args),
+        Command::Update(args) => update::run(&args),
     }
 }
 

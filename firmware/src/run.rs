@@ -20,6 +20,7 @@ use crate::outputs::{Outputs, show_on_stderr};
 use crate::recorder::Recorder;
 use crate::settings::Paths;
 use crate::supervisor::Supervisor;
+use crate::update::agent::Agent;
 use crate::{EXIT_CONFIG, capture};
 
 /// Messages to the control loop that wait at the most.
@@ -133,6 +134,8 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
         true => Some(Hub::start(crate::broker::options(&settings, Control::first_states(&settings))?, commands)?),
         false => None,
     };
+    let board = settings.site.board.as_deref().unwrap_or(files::board::DEFAULT_BOARD);
+    let update = Agent::start(&settings.site.state.dir, board, messages.clone()).context("the update thread")?;
     let terminate = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&terminate)).context("signal handler")?;
@@ -147,6 +150,7 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
         hub,
         hub_inbox,
         recorder,
+        update,
         inbox,
         terminate,
         capture_status,

@@ -5,7 +5,9 @@ mod audio;
 mod bench;
 mod boards;
 mod broker;
+mod bundle;
 mod convert;
+mod deb;
 mod eval;
 mod features;
 mod fleet;
@@ -55,6 +57,8 @@ enum Command {
     Scene(scene::Args),
     /// What a model hears in a recording, window by window
     Score(score::Args),
+    /// A signed update of a package; `bundle keygen` makes the key pair
+    Bundle(bundle::Args),
     /// Board files
     Boards {
         #[command(subcommand)]
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Fleet(args) => fleet::run(&args),
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
+        Command::Bundle(args) => bundle::run(&args).map(|()| true),
         Command::Boards { command: BoardsCommand::Check } => boards::check(),
     };
     match done {

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod device;
+pub mod package;
 pub mod sound;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,8 @@ use super::Control;
 use crate::clock;
 use crate::faults::Fault;
 use crate::listen::Report;
+use crate::lines::Line;
+use crate::update::agent::Notice;
 
 impl Control {
     pub(super) fn hear(&mut self, incoming: Incoming) {
@@ -99,8 +101,28 @@ impl Control {
             }
             Command::Silence => self.step(Event::Silence),
             Command::Live(seconds) => self.live_until = Some(Instant::now() + Duration::from_secs_f64(seconds)),
+            Command::InstallUpdate if self.parts.update.install() => {}
             Command::InstallUpdate => return Some("no update has been placed on this device"),
         }
         None
     }
+
+    /// A bundle has come, an update goes on or has ended.
+    pub(super) fn updated(&mut self, notice: Notice) {
+        match notice {
+            Notice::State(update) => self.state(State::Update(update)),
+            Notice::Ended(outcome) if outcome.ok => log::info!("update {}: {}", outcome.release, outcome.detail),
+            // Over as soon as it is told: the release before it runs, and nothing is wrong with that one.
+            Notice::Ended(outcome) => {
+                let detail = format!("{}: {}", outcome.release, outcome.detail);
+                self.lines.write(&Line::Fault { fault: UPDATE_FAILED, detail: &detail });
+                self.lines.write(&Line::Restore { fault: UPDATE_FAILED, detail: "the release before it runs" });
+                self.supervise_named(EventType::Fault, Some(UPDATE_FAILED), &detail);
+                self.supervise_named(EventType::Restore, Some(UPDATE_FAILED), "the release before it runs");
+            }
+        }
+    }
 }
+
+/// Told together with its restore, never standing: LED and fault relay stay as they are.
+const UPDATE_FAILED: &str = "UpdateFailed";

@@ -1,0 +1,243 @@
+//! `screamd update`: a signed release beside the running one, and back by itself where it does not come up.
+//!
+//! ```text
+//! a person:      screamd update apply BUNDLE ----------------------+
+//! Home Assistant: update/install -> agent (service) -> request -> serve (root)
+//!                                                                  +-> `release` crate: current -> new, on trial
+//! each start:    begin (root, counts) -> exec (service) -> the release's own screamd run -> agent -> health
+//!                                                          serve (root) <- health: good, or back and restart
+//! ```
+//! The service asks and reports; root alone applies and judges; both are this program of the package, release 0, which no
+//! update replaces. `exec` is what the unit starts: it hands over to the release that is `current`.
+
+pub mod agent;
+mod launch;
+mod serve;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use release::store::{Fit, Step, Store};
+use release::trial::{Health, Now};
+use semver::Version;
+
+use crate::EXIT_CONFIG;
+use crate::site::Site;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The device's files are below this folder
+    #[arg(long, global = true, default_value = "/")]
+    root: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks a bundle, unpacks it beside the running release and makes it the current one, on trial
+    Apply {
+        /// Made by `host-tools bundle`
+        bundle: PathBuf,
+        /// Also where it is older than what runs
+        #[arg(long)]
+        allow_downgrade: bool,
+    },
+    /// What runs, what it would go back to, how the last update ended
+    Status {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Back to the release before
+    Rollback,
+    /// Before each start of the service: counts it, and goes back after the third that failed
+    #[command(hide = true)]
+    Begin,
+    /// Starts the current release in place of this program
+    #[command(hide = true)]
+    Exec {
+        /// Arguments of that release's screamd
+        #[arg(last = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// As root: applies what the service has asked for, judges what is on trial, ends when nothing is left
+    #[command(hide = true)]
+    Serve,
+}
+
+/// Does it.
+pub fn run(args: &Args) -> ExitCode {
+    let device = Device::below(&args.root);
+    match &args.command {
+        Command::Apply { bundle, allow_downgrade } => device.apply(bundle, *allow_downgrade),
+        Command::Status { json } => device.status(*json),
+        Command::Rollback => device.rollback(),
+        Command::Begin => launch::begin(&device),
+        Command::Exec { args } => launch::exec(&device, args),
+        Command::Serve => serve::serve(&device),
+    }
+}
+
+/// A device's places, all below its root.
+pub struct Device {
+    root: PathBuf,
+    store: Store,
+}
+
+impl Device {
+    fn below(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), store: Store::below(root) }
+    }
+
+    /// `path`, an absolute one, below the root.
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.path("/etc/screamd/update-keys")
+    }
+
+    /// What the running release says of itself; gone after a reboot.
+    fn health(&self) -> PathBuf {
+        self.path("/run/screamd/health.json")
+    }
+
+    fn site(&self) -> Option<Site> {
+        Site::load(&self.path("/etc/screamd/site.toml")).ok()
+    }
+
+    /// Where bundles are placed, and where the service asks: below the state folder, which is the service's own.
+    fn inbox(&self) -> PathBuf {
+        let state = self.site().unwrap_or_default().state.dir;
+        // Inside a root that is not `/`, a site file may name its paths either way.
+        let state = if state.starts_with(&self.root) { state } else { self.path(&state.to_string_lossy()) };
+        state.join(INBOX)
+    }
+
+    /// Trusted keys; none is an error that says where they belong.
+    fn trusted(&self) -> Result<Vec<release::keys::TrustedKey>, release::Refused> {
+        let keys = release::keys::in_folder(&self.keys())?;
+        if keys.is_empty() { Err(release::Refused::at(&self.keys(), release::Cause::NoKeys)) } else { Ok(keys) }
+    }
+
+    /// This machine is the device, and systemd runs it.
+    fn is_live(&self) -> bool {
+        self.root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
+    }
+
+    fn try_apply(&self, bundle: &Path, allow_downgrade: bool) -> Result<release::store::Release, release::Refused> {
+        let board = self.site().and_then(|site| site.board).unwrap_or_else(|| files::board::DEFAULT_BOARD.into());
+        let package = package_version();
+        let fit = Fit { package: &package, arch: std::env::consts::ARCH, board: &board, allow_downgrade };
+        let step = &mut |step| {
+            log::info!(
+                "{}: {}",
+                bundle.display(),
+                match step {
+                    Step::Copied => "copied",
+                    Step::Verified => "signature and manifest fit this device",
+                    Step::Unpacked => "unpacked and stored",
+                    Step::Switched => "current from the next start on",
+                }
+            );
+        };
+        self.store.apply(bundle, &self.trusted()?, &fit, read_health(&self.health()), step)
+    }
+
+    fn apply(&self, bundle: &Path, allow_downgrade: bool) -> ExitCode {
+        let before = self.store.current().map_or_else(|| "the package's release".into(), |release| release.id);
+        match self.try_apply(bundle, allow_downgrade) {
+            Ok(release) => {
+                println!("{} is current, on trial; {before} comes back where it does not come up", release.id);
+                if self.is_live() {
+                    serve::restart();
+                    serve::watch();
+                }
+                ExitCode::SUCCESS
+            }
+            Err(refused) => {
+                eprintln!("{refused}");
+                match refused.cause {
+                    release::Cause::NoKeys | release::Cause::BadKey(_) => ExitCode::from(EXIT_CONFIG),
+                    _ => ExitCode::FAILURE,
+                }
+            }
+        }
+    }
+
+    fn rollback(&self) -> ExitCode {
+        match self.store.rollback() {
+            Ok(outcome) => {
+                println!("{}: {}", outcome.release, outcome.detail);
+                if self.is_live() {
+                    serve::restart();
+                }
+                ExitCode::SUCCESS
+            }
+            Err(cause) => {
+                eprintln!("{}: {cause}", self.store.folder().display());
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn status(&self, json: bool) -> ExitCode {
+        let version = |release: Option<&release::store::Release>| {
+            release.map_or_else(|| package_version().to_string(), |release| release.manifest.version.to_string())
+        };
+        let (current, good, previous) = (self.store.current(), self.store.good(), self.store.previous());
+        let id = |release: &Option<release::store::Release>| {
+            release.as_ref().map_or_else(|| release::store::PACKAGE.to_string(), |release| release.id.clone())
+        };
+        let trial = self.store.running_trial();
+        if json {
+            let status = serde_json::json!({
+                "package": package_version().to_string(), "version": version(current.as_ref()), "current": id(&current),
+                "on_trial": trial.is_some(), "starts": trial.map_or(0, |trial| trial.starts), "good": id(&good),
+                "previous": previous.map(|release| release.id), "last": self.store.last(),
+            });
+            println!("{status}");
+            return ExitCode::SUCCESS;
+        }
+        println!("package   {} (release 0)", package_version());
+        println!("current   {}{}", id(&current), if trial.is_some() { ", on trial" } else { "" });
+        if let Some(trial) = trial {
+            println!("starts    {} of {}", trial.starts, release::limits::TRIAL_STARTS);
+            println!("back to   {}", id(&good));
+        }
+        if let Some(previous) = previous {
+            println!("previous  {}", previous.id);
+        }
+        if let Some(last) = self.store.last() {
+            println!("last      {} {}: {}", last.release, if last.ok { "is good" } else { "failed" }, last.detail);
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// Below the state folder.
+const INBOX: &str = "update";
+/// In the inbox: the name of the bundle that is to be applied.
+const REQUEST: &str = "request";
+/// What a bundle's name ends with.
+const BUNDLE_ENDING: &str = "bundle";
+/// A health file, bytes.
+const HEALTH_BYTES_MAX: u64 = 4096;
+
+/// Of this program, which is the package's.
+fn package_version() -> Version {
+    // Cargo takes no version that is none.
+    Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or_else(|_| Version::new(0, 0, 0))
+}
+
+fn now() -> Now {
+    Now { boot_id: crate::clock::boot_id().unwrap_or_default(), uptime_ms: crate::clock::uptime_ms() }
+}
+
+fn read_health(path: &Path) -> Option<Health> {
+    serde_json::from_str(&release::read_foreign(path, HEALTH_BYTES_MAX)?).ok()
+}

@@ -1,0 +1,273 @@
+//! The service's side of updates, a thread beside the control loop: says how the release is, sees bundles that were
+//! placed on the device, asks for one when the hub wants it.
+//!
+//! The control loop touches no disk: it sets flags here, and gets a [`Notice`] where something is worth telling.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, SystemTime};
+
+use hub::UpdateState;
+use release::store::PACKAGE;
+use release::trial::{Health, Outcome};
+use semver::Version;
+
+use super::launch::{RELEASE, ROOT};
+use super::{Device, REQUEST, package_version, serve};
+use crate::control::Message;
+use crate::faults::{Fault, Faults};
+
+/// How often the flags are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Of those, how many to one look at the disk.
+const LOOKS_PER_SCAN: u32 = 10;
+/// Bundles that are looked at.
+const BUNDLES_MAX: usize = 16;
+
+/// Something to tell the hub.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// What is installed, what is offered, whether an update is going on.
+    State(UpdateState),
+    /// An update has ended, since the last time this was told.
+    Ended(Outcome),
+}
+
+/// What the control loop says, without a lock.
+#[derive(Debug, Default)]
+struct Flags {
+    window: AtomicBool,
+    microphone_dead: AtomicBool,
+    outputs_lost: AtomicBool,
+    outbox_lost: AtomicBool,
+    /// The control loop runs: before, nothing is known.
+    known: AtomicBool,
+    offered: AtomicBool,
+    wanted: AtomicBool,
+}
+
+/// The control loop's handle.
+#[derive(Debug, Clone, Default)]
+pub struct Agent(Arc<Flags>);
+
+impl Agent {
+    /// Starts the thread. `inbox` is in the state folder; `board` is the site's.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start(state_dir: &std::path::Path, board: &str, out: SyncSender<Message>) -> std::io::Result<Self> {
+        let agent = Self::default();
+        let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        let work = Work {
+            flags: Arc::clone(&agent.0),
+            device: Device::below(&root),
+            release: std::env::var(RELEASE).ok(),
+            inbox: state_dir.join(super::INBOX),
+            board: board.to_string(),
+            out,
+            said: None,
+            state: None,
+            seen: HashMap::new(),
+            offer: None,
+        };
+        std::thread::Builder::new().name("update".into()).spawn(move || work.run())?;
+        Ok(agent)
+    }
+
+    /// A window was scored.
+    pub fn scored(&self) {
+        self.0.window.store(true, Relaxed);
+    }
+
+    /// What is wrong now.
+    pub fn faults(&self, faults: &Faults) {
+        self.0.microphone_dead.store(faults.microphone_dead(), Relaxed);
+        self.0.outputs_lost.store(faults.stands(Fault::OutputUnavailable), Relaxed);
+        self.0.outbox_lost.store(faults.stands(Fault::StorageFull), Relaxed);
+        self.0.known.store(true, Relaxed);
+    }
+
+    /// The hub wants the update that is offered; false where none is.
+    pub fn install(&self) -> bool {
+        let offered = self.0.offered.load(Relaxed);
+        if offered {
+            self.0.wanted.store(true, Relaxed);
+        }
+        offered
+    }
+}
+
+/// The version that runs: the release's, as its manifest has it, or the package's.
+pub fn installed_version() -> String {
+    let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let release = std::env::var(RELEASE).ok().filter(|id| id != PACKAGE);
+    let release = release.and_then(|id| Device::below(&root).store.release(&id));
+    release.map_or_else(package_version, |release| release.manifest.version).to_string()
+}
+
+struct Work {
+    flags: Arc<Flags>,
+    device: Device,
+    /// None where nobody launched this as a release: then nobody judges it either.
+    release: Option<String>,
+    inbox: PathBuf,
+    board: String,
+    out: SyncSender<Message>,
+    said: Option<Health>,
+    state: Option<UpdateState>,
+    /// Bundles by name, size and time: each is hashed once.
+    seen: HashMap<(PathBuf, u64, Option<SystemTime>), Option<Offer>>,
+    offer: Option<Offer>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Offer {
+    file: String,
+    version: Version,
+    release: String,
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut looks = 0u32;
+        // The control loop is gone where its queue is: the program ends.
+        loop {
+            self.say_health();
+            if looks.is_multiple_of(LOOKS_PER_SCAN) && !self.scan() {
+                return;
+            }
+            if self.flags.wanted.swap(false, Relaxed) {
+                self.ask();
+                if !self.scan() {
+                    return;
+                }
+            }
+            looks = looks.wrapping_add(1);
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn say_health(&mut self) {
+        let Some(release) = self.release.clone().filter(|_| self.flags.known.load(Relaxed)) else { return };
+        let health = Health {
+            release,
+            window: self.flags.window.load(Relaxed),
+            microphone: !self.flags.microphone_dead.load(Relaxed),
+            outputs: !self.flags.outputs_lost.load(Relaxed),
+            outbox: !self.flags.outbox_lost.load(Relaxed),
+        };
+        if self.said.as_ref() == Some(&health) {
+            return;
+        }
+        let bytes = serde_json::to_vec(&health).unwrap_or_default();
+        match files::private_file::write_private(&self.device.health(), &bytes) {
+            Ok(()) => self.said = Some(health),
+            Err(error) => log::debug!("{error}"),
+        }
+    }
+
+    /// Looks at the disk and tells what has changed; false where nobody listens any more.
+    fn scan(&mut self) -> bool {
+        self.offer = self.best_offer();
+        self.flags.offered.store(self.offer.is_some(), Relaxed);
+        let installed = installed_version();
+        let state = UpdateState {
+            latest_version: self.offer.as_ref().map_or_else(|| installed.clone(), |offer| offer.version.to_string()),
+            installed_version: installed,
+            in_progress: self.device.store.on_trial() || self.inbox.join(REQUEST).exists(),
+        };
+        if self.state.as_ref() != Some(&state) {
+            match self.out.try_send(Message::Update(Notice::State(state.clone()))) {
+                Ok(()) => self.state = Some(state),
+                Err(std::sync::mpsc::TrySendError::Full(_)) => {}
+                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        self.tell_the_end();
+        true
+    }
+
+    /// How the last update ended, once: what has been told is remembered over restarts.
+    fn tell_the_end(&self) {
+        let Some(last) = self.device.store.last() else { return };
+        let path = self.inbox.join("told");
+        let told = release::read_foreign(&path, 64).and_then(|text| text.trim().parse::<u64>().ok());
+        if told == Some(last.seq) {
+            return;
+        }
+        let seq = last.seq.to_string();
+        if self.out.try_send(Message::Update(Notice::Ended(last))).is_ok()
+            && let Err(error) = self
+                .make_inbox()
+                .and_then(|()| files::private_file::write_private(&path, seq.as_bytes()).map_err(std::io::Error::other))
+        {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+
+    fn make_inbox(&self) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.inbox)
+    }
+
+    fn best_offer(&mut self) -> Option<Offer> {
+        let failed = self.device.store.last().filter(|last| !last.ok).map(|last| last.release);
+        let installed = Version::parse(&installed_version()).ok()?;
+        let paths = std::fs::read_dir(&self.inbox).ok()?.flatten().map(|entry| entry.path());
+        let bundle =
+            |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(serve::is_bundle_name);
+        let found: Vec<PathBuf> = paths.filter(bundle).take(BUNDLES_MAX).collect();
+        let offers: Vec<Offer> = found.into_iter().filter_map(|path| self.offer_of(path)).collect();
+        let fits = |offer: &Offer| offer.version > installed && Some(&offer.release) != failed.as_ref();
+        offers.into_iter().filter(fits).max_by(|a, b| a.version.cmp(&b.version))
+    }
+
+    fn offer_of(&mut self, path: PathBuf) -> Option<Offer> {
+        let metadata = std::fs::symlink_metadata(&path).ok()?;
+        let key = (path.clone(), metadata.len(), metadata.modified().ok());
+        if let Some(known) = self.seen.get(&key) {
+            return known.clone();
+        }
+        let looked_at = self.look_into(&path);
+        if let Err(refused) = &looked_at {
+            log::warn!("{refused}; not offered");
+        }
+        // A folder in which files come and go for ever must not fill the memory.
+        if self.seen.len() >= 4 * BUNDLES_MAX {
+            self.seen.clear();
+        }
+        self.seen.entry(key).or_insert(looked_at.ok()).clone()
+    }
+
+    fn look_into(&self, path: &std::path::Path) -> Result<Offer, release::Refused> {
+        let keys = self.device.trusted()?;
+        let file = release::bundle::open(path)?;
+        let read = |cause| release::Refused::at(path, cause);
+        let mut bundle = release::bundle::verify(file, &keys).map_err(read)?;
+        let manifest = bundle.manifest().map_err(read)?;
+        if manifest.arch != std::env::consts::ARCH {
+            let machine = std::env::consts::ARCH.into();
+            return Err(read(release::Cause::Machine { bundle: manifest.arch, machine }));
+        }
+        if !manifest.boards.contains(&self.board) {
+            let bundle = manifest.boards.join(", ");
+            return Err(read(release::Cause::Board { bundle, device: self.board.clone() }));
+        }
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let release = format!("{}-{}", manifest.version, bundle.build);
+        Ok(Offer { file, version: manifest.version, release })
+    }
+
+    /// Root does the rest.
+    fn ask(&self) {
+        let Some(offer) = &self.offer else { return };
+        log::info!("update {} is asked for", offer.release);
+        let written = files::private_file::write_private(&self.inbox.join(REQUEST), offer.file.as_bytes());
+        if let Err(error) = written {
+            log::error!("{error}");
+        }
+    }
+}

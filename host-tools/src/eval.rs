@@ -5,17 +5,19 @@
 //! `threshold_on`, never at the best one. All cores.
 
 mod background;
-mod clips;
+mod bootstrap;
+pub mod clips;
 mod figures;
-mod lay;
+pub mod lay;
+mod reliability;
+pub mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use detector::model::Executor;
 use files::model_dir;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -50,7 +52,13 @@ struct Report {
     split: Option<String>,
     cut_s: f64,
     clips: figures::ClipFigures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ci95: Option<bootstrap::Intervals>,
+    /// Whole and zero-padded to one window, as the write-up did.
+    whole: figures::ClipFigures,
     classes: Vec<figures::ClassFigures>,
+    sources: Vec<figures::SourceFigures>,
+    reliability: reliability::Reliability,
     #[serde(skip_serializing_if = "Option::is_none")]
     background: Option<background::Figures>,
 }
@@ -59,21 +67,27 @@ struct Report {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.cut >= 0.0 && args.cut.is_finite(), "--cut {}: must be 0 or more seconds", args.cut);
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
-    let rows: Vec<clips::Row> = read_manifest(&args.data, args.split.as_deref())?;
+    let rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
     let threshold = manifest.decision.threshold_on;
+    let laid = figures::labelled(&scored, |clip| clip.score);
+    let heard = args
+        .background
+        .as_deref()
+        .map(|folder| background::hear(&manifest, &model, folder, args.split.as_deref()))
+        .transpose()?;
     let report = Report {
         model: format!("{} {}", manifest.name, manifest.version),
         model_sha256: manifest.sha256.clone(),
         split: args.split.clone(),
         cut_s: args.cut,
-        clips: figures::clips(&scored, threshold)?,
+        clips: figures::clips(&laid, threshold)?,
+        ci95: bootstrap::intervals(&scored, threshold),
+        whole: figures::clips(&figures::labelled(&scored, |clip| clip.whole), threshold)?,
         classes: figures::classes(&scored, threshold),
-        background: args
-            .background
-            .as_deref()
-            .map(|folder| background::run(&manifest, &model, folder, args.split.as_deref()))
-            .transpose()?,
+        sources: figures::sources(&scored, threshold),
+        reliability: reliability::of(&laid),
+        background: heard.as_ref().map(|heard| background::figures(&manifest, heard)),
     };
     if let Some(path) = &args.scores {
         let mut csv = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
@@ -116,24 +130,4 @@ fn print(report: &Report) {
             println!("  {:20} {:3} in {:.2} h", kind.kind, kind.alarms, kind.hours);
         }
     }
-}
-
-/// Rows of `folder/manifest.csv`, of one split where asked.
-fn read_manifest<R: DeserializeOwned + HasSplit>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
-    let path = folder.join("manifest.csv");
-    let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
-    let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
-    let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
-    ensure!(
-        !kept.is_empty(),
-        "{}: no row{}",
-        path.display(),
-        split.map(|split| format!(" of split `{split}`")).unwrap_or_default()
-    );
-    Ok(kept)
-}
-
-/// A manifest's row that knows its split.
-trait HasSplit {
-    fn split(&self) -> &str;
 }

@@ -4,14 +4,19 @@
 mod audio;
 mod bench;
 mod boards;
+mod calibrate;
 mod convert;
 mod eval;
+mod explain;
 mod features;
 mod npy;
+mod poisson;
 mod progress;
+mod quant_check;
 mod report;
 mod scene;
 mod score;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +36,12 @@ enum Command {
     Features(features::Args),
     /// A trained network (ONNX) and its manifest become a model folder
     Convert(convert::Args),
+    /// Whether a smaller model may take another's place; exit 1 where it may not
+    QuantCheck(quant_check::Args),
+    /// A site's own threshold and votes, from recordings of its everyday sound
+    Calibrate(calibrate::Args),
+    /// What an alarm rests on: when, and in which bands
+    Explain(explain::Args),
     /// Accuracy on labelled clips, false alarms per hour on background sound
     Eval(eval::Args),
     /// Latency of each stage, load time and memory; exit 1 where p99 is over the budget
@@ -65,6 +76,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Features(args) => features::run(&args).map(|()| true),
         Command::Convert(args) => convert::run(&args).map(|()| true),
+        Command::QuantCheck(args) => quant_check::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args).map(|()| true),
+        Command::Explain(args) => explain::run(&args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args),
         Command::Report { events, out } => report::run(&events, &out).map(|()| true),

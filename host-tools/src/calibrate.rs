@@ -169,7 +169,7 @@ fn choose(own: Decision, background: &[Trace], screams: &[Trace], allowed: u64) 
 }
 
 /// `decision` with the lowest threshold, from its `threshold_off` on, that alarms at most `allowed` times.
-fn lowest(decision: Decision, background: &[Trace], allowed: u64) -> Option<Decision> {
+pub fn lowest(decision: Decision, background: &[Trace], allowed: u64) -> Option<Decision> {
     let at = |threshold_on: f64| Decision { threshold_on, ..decision };
     let floor = decision.threshold_off;
     let mut scores: Vec<f64> = background.iter().flat_map(|trace| &trace.windows).map(|window| window.1).collect();

@@ -75,6 +75,13 @@ pub fn laid(manifest: &Manifest, folder: &Path, file: &str, cut_s: f64) -> anyho
     Ok(Laid { sound, whole })
 }
 
+/// The loudest part of `file`, at the model's rate.
+pub fn cut(manifest: &Manifest, folder: &Path, file: &str, cut_s: f64) -> anyhow::Result<Vec<f32>> {
+    let rate_hz = manifest.front_end.sample_rate_hz;
+    let sound = crate::audio::read_at(&folder.join(file), rate_hz)?;
+    Ok(lay::loudest(&sound, (cut_s * f64::from(rate_hz)).round() as usize).to_vec())
+}
+
 /// Scores of every full window of `sound`.
 pub fn scores(manifest: &Manifest, scorer: &mut Scorer, sound: &[f32]) -> Result<Vec<f64>, RunError> {
     let stride = manifest.decision.stride_s * f64::from(manifest.front_end.sample_rate_hz);

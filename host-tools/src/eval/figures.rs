@@ -28,6 +28,8 @@ pub struct ClassFigures {
     pub class: String,
     pub n: usize,
     pub flagged: usize,
+    /// Its clips are screams: flagged is what they should be.
+    pub screams: bool,
 }
 
 /// How a source's clips fare.
@@ -84,13 +86,17 @@ pub fn clips(labelled: &[(bool, f64)], threshold: f64) -> anyhow::Result<ClipFig
 
 /// By class, in the order of names.
 pub fn classes(scored: &[Scored], threshold: f64) -> Vec<ClassFigures> {
-    let mut classes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for clip in scored.iter().filter(|clip| clip.truth().is_some()) {
-        let (n, flagged) = classes.entry(&clip.row.class).or_default();
-        *n += 1;
-        *flagged += usize::from(clip.score >= threshold);
+    let mut classes: BTreeMap<&str, ClassFigures> = BTreeMap::new();
+    for clip in scored {
+        let Some(truth) = clip.truth() else { continue };
+        let name = &clip.row.class;
+        let new = || ClassFigures { class: name.clone(), n: 0, flagged: 0, screams: truth };
+        let class = classes.entry(name).or_insert_with(new);
+        class.n += 1;
+        class.flagged += usize::from(clip.score >= threshold);
+        class.screams |= truth;
     }
-    classes.into_iter().map(|(class, (n, flagged))| ClassFigures { class: class.into(), n, flagged }).collect()
+    classes.into_values().collect()
 }
 
 /// By source, the largest first.

@@ -1,21 +1,34 @@
-//! `host-tools eval --model DIR --data DIR [--split test] [--cut 2.5] [--background DIR] [--scores FILE.csv] [--json FILE]`
+//! `host-tools eval --model DIR --data DIR [--split test] [--cut 2.5] [--background DIR] [--full] [--scores FILE.csv] [--plots DIR]
+//! [--json FILE] [--write-measured]`
 //!
-//! Accuracy on labelled clips, laid so that neither length nor padding gives the label away (`lay`), and false alarms per
-//! hour of scream-free sound run through the whole product: windows, votes, hold, cooldown. Figures at the manifest's
-//! `threshold_on`, never at the best one. All cores.
+//! Accuracy on labelled clips, laid so that neither length nor padding gives the label away (`lay`), once more whole and
+//! zero-padded, by class and by source, with bootstrap intervals by group. With `--background` false alarms per hour of
+//! scream-free sound run through the whole product, and stream figures over soundscapes with the split's screams in it
+//! (`stream`). With `--full` these also without `--background`, and recall by signal-to-noise ratio and by distance
+//! (`robustness`). Figures at the manifest's `threshold_on`, never at the best one. All cores.
 
 mod background;
-mod clips;
+mod bed;
+mod bootstrap;
+pub mod clips;
 mod figures;
-mod lay;
+pub mod lay;
+mod plots;
+mod reliability;
+mod robustness;
+mod stream;
+pub mod table;
+mod worst;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use detector::model::Executor;
+use detector::manifest::Manifest;
+use detector::model::{Executor, Model};
 use files::model_dir;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+
+use crate::trace::Trace;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -35,12 +48,21 @@ pub struct Args {
     /// Folder of scream-free recordings with manifest.csv (file, kind, split)
     #[arg(long)]
     background: Option<PathBuf>,
+    /// Also recall by signal-to-noise ratio and distance, and stream figures without --background
+    #[arg(long)]
+    full: bool,
     /// Every clip's score as CSV
     #[arg(long)]
     scores: Option<PathBuf>,
+    /// Folder for the figures as pictures
+    #[arg(long)]
+    plots: Option<PathBuf>,
     /// All figures as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Puts the main figures into the model's manifest, as [measured.eval]
+    #[arg(long)]
+    write_measured: bool,
 }
 
 #[derive(Serialize)]
@@ -50,30 +72,66 @@ struct Report {
     split: Option<String>,
     cut_s: f64,
     clips: figures::ClipFigures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ci95: Option<bootstrap::Intervals>,
+    /// Whole and zero-padded to one window, as the write-up did.
+    whole: figures::ClipFigures,
     classes: Vec<figures::ClassFigures>,
+    sources: Vec<figures::SourceFigures>,
+    reliability: reliability::Reliability,
     #[serde(skip_serializing_if = "Option::is_none")]
     background: Option<background::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<stream::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    noise: Option<robustness::NoiseFigures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<robustness::DistanceFigures>,
 }
 
 /// Scores, counts, prints and writes.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.cut >= 0.0 && args.cut.is_finite(), "--cut {}: must be 0 or more seconds", args.cut);
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
-    let rows: Vec<clips::Row> = read_manifest(&args.data, args.split.as_deref())?;
+    let rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
     let threshold = manifest.decision.threshold_on;
+    let laid = figures::labelled(&scored, |clip| clip.score);
+    let clip_figures = figures::clips(&laid, threshold)?;
+    let heard = args
+        .background
+        .as_deref()
+        .map(|folder| background::hear(&manifest, &model, folder, args.split.as_deref()))
+        .transpose()?;
+    let streams = (args.full || heard.is_some())
+        .then(|| Streams::hear(args, &manifest, &model, &rows, heard.as_ref()))
+        .transpose()?;
+    let (noise, distance) = match args.full {
+        true => {
+            let screams = screams(&rows);
+            let bed = bed(args, &manifest, &rows, heard.as_ref());
+            (
+                Some(robustness::noise(&manifest, &model, &args.data, &screams, args.cut, &bed)?),
+                Some(robustness::distance(&manifest, &model, &args.data, &screams, args.cut)?),
+            )
+        }
+        false => (None, None),
+    };
     let report = Report {
         model: format!("{} {}", manifest.name, manifest.version),
         model_sha256: manifest.sha256.clone(),
         split: args.split.clone(),
         cut_s: args.cut,
-        clips: figures::clips(&scored, threshold)?,
+        clips: clip_figures,
+        ci95: bootstrap::intervals(&scored, threshold),
+        whole: figures::clips(&figures::labelled(&scored, |clip| clip.whole), threshold)?,
         classes: figures::classes(&scored, threshold),
-        background: args
-            .background
-            .as_deref()
-            .map(|folder| background::run(&manifest, &model, folder, args.split.as_deref()))
-            .transpose()?,
+        sources: figures::sources(&scored, threshold),
+        reliability: reliability::of(&laid),
+        background: heard.as_ref().map(|heard| background::figures(&manifest, heard)),
+        stream: streams.as_ref().map(|streams| stream::figures(&manifest, &streams.soundscapes, streams.quiet(&heard))),
+        noise,
+        distance,
     };
     if let Some(path) = &args.scores {
         let mut csv = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
@@ -86,25 +144,109 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
     }
+    if let Some(folder) = &args.plots {
+        let curve =
+            streams.as_ref().map(|streams| stream::curve(&manifest, &streams.soundscapes, streams.quiet(&heard)));
+        plots::write(folder, &manifest, &args.data, &report, &scored, curve.as_deref())?;
+    }
     print(&report);
+    if args.write_measured {
+        crate::measured::write(&args.model, "eval", &measured(&report))?;
+    }
     Ok(())
+}
+
+/// Soundscapes, and scream-free sound where there are no background recordings.
+struct Streams {
+    soundscapes: Vec<stream::Soundscape>,
+    clips: Vec<Trace>,
+}
+
+impl Streams {
+    fn hear(
+        args: &Args,
+        manifest: &Manifest,
+        model: &Model,
+        rows: &[table::Clip],
+        heard: Option<&background::Heard>,
+    ) -> anyhow::Result<Self> {
+        let bed = bed(args, manifest, rows, heard);
+        let soundscapes = stream::hear(manifest, model, &args.data, &screams(rows), args.cut, &bed)?;
+        let clips = match heard {
+            Some(_) => Vec::new(),
+            None => vec![Trace::of_sound(manifest, model, &bed.whole()?)?],
+        };
+        Ok(Self { soundscapes, clips })
+    }
+
+    fn quiet<'a>(&'a self, heard: &'a Option<background::Heard>) -> &'a [Trace] {
+        heard.as_ref().map_or(&self.clips, |heard| &heard.traces)
+    }
+}
+
+fn screams(rows: &[table::Clip]) -> Vec<&table::Clip> {
+    rows.iter().filter(|row| row.truth() == Some(true)).collect()
+}
+
+fn bed(args: &Args, manifest: &Manifest, rows: &[table::Clip], heard: Option<&background::Heard>) -> bed::Bed {
+    let rate_hz = manifest.front_end.sample_rate_hz;
+    match (&args.background, heard) {
+        (Some(folder), Some(heard)) => bed::Bed::recordings(folder, &heard.rows, rate_hz),
+        _ => bed::Bed::clips(&args.data, rows, rate_hz),
+    }
+}
+
+/// What a person wants to know of a model, for its manifest.
+fn measured(report: &Report) -> toml::Table {
+    let rounded = |value: f64| toml::Value::Float((value * 1e4).round() / 1e4);
+    let clips = &report.clips;
+    let mut table = toml::Table::new();
+    let mut put = |key: &str, value: toml::Value| table.insert(key.into(), value);
+    put("date", jiff::Timestamp::now().strftime("%Y-%m-%d").to_string().into());
+    put("split", report.split.clone().unwrap_or_else(|| "all".into()).into());
+    put("screams", (clips.n_pos as i64).into());
+    put("others", (clips.n_neg as i64).into());
+    put("threshold", clips.threshold.into());
+    put("accuracy", rounded(clips.accuracy));
+    put("recall", rounded(clips.recall));
+    put("roc_auc", rounded(clips.roc_auc));
+    if let Some(background) = &report.background {
+        put("background_hours", rounded(background.hours));
+        put("false_alarms", (background.alarms as i64).into());
+        put("false_alarms_per_hour_ci95", background.ci95.map(rounded).to_vec().into());
+    }
+    if let Some(stream) = &report.stream {
+        put("event_recall", rounded(stream.recall));
+        if let Some(delay) = stream.onset_to_alarm_s {
+            put("onset_to_alarm_median_s", rounded(delay.median));
+        }
+    }
+    table
 }
 
 fn print(report: &Report) {
     let clips = &report.clips;
     println!("{}: {} screams, {} others, threshold {}", report.model, clips.n_pos, clips.n_neg, clips.threshold);
-    println!(
-        "accuracy {:.4}  balanced {:.4}  precision {:.4}  recall {:.4}  F1 {:.4}  ROC-AUC {:.4}  AP {:.4}",
-        clips.accuracy,
-        clips.balanced_accuracy,
-        clips.precision,
-        clips.recall,
-        clips.f1,
-        clips.roc_auc,
-        clips.average_precision
-    );
+    print_clips("", clips);
+    if let Some(ci95) = &report.ci95 {
+        let of = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
+        println!(
+            "  95 % by group: accuracy {}, recall {}, ROC-AUC {}",
+            of(ci95.accuracy),
+            of(ci95.recall),
+            of(ci95.roc_auc)
+        );
+    }
+    print_clips("whole: ", &report.whole);
+    println!("calibration error {:.4}, Brier {:.4}", report.reliability.ece, report.reliability.brier);
     for class in &report.classes {
         println!("  {:18} {:4} of {:4} flagged", class.class, class.flagged, class.n);
+    }
+    for source in &report.sources {
+        println!(
+            "  {:44} {:3} of {:3} screams found, {:3} of {:3} others flagged",
+            source.source, source.found, source.n_pos, source.flagged, source.n_neg
+        );
     }
     if let Some(background) = &report.background {
         let [low, high] = background.ci95;
@@ -116,24 +258,73 @@ fn print(report: &Report) {
             println!("  {:20} {:3} in {:.2} h", kind.kind, kind.alarms, kind.hours);
         }
     }
+    if let Some(stream) = &report.stream {
+        print_stream(stream);
+    }
+    if let Some(noise) = &report.noise {
+        println!("screams in background sound ({} of {} stretches alarm without one):", noise.alone, noise.n);
+        for at in &noise.snrs {
+            println!("  {:3} dB {:4} of {:4} found", at.snr_db, at.found, noise.n);
+        }
+    }
+    if let Some(distance) = &report.distance {
+        println!("screams in simulated rooms:");
+        for at in &distance.distances {
+            println!("  {:3} m  {:4} of {:4} found", at.distance_m, at.found, distance.n);
+        }
+    }
 }
 
-/// Rows of `folder/manifest.csv`, of one split where asked.
-fn read_manifest<R: DeserializeOwned + HasSplit>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
-    let path = folder.join("manifest.csv");
-    let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
-    let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
-    let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
-    ensure!(
-        !kept.is_empty(),
-        "{}: no row{}",
-        path.display(),
-        split.map(|split| format!(" of split `{split}`")).unwrap_or_default()
+fn print_clips(name: &str, clips: &figures::ClipFigures) {
+    println!(
+        "{name}accuracy {:.4}  balanced {:.4}  precision {:.4}  recall {:.4}  F1 {:.4}  ROC-AUC {:.4}  AP {:.4}",
+        clips.accuracy,
+        clips.balanced_accuracy,
+        clips.precision,
+        clips.recall,
+        clips.f1,
+        clips.roc_auc,
+        clips.average_precision
     );
-    Ok(kept)
 }
 
-/// A manifest's row that knows its split.
-trait HasSplit {
-    fn split(&self) -> &str;
+fn print_stream(stream: &stream::Figures) {
+    let delay = |delay: &Option<stream::Delay>| match delay {
+        Some(delay) => format!("onset to alarm {:.2} s median, {:.2} s p95", delay.median, delay.p95),
+        None => "none found".into(),
+    };
+    println!(
+        "stream: {} of {} screams found in {:.2} h of soundscape ({} false alarms), {}; {} false alarms in {:.2} h without a scream",
+        stream.found,
+        stream.events,
+        stream.soundscape_hours,
+        stream.soundscape_false_alarms,
+        delay(&stream.onset_to_alarm_s),
+        stream.alarms,
+        stream.hours
+    );
+    for at in &stream.rates {
+        match (at.threshold, at.recall) {
+            (Some(threshold), Some(recall)) => {
+                println!(
+                    "  {:13} threshold {threshold:.3}: recall {recall:.3}, {}",
+                    at.rate,
+                    delay(&at.onset_to_alarm_s)
+                );
+            }
+            _ => println!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed),
+        }
+    }
+    for setting in &stream.sweep {
+        println!(
+            "  votes {} of {}, hold {:4.1} s: {:3} false alarms ({:.2} per hour), recall {:.3}, {}",
+            setting.votes.needed,
+            setting.votes.of,
+            setting.hold_s,
+            setting.alarms,
+            setting.per_hour,
+            setting.recall,
+            delay(&setting.onset_to_alarm_s)
+        );
+    }
 }

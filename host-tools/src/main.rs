@@ -6,17 +6,25 @@ mod bench;
 mod boards;
 mod broker;
 mod bundle;
+mod calibrate;
+mod chart;
 mod convert;
 mod deb;
 mod eval;
+mod explain;
 mod features;
 mod fleet;
+mod measured;
 mod monitor;
 mod npy;
+mod poisson;
 mod progress;
+mod quant_check;
 mod report;
+mod rooms;
 mod scene;
 mod score;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +44,12 @@ enum Command {
     Features(features::Args),
     /// A trained network (ONNX) and its manifest become a model folder
     Convert(convert::Args),
+    /// Whether a smaller model may take another's place; exit 1 where it may not
+    QuantCheck(quant_check::Args),
+    /// A site's own threshold and votes, from recordings of its everyday sound
+    Calibrate(calibrate::Args),
+    /// What an alarm rests on: when, and in which bands
+    Explain(explain::Args),
     /// Accuracy on labelled clips, false alarms per hour on background sound
     Eval(eval::Args),
     /// Latency of each stage, load time and memory; exit 1 where p99 is over the budget
@@ -76,6 +90,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Features(args) => features::run(&args).map(|()| true),
         Command::Convert(args) => convert::run(&args).map(|()| true),
+        Command::QuantCheck(args) => quant_check::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args).map(|()| true),
+        Command::Explain(args) => explain::run(&args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args),
         Command::Report { events, out } => report::run(&events, &out).map(|()| true),

@@ -3,7 +3,7 @@
 //! A *cell* is one band of one frame. In memory the lowest band comes first; in an image it is at the **bottom**, as
 //! a person expects of a spectrogram.
 
-mod canvas;
+pub mod canvas;
 mod resample;
 mod spectrogram;
 
@@ -12,6 +12,7 @@ use std::path::Path;
 use detector::viridis::{VIRIDIS, index};
 
 pub use spectrogram::Spectrogram;
+pub use spectrogram::evidence::Evidence;
 
 use crate::private_file::{WriteError, write_private};
 

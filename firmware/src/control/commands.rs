@@ -8,8 +8,8 @@ use hub::{Command, CommandResult, EventType, Incoming, State};
 use super::Control;
 use crate::clock;
 use crate::faults::Fault;
-use crate::listen::Report;
 use crate::lines::Line;
+use crate::listen::Report;
 use crate::update::agent::Notice;
 
 impl Control {

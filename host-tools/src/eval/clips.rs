@@ -1,53 +1,30 @@
-//! Scores of labelled clips.
+//! Scores of labelled clips, each heard twice: cut and laid (`lay`), and whole and zero-padded as the write-up did.
 
 use std::path::Path;
 
 use detector::manifest::Manifest;
-use detector::model::Model;
+use detector::model::{Model, RunError};
 use detector::pipeline::Scorer;
 use detector::window::SlidingWindow;
 use rayon::prelude::*;
-use serde::Deserialize;
 
-use super::{HasSplit, lay};
+use super::lay;
+use super::table::Clip;
 
-/// A row of the clips' manifest.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Row {
-    /// Path under the folder.
-    pub file: String,
-    /// 1 scream, 0 not, blank: left out of the figures.
-    pub label: String,
-    /// What the clip is.
-    #[serde(default)]
-    pub class: String,
-    /// Train, validation or test.
-    #[serde(default)]
-    pub split: String,
-}
-
-impl HasSplit for Row {
-    fn split(&self) -> &str {
-        &self.split
-    }
-}
-
-/// A clip and its score: its largest window's.
+/// A clip and its scores.
 pub struct Scored {
     /// The row.
-    pub row: Row,
-    /// 0..1.
+    pub row: Clip,
+    /// Cut and laid: its largest window's, 0..1.
     pub score: f64,
+    /// Its first `window_s`, zero-padded where it is shorter: one window, 0..1.
+    pub whole: f64,
 }
 
 impl Scored {
     /// Whether it is a scream; none where nobody says.
     pub fn truth(&self) -> Option<bool> {
-        match self.row.label.trim() {
-            "1" => Some(true),
-            "0" => Some(false),
-            _ => None,
-        }
+        self.row.truth()
     }
 }
 
@@ -56,7 +33,7 @@ pub fn score(
     manifest: &Manifest,
     model: &Model,
     folder: &Path,
-    rows: &[Row],
+    rows: &[Clip],
     cut_s: f64,
 ) -> anyhow::Result<Vec<Scored>> {
     let bar = crate::progress::bar(rows.len() as u64, "clips");
@@ -65,9 +42,12 @@ pub fn score(
         .map_init(
             || Scorer::new(manifest, model.clone()),
             |scorer, row| {
-                let score = score_one(manifest, scorer, folder, row, cut_s)?;
+                let laid = laid(manifest, folder, &row.file, cut_s)?;
+                let score = largest(&scores(manifest, scorer, &laid.sound)?);
+                scorer.picture(&laid.whole);
+                let whole = scorer.score()?.score;
                 bar.inc(1);
-                Ok(Scored { row: row.clone(), score })
+                Ok(Scored { row: row.clone(), score, whole })
             },
         )
         .collect();
@@ -75,22 +55,51 @@ pub fn score(
     scored
 }
 
-fn score_one(manifest: &Manifest, scorer: &mut Scorer, folder: &Path, row: &Row, cut_s: f64) -> anyhow::Result<f64> {
+/// A clip as the network hears it.
+pub struct Laid {
+    /// Cut and laid, as long as whole windows need.
+    pub sound: Vec<f32>,
+    /// One window: the clip from its start, cut or zero-padded.
+    pub whole: Vec<f32>,
+}
+
+/// Reads `file` of `folder` at the model's rate and lays it.
+pub fn laid(manifest: &Manifest, folder: &Path, file: &str, cut_s: f64) -> anyhow::Result<Laid> {
     let rate_hz = manifest.front_end.sample_rate_hz;
-    let sound = crate::audio::read_at(&folder.join(&row.file), rate_hz)?;
-    let clip = lay::loudest(&sound, (cut_s * f64::from(rate_hz)).round() as usize);
+    let window = manifest.front_end.window_samples();
+    let mut whole = crate::audio::read_at(&folder.join(file), rate_hz)?;
+    let clip = lay::loudest(&whole, (cut_s * f64::from(rate_hz)).round() as usize);
     let stride = manifest.decision.stride_s * f64::from(rate_hz);
-    let laid = lay::lay(clip, &row.file, manifest.front_end.window_samples(), stride.round() as usize);
+    let sound = lay::lay(clip, file, window, stride.round() as usize);
+    whole.resize(window, 0.0);
+    Ok(Laid { sound, whole })
+}
+
+/// The loudest part of `file`, at the model's rate.
+pub fn cut(manifest: &Manifest, folder: &Path, file: &str, cut_s: f64) -> anyhow::Result<Vec<f32>> {
+    let rate_hz = manifest.front_end.sample_rate_hz;
+    let sound = crate::audio::read_at(&folder.join(file), rate_hz)?;
+    Ok(lay::loudest(&sound, (cut_s * f64::from(rate_hz)).round() as usize).to_vec())
+}
+
+/// Scores of every full window of `sound`.
+pub fn scores(manifest: &Manifest, scorer: &mut Scorer, sound: &[f32]) -> Result<Vec<f64>, RunError> {
+    let stride = manifest.decision.stride_s * f64::from(manifest.front_end.sample_rate_hz);
     let mut window = SlidingWindow::new(manifest.front_end.window_samples(), stride);
-    let mut largest = 0f64;
-    let mut rest = &laid[..];
+    let mut scores = Vec::new();
+    let mut rest = sound;
     while !rest.is_empty() {
         let (left, span) = window.push(rest);
         rest = left;
         if span.is_some() {
             scorer.picture(window.samples());
-            largest = largest.max(scorer.score()?.score);
+            scores.push(scorer.score()?.score);
         }
     }
-    Ok(largest)
+    Ok(scores)
+}
+
+/// The largest; 0 of none.
+pub fn largest(scores: &[f64]) -> f64 {
+    scores.iter().copied().fold(0.0, f64::max)
 }

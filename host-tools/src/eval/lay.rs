@@ -30,8 +30,7 @@ pub fn loudest(sound: &[f32], length: usize) -> &[f32] {
 pub fn lay(clip: &[f32], name: &str, window: usize, stride: usize) -> Vec<f32> {
     let beyond = clip.len().saturating_sub(window).div_ceil(stride.max(1));
     let length = window + beyond * stride.max(1);
-    let mean = clip.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / clip.len().max(1) as f64;
-    let level = (mean.sqrt() * 10f64.powf(-UNDER_DB / 20.0)) as f32;
+    let level = (f64::from(rms(clip)) * 10f64.powf(-UNDER_DB / 20.0)) as f32;
     let mut laid = pink_noise(name, length);
     laid.iter_mut().for_each(|x| *x *= level);
     let start = (length - clip.len()) / 2;
@@ -42,7 +41,7 @@ pub fn lay(clip: &[f32], name: &str, window: usize, stride: usize) -> Vec<f32> {
 }
 
 /// Noise whose power falls by 3 dB an octave (Paul Kellet's filter over white noise), RMS 1, the same for the same name.
-fn pink_noise(name: &str, length: usize) -> Vec<f32> {
+pub fn pink_noise(name: &str, length: usize) -> Vec<f32> {
     let digest = Sha256::digest(name.as_bytes());
     let seed = digest.iter().take(8).fold(0u64, |seed, &byte| seed << 8 | u64::from(byte));
     let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
@@ -68,10 +67,15 @@ fn pink_noise(name: &str, length: usize) -> Vec<f32> {
             sum as f32
         })
         .collect();
-    let rms = (noise.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / length.max(1) as f64).sqrt().max(1e-12)
-        as f32;
+    let rms = rms(&noise).max(1e-12);
     noise.iter_mut().for_each(|x| *x /= rms);
     noise
+}
+
+/// Root of the mean square; 0 of nothing.
+pub fn rms(sound: &[f32]) -> f32 {
+    let sum: f64 = sound.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    (sum / sound.len().max(1) as f64).sqrt() as f32
 }
 
 #[cfg(test)]

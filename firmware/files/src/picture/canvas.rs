@@ -1,19 +1,26 @@
 //! An RGB buffer to draw on: shapes and letters by embedded-graphics, pixels by hand.
 
 use std::convert::Infallible;
+use std::path::Path;
 
 use embedded_graphics::Pixel;
-use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
+pub use embedded_graphics::mono_font::MonoFont;
+use embedded_graphics::mono_font::MonoTextStyle;
+pub use embedded_graphics::mono_font::iso_8859_1::{FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Point, RgbColor, Size};
 use embedded_graphics::primitives::Rectangle;
-use embedded_graphics::text::{Alignment, Baseline, Text, TextStyleBuilder};
+pub use embedded_graphics::text::Alignment;
+use embedded_graphics::text::{Baseline, Text, TextStyleBuilder};
+
+use super::{PictureError, encode};
+use crate::private_file::write_private;
 
 /// Colour of a pixel: red, green, blue.
-pub(super) type Rgb = [u8; 3];
+pub type Rgb = [u8; 3];
 
 /// The image under work, rows from the top.
-pub(super) struct Canvas {
+pub struct Canvas {
     width: usize,
     height: usize,
     rgb: Vec<u8>,
@@ -21,17 +28,39 @@ pub(super) struct Canvas {
 
 impl Canvas {
     /// All of one colour.
-    pub(super) fn new(width: usize, height: usize, colour: Rgb) -> Self {
+    pub fn new(width: usize, height: usize, colour: Rgb) -> Self {
         Self { width, height, rgb: colour.repeat(width * height) }
     }
 
+    /// The image as a PNG.
+    ///
+    /// # Errors
+    /// Where the encoder refuses: an image without a pixel.
+    pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
+        encode(&self.rgb, self.width, self.height)
+    }
+
+    /// Writes the image to `path`, for its owner alone (mode 0600).
+    ///
+    /// # Errors
+    /// As [`to_png`](Self::to_png), and where the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), PictureError> {
+        Ok(write_private(path, &self.to_png()?)?)
+    }
+
     /// The bytes, three a pixel, rows from the top.
-    pub(super) fn rgb(&self) -> &[u8] {
+    #[cfg(test)]
+    pub fn rgb(&self) -> &[u8] {
         &self.rgb
     }
 
+    /// Width and height, pixels.
+    pub fn size(&self) -> (i32, i32) {
+        (self.width as i32, self.height as i32)
+    }
+
     /// Sets one pixel; outside the image nothing happens.
-    pub(super) fn set(&mut self, x: i32, y: i32, colour: Rgb) {
+    pub fn set(&mut self, x: i32, y: i32, colour: Rgb) {
         let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else {
             return;
         };
@@ -42,7 +71,7 @@ impl Canvas {
     }
 
     /// A filled rectangle; a side of no length draws nothing.
-    pub(super) fn fill(&mut self, x: i32, y: i32, width: i32, height: i32, colour: Rgb) {
+    pub fn fill(&mut self, x: i32, y: i32, width: i32, height: i32, colour: Rgb) {
         for row in y..y + height {
             for column in x..x + width {
                 self.set(column, row, colour);
@@ -50,8 +79,17 @@ impl Canvas {
         }
     }
 
+    /// A straight line, `thick` pixels wide.
+    pub fn line(&mut self, from: (i32, i32), to: (i32, i32), thick: i32, colour: Rgb) {
+        let steps = (to.0 - from.0).abs().max((to.1 - from.1).abs()).max(1);
+        for step in 0..=steps {
+            let along = |a: i32, b: i32| a + ((b - a) as f64 * f64::from(step) / f64::from(steps)).round() as i32;
+            self.fill(along(from.0, to.0) - thick / 2, along(from.1, to.1) - thick / 2, thick, thick, colour);
+        }
+    }
+
     /// The outline of a rectangle, one pixel wide, inside it.
-    pub(super) fn frame(&mut self, x: i32, y: i32, width: i32, height: i32, colour: Rgb) {
+    pub fn frame(&mut self, x: i32, y: i32, width: i32, height: i32, colour: Rgb) {
         self.fill(x, y, width, 1, colour);
         self.fill(x, y + height - 1, width, 1, colour);
         self.fill(x, y, 1, height, colour);
@@ -59,14 +97,14 @@ impl Canvas {
     }
 
     /// One line of text; `(x, y)` is its left, middle or right end, at half its height.
-    pub(super) fn text(&mut self, text: &str, x: i32, y: i32, style: &TextLook) {
+    pub fn text(&mut self, text: &str, x: i32, y: i32, style: &TextLook) {
         let letters = MonoTextStyle::new(style.font, to_rgb888(style.colour));
         let placing = TextStyleBuilder::new().alignment(style.align).baseline(Baseline::Middle).build();
         let Ok(_) = Text::with_text_style(text, Point::new(x, y), letters, placing).draw(self);
     }
 
     /// One line of text read from bottom to top, its middle at `(x, y)`: the name of an upright axis.
-    pub(super) fn text_upwards(&mut self, text: &str, x: i32, y: i32, style: &TextLook) {
+    pub fn text_upwards(&mut self, text: &str, x: i32, y: i32, style: &TextLook) {
         let width = text_width(text, style.font);
         let height = style.font.character_size.height as i32;
         let mut upright = Self::new(width as usize, height as usize, BLANK);
@@ -89,14 +127,22 @@ const INK: Rgb = [255, 255, 255];
 
 /// Font, colour and anchor of a text.
 #[derive(Clone, Copy)]
-pub(super) struct TextLook {
-    pub(super) font: &'static MonoFont<'static>,
-    pub(super) colour: Rgb,
-    pub(super) align: Alignment,
+pub struct TextLook {
+    /// The font; letters outside ISO 8859-1 show as `?`.
+    pub font: &'static MonoFont<'static>,
+    /// The letters' colour.
+    pub colour: Rgb,
+    /// Which end of the line stands at the given place.
+    pub align: Alignment,
+}
+
+/// A look in three words.
+pub fn look(font: &'static MonoFont<'static>, colour: Rgb, align: Alignment) -> TextLook {
+    TextLook { font, colour, align }
 }
 
 /// Width of a line, pixels.
-pub(super) fn text_width(text: &str, font: &MonoFont<'_>) -> i32 {
+pub fn text_width(text: &str, font: &MonoFont<'_>) -> i32 {
     (text.chars().count() as u32 * (font.character_size.width + font.character_spacing)) as i32
 }
 

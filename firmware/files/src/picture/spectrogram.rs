@@ -1,16 +1,14 @@
 //! What a person sees of an incident: the spectrogram with its axes, and the score under it on the same time axis.
 
+pub mod evidence;
+
 use std::path::Path;
 
-use detector::viridis::{VIRIDIS, index};
-use embedded_graphics::mono_font::MonoFont;
-use embedded_graphics::mono_font::iso_8859_1::{FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD};
-use embedded_graphics::text::Alignment;
-
-use super::canvas::{Canvas, Rgb, TextLook, text_width};
+use super::canvas::{Alignment, Canvas, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD, Rgb, look, text_width};
 use super::resample::{covers, pixel};
-use super::{PictureError, encode, expect_count, finite_range};
+use super::{PictureError, expect_count, finite_range};
 use crate::private_file::write_private;
+use detector::viridis::{VIRIDIS, index};
 
 /// One incident's sound and scores. All times are seconds of the sound, on one axis.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +81,20 @@ impl Spectrogram<'_> {
     /// # Errors
     /// Where the numbers do not fit `n_mels` and `frames`, there are none, or time does not run forwards.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
+        self.check()?;
+        let mut canvas = Canvas::new(WIDTH as usize, HEIGHT as usize, PAPER);
+        self.draw_title(&mut canvas);
+        let scale = DecibelScale::of(self.log_mel);
+        self.draw_sound(&mut canvas, &scale);
+        self.draw_frequencies(&mut canvas);
+        scale.draw(&mut canvas);
+        self.draw_scores(&mut canvas);
+        self.draw_times(&mut canvas);
+        self.draw_alarm(&mut canvas);
+        canvas.to_png()
+    }
+
+    fn check(&self) -> Result<(), PictureError> {
         let (n_mels, frames) = (self.n_mels, self.frames);
         if n_mels == 0 || frames == 0 {
             return Err(PictureError::Unsupported { channels: 1, n_mels, frames });
@@ -94,16 +106,7 @@ impl Spectrogram<'_> {
         if !span.is_finite() || span <= 0.0 {
             return Err(PictureError::Time { t_start_s, t_end_s });
         }
-        let mut canvas = Canvas::new(WIDTH as usize, HEIGHT as usize, PAPER);
-        self.draw_title(&mut canvas);
-        let scale = DecibelScale::of(self.log_mel);
-        self.draw_sound(&mut canvas, &scale);
-        self.draw_frequencies(&mut canvas);
-        scale.draw(&mut canvas);
-        self.draw_scores(&mut canvas);
-        self.draw_times(&mut canvas);
-        self.draw_alarm(&mut canvas);
-        encode(canvas.rgb(), WIDTH as usize, HEIGHT as usize)
+        Ok(())
     }
 
     /// Writes the picture to `path`, for its owner alone (mode 0600).
@@ -349,10 +352,6 @@ fn dot(canvas: &mut Canvas, x: i32, y: i32, colour: Rgb) {
             _ => {}
         }
     }
-}
-
-fn look(font: &'static MonoFont<'static>, colour: Rgb, align: Alignment) -> TextLook {
-    TextLook { font, colour, align }
 }
 
 #[cfg(test)]

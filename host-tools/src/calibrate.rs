@@ -1,0 +1,361 @@
+//! `host-tools calibrate --model DIR --background FILE... [--screams FILE...] --false-alarms-per-hour X --out FILE.toml [--json FILE]`
+//!
+//! A site's own threshold and votes, from recordings of its everyday sound in which nobody screams (WAV, FLAC or Ogg; the
+//! more hours, the better). They run through the whole product, each from a fresh start. Taken is the lowest threshold of
+//! which the recordings show, with 95 % confidence, that it alarms at most X times an hour; but never one under the model's own
+//! `threshold_off`, since a quiet recording says nothing of sounds that are not in it. T hours without an alarm show no rate
+//! under 3 / T: for less than that more hours are asked for, and nothing is written.
+//!
+//! With `--screams` (recordings of screams, as the site's microphone hears them) votes are chosen too, those that leave the
+//! most of them, and the recall that is left is said: each is cut to its loudest 2.5 s and laid between windows of quiet pink
+//! noise. FILE.toml is a `[decision]` table to paste into the site file, with how it was found as comments.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use detector::manifest::{Decision, Manifest, Votes};
+use detector::model::{Executor, Model};
+use files::model_dir;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::eval::lay;
+use crate::poisson;
+use crate::trace::{self, Trace};
+
+/// Votes that are tried beside the manifest's. More would delay an alarm past what the product promises.
+const VOTES: [Votes; 3] = [Votes { needed: 1, of: 1 }, Votes { needed: 2, of: 2 }, Votes { needed: 2, of: 3 }];
+/// A threshold lies this far above the score that it must not reach, where there is room.
+const MARGIN: f64 = 0.02;
+/// Screams are cut to their loudest seconds, as in `eval`.
+const CUT_S: f64 = 2.5;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder
+    #[arg(long)]
+    model: PathBuf,
+    /// Recordings of the site without a scream
+    #[arg(long, required = true, num_args = 1..)]
+    background: Vec<PathBuf>,
+    /// Recordings of screams at the site, one each
+    #[arg(long, num_args = 1..)]
+    screams: Vec<PathBuf>,
+    /// The rate of false alarms to keep under
+    #[arg(long)]
+    false_alarms_per_hour: f64,
+    /// The table to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Also as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    model: String,
+    model_sha256: String,
+    hours: f64,
+    false_alarms_per_hour: f64,
+    threshold_on: f64,
+    threshold_off: f64,
+    votes: Votes,
+    /// What the recordings give with these.
+    alarms: u64,
+    per_hour: f64,
+    ci95: [f64; 2],
+    /// The highest score of a window without a scream, and where it is.
+    highest: f64,
+    highest_file: String,
+    highest_t_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screams: Option<Screams>,
+}
+
+#[derive(Serialize)]
+struct Screams {
+    n: usize,
+    found: usize,
+    recall: f64,
+    /// Those that are not found.
+    missed: Vec<String>,
+}
+
+/// Threshold and votes that were found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Choice {
+    decision: Decision,
+    found: usize,
+}
+
+/// Measures, writes the table.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let rate = args.false_alarms_per_hour;
+    ensure!(rate > 0.0 && rate.is_finite(), "--false-alarms-per-hour {rate}: must be above 0");
+    let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
+    let bar = crate::progress::bar((args.background.len() + args.screams.len()) as u64, "recordings");
+    let heard = |path: &PathBuf| {
+        let trace = Trace::of_file(&manifest, &model, path);
+        bar.inc(1);
+        trace
+    };
+    let background: Vec<Trace> = args.background.par_iter().map(heard).collect::<anyhow::Result<_>>()?;
+    let hours = trace::hours(&background);
+    // What nobody rounds by hand must not refuse: 6 h for 0.5 an hour.
+    ensure!(
+        hours * rate >= 3.0 - 1e-9,
+        "--false-alarms-per-hour {rate}: {hours:.2} h of background show no rate under {:.2} an hour; this one needs {:.2} h (3 / {rate})",
+        3.0 / hours,
+        3.0 / rate
+    );
+    let screams: Vec<Trace> = args
+        .screams
+        .par_iter()
+        .map(|path| {
+            let trace = laid_scream(&manifest, &model, path);
+            bar.inc(1);
+            trace
+        })
+        .collect::<anyhow::Result<_>>()?;
+    bar.finish_and_clear();
+    let Some(choice) = choose(manifest.decision, &background, &screams, allowed(rate * hours)) else {
+        let (highest, file, t_s) = highest(&args.background, &background);
+        bail!(
+            "{file}: a window that ends at {t_s:.1} s scores {highest}: no threshold keeps under {rate} an hour; is somebody screaming in it?"
+        );
+    };
+    let figures = figures(args, &manifest, &background, &screams, choice);
+    let text = table(args, &figures, &manifest);
+    std::fs::write(&args.out, &text).with_context(|| args.out.display().to_string())?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
+    }
+    print!("{text}");
+    Ok(())
+}
+
+/// A scream in the middle of quiet pink noise, a whole window of it on either side: windows lie on it at any phase.
+fn laid_scream(manifest: &Manifest, model: &Model, path: &Path) -> anyhow::Result<Trace> {
+    let rate_hz = manifest.front_end.sample_rate_hz;
+    let window = manifest.front_end.window_samples();
+    let sound = crate::audio::read_at(path, rate_hz)?;
+    let clip = lay::loudest(&sound, (CUT_S * f64::from(rate_hz)).round() as usize);
+    let name = path.display().to_string();
+    let laid = lay::lay(clip, &name, 2 * window + clip.len(), window);
+    Trace::of_sound(manifest, model, &laid).with_context(|| name)
+}
+
+/// Alarms that a rate allows in all hours together: so many that the rate is still shown.
+fn allowed(expected: f64) -> u64 {
+    // The rule of three rounds 2.9957 up: no alarm is always allowed here.
+    (1..).take_while(|&count| poisson::upper95(count) <= expected).last().unwrap_or(0)
+}
+
+/// The best of all votes: most screams found, then the manifest's own or fewest votes, in this order.
+fn choose(own: Decision, background: &[Trace], screams: &[Trace], allowed: u64) -> Option<Choice> {
+    let others = VOTES.into_iter().filter(|votes| *votes != own.votes);
+    let mut best: Option<Choice> = None;
+    for votes in std::iter::once(own.votes).chain(others) {
+        let Some(decision) = lowest(Decision { votes, ..own }, background, allowed) else { continue };
+        let found = screams.iter().filter(|trace| !trace.starts(decision).is_empty()).count();
+        // Without screams the manifest's votes stay, unless they have no threshold at all.
+        if best.is_none_or(|best| found > best.found) {
+            best = Some(Choice { decision, found });
+        }
+    }
+    best
+}
+
+/// `decision` with the lowest threshold, from its `threshold_off` on, that alarms at most `allowed` times.
+pub fn lowest(decision: Decision, background: &[Trace], allowed: u64) -> Option<Decision> {
+    let at = |threshold_on: f64| Decision { threshold_on, ..decision };
+    let floor = decision.threshold_off;
+    let mut scores: Vec<f64> = background.iter().flat_map(|trace| &trace.windows).map(|window| window.1).collect();
+    scores.retain(|score| *score >= floor);
+    scores.sort_by(|a, b| b.total_cmp(a));
+    scores.dedup();
+    // From the highest down: the first that alarms too often is what the threshold must stay above.
+    let mut above = 1.0;
+    for score in scores {
+        if trace::count(background, at(score)) > allowed {
+            return (score < 1.0).then(|| at(between(score, above)));
+        }
+        above = score;
+    }
+    Some(at(floor))
+}
+
+/// A short number above `low`, at most `high`: a margin above `low`, half of the gap where that is less.
+fn between(low: f64, high: f64) -> f64 {
+    let wanted = low + MARGIN.min((high - low) / 2.0);
+    (2..=6)
+        .map(|digits| {
+            let scale = 10f64.powi(digits);
+            (wanted * scale).round() / scale
+        })
+        .find(|value| *value > low && *value <= high)
+        .unwrap_or(high)
+}
+
+fn highest(files: &[PathBuf], traces: &[Trace]) -> (f64, String, f64) {
+    let all = files.iter().zip(traces).flat_map(|(file, trace)| trace.windows.iter().map(move |window| (file, window)));
+    all.max_by(|a, b| a.1.1.total_cmp(&b.1.1))
+        .map_or((0.0, String::new(), 0.0), |(file, (t_s, score))| (*score, file.display().to_string(), *t_s))
+}
+
+fn figures(args: &Args, manifest: &Manifest, background: &[Trace], screams: &[Trace], choice: Choice) -> Figures {
+    let hours = trace::hours(background);
+    let alarms = trace::count(background, choice.decision);
+    let [low, high] = poisson::ci95(alarms);
+    let (highest, highest_file, highest_t_s) = highest(&args.background, background);
+    let missed = args.screams.iter().zip(screams).filter(|(_, trace)| trace.starts(choice.decision).is_empty());
+    Figures {
+        model: format!("{} {}", manifest.name, manifest.version),
+        model_sha256: manifest.sha256.clone(),
+        hours,
+        false_alarms_per_hour: args.false_alarms_per_hour,
+        threshold_on: choice.decision.threshold_on,
+        threshold_off: choice.decision.threshold_off,
+        votes: choice.decision.votes,
+        alarms,
+        per_hour: alarms as f64 / hours,
+        ci95: [low / hours, high / hours],
+        highest,
+        highest_file,
+        highest_t_s,
+        screams: (!screams.is_empty()).then(|| Screams {
+            n: screams.len(),
+            found: choice.found,
+            recall: choice.found as f64 / screams.len() as f64,
+            missed: missed.map(|(path, _)| path.display().to_string()).collect(),
+        }),
+    }
+}
+
+/// The table as text. Comments hold one line each: a file's name could hold a line break.
+fn table(args: &Args, figures: &Figures, manifest: &Manifest) -> String {
+    let line = |text: String| format!("# {}\n", text.replace(['\n', '\r'], " "));
+    let own = manifest.decision;
+    let [low, high] = figures.ci95;
+    let mut text = line(format!(
+        "Made by host-tools calibrate {} on {} for {} (SHA-256 {}).",
+        env!("CARGO_PKG_VERSION"),
+        jiff::Timestamp::now().strftime("%Y-%m-%d"),
+        figures.model,
+        figures.model_sha256.chars().take(12).collect::<String>()
+    ));
+    text += &line(format!(
+        "{:.2} h of background in {} file(s); asked for at most {} false alarms an hour.",
+        figures.hours,
+        args.background.len(),
+        figures.false_alarms_per_hour
+    ));
+    text += &line(format!(
+        "With these numbers it gives {} alarm(s): {:.3} an hour (95 %: {low:.3} to {high:.3}).",
+        figures.alarms, figures.per_hour
+    ));
+    text += &line(format!(
+        "Its highest window scores {:.3}, at {:.1} s of {}.",
+        figures.highest, figures.highest_t_s, figures.highest_file
+    ));
+    if figures.threshold_on == own.threshold_off {
+        text += &line("Lower is not taken: this is the model's own threshold_off.".into());
+    }
+    match &figures.screams {
+        Some(screams) => {
+            text +=
+                &line(format!("Of {} scream(s) {} are found: recall {:.3}.", screams.n, screams.found, screams.recall));
+            for file in &screams.missed {
+                text += &line(format!("  missed: {file}"));
+            }
+        }
+        None => text += &line("What it costs in screams was not measured (--screams).".into()),
+    }
+    text += &line(format!(
+        "The model's own: threshold_on {}, votes {} of {}. Stride, hold and cooldown stay the model's.",
+        own.threshold_on, own.votes.needed, own.votes.of
+    ));
+    text + &format!(
+        "[decision]\nthreshold_on = {}\nthreshold_off = {}\nvotes = {{ needed = {}, of = {} }}\n",
+        toml_number(figures.threshold_on),
+        toml_number(figures.threshold_off),
+        figures.votes.needed,
+        figures.votes.of
+    )
+}
+
+/// A float as TOML wants it: with a point.
+fn toml_number(value: f64) -> String {
+    toml::Value::Float(value).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(needed: u32, of: u32) -> Decision {
+        Decision {
+            stride_s: 2.0,
+            threshold_on: 0.7,
+            threshold_off: 0.5,
+            votes: Votes { needed, of },
+            hold_s: 0.0,
+            cooldown_s: 0.0,
+        }
+    }
+
+    /// Windows two seconds apart.
+    fn trace(scores: &[f64]) -> Trace {
+        let windows = scores.iter().enumerate().map(|(i, score)| (4.0 + 2.0 * i as f64, *score)).collect();
+        Trace { seconds: 2.0 + 2.0 * scores.len() as f64, windows }
+    }
+
+    #[test]
+    fn the_lowest_threshold_that_keeps_the_rate() {
+        let background = [trace(&[0.1, 0.9, 0.1, 0.8, 0.1, 0.6, 0.2])];
+        let check = |allowed, expect| {
+            let found = lowest(decision(1, 1), &background, allowed).map(|decision| decision.threshold_on);
+            assert_eq!(found, expect, "{allowed} alarms");
+        };
+        check(0, Some(0.92));
+        check(1, Some(0.82));
+        check(2, Some(0.62));
+        // Not under threshold_off.
+        check(3, Some(0.5));
+        assert_eq!(lowest(decision(1, 1), &[trace(&[1.0])], 0), None);
+        // Two votes: no two of these windows follow each other.
+        assert_eq!(lowest(decision(2, 2), &background, 0).map(|d| d.threshold_on), Some(0.5));
+    }
+
+    #[test]
+    fn votes_are_those_that_leave_the_most_screams() {
+        let background = [trace(&[0.1, 0.9, 0.1, 0.1])];
+        let screams = [trace(&[0.1, 0.7, 0.8, 0.1]), trace(&[0.95, 0.1, 0.1, 0.1])];
+        let own = decision(1, 1);
+        assert_eq!(choose(own, &background, &[], 0).map(|c| c.decision.votes), Some(own.votes));
+        // One vote needs 0.92 and finds one of the two; two votes may go down to 0.5 and find the other: no gain.
+        assert_eq!(choose(own, &background, &screams, 0).map(|c| (c.decision.votes, c.found)), Some((own.votes, 1)));
+        let twice = [trace(&[0.1, 0.7, 0.8, 0.1]), trace(&[0.6, 0.6, 0.1, 0.1])];
+        let chosen = choose(own, &background, &twice, 0).map(|c| (c.decision.votes, c.found));
+        assert_eq!(chosen, Some((Votes { needed: 2, of: 2 }, 2)));
+    }
+
+    #[test]
+    fn a_rate_allows_as_many_alarms_as_still_show_it() {
+        for (expected, count) in [(3.0, 0), (4.7, 0), (4.8, 1), (8.0, 3)] {
+            assert_eq!(allowed(expected), count, "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_a_short_number() {
+        for (low, high, expect) in
+            [(0.9, 1.0, 0.92), (0.5, 0.51, 0.51), (0.999_999, 1.0, 1.0), (0.7, 0.700_001, 0.700_001)]
+        {
+            assert_eq!(between(low, high), expect, "{low} {high}");
+        }
+        assert_eq!(toml_number(1.0), "1.0");
+    }
+}

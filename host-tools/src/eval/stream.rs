@@ -1,0 +1,287 @@
+//! Stream figures: what the product makes of hours of sound, with its votes, hold and cooldown.
+//!
+//! A *soundscape* is a long bed (`bed`) with the split's screams set into it, each cut as in the clip figures, 0 to 20 dB
+//! over the bed's level at its place (seeded), so far apart that no cooldown hides the next. A scream is *found* by an alarm
+//! that starts while a window that decides can hold some of it; the time to the alarm runs from its *onset*, the first
+//! moment within 20 dB of its loudest, to the end of the deciding window. False alarms are counted over scream-free sound:
+//! the background recordings, or the bed of clips alone where there are none. A rate is only claimed where the hours allow
+//! it: one alarm at least must be expected in them.
+
+use std::path::Path;
+
+use anyhow::Context;
+use detector::manifest::{Decision, Manifest, Votes};
+use detector::model::Model;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::bed::{self, Bed};
+use super::clips;
+use super::lay::rms;
+use super::table::Clip;
+use crate::calibrate::lowest;
+use crate::poisson;
+use crate::trace::{self, Trace};
+
+/// Screams of one soundscape: short enough to hold in memory, long enough to be a stream.
+const SCREAMS: usize = 8;
+const SNR_DB: std::ops::Range<f32> = 0.0..20.0;
+/// A bed quieter than this counts as so loud: a scream in a silent room is no whisper. RMS of full scale, -45 dB.
+const QUIET: f32 = 5.6e-3;
+/// From one scream's end to the next one's start, at the most, seconds.
+const APART_S_MAX: f64 = 300.0;
+/// Rates at which recall is looked up: a half an hour, one a day, one a week.
+const RATES: [(&str, f64); 3] = [("0.5 per hour", 0.5), ("1 per day", 1.0 / 24.0), ("1 per week", 1.0 / 168.0)];
+/// Settings of the sweep.
+const VOTES: [Votes; 5] = [
+    Votes { needed: 1, of: 1 },
+    Votes { needed: 1, of: 2 },
+    Votes { needed: 2, of: 2 },
+    Votes { needed: 2, of: 3 },
+    Votes { needed: 3, of: 4 },
+];
+const HOLDS_S: [f64; 3] = [5.0, 10.0, 20.0];
+
+/// The stream figures, at the manifest's decision where nothing else is said.
+#[derive(Serialize)]
+pub struct Figures {
+    /// Scream-free sound behind the false alarms.
+    pub hours: f64,
+    pub alarms: u64,
+    pub per_hour: f64,
+    /// Exact Poisson interval of the rate.
+    pub ci95: [f64; 2],
+    /// Soundscapes behind the recall.
+    pub soundscape_hours: f64,
+    /// Alarms in them that no scream explains.
+    pub soundscape_false_alarms: u64,
+    pub events: usize,
+    pub found: usize,
+    pub recall: f64,
+    pub onset_to_alarm_s: Option<Delay>,
+    pub rates: Vec<AtRate>,
+    pub sweep: Vec<Setting>,
+}
+
+/// From onset to alarm, seconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Delay {
+    pub median: f64,
+    pub p95: f64,
+}
+
+/// Recall at a rate of false alarms.
+#[derive(Serialize)]
+pub struct AtRate {
+    pub rate: &'static str,
+    pub per_hour: f64,
+    /// The lowest threshold that keeps the rate in these hours; none where the hours do not allow to say.
+    pub threshold: Option<f64>,
+    pub recall: Option<f64>,
+    pub onset_to_alarm_s: Option<Delay>,
+    /// Scream-free hours that the rate needs.
+    pub hours_needed: f64,
+}
+
+/// Another setting of the decision, to choose from.
+#[derive(Serialize)]
+pub struct Setting {
+    pub votes: Votes,
+    pub hold_s: f64,
+    pub threshold: f64,
+    pub alarms: u64,
+    pub per_hour: f64,
+    pub recall: f64,
+    pub onset_to_alarm_s: Option<Delay>,
+}
+
+/// Onset and end of a scream, seconds.
+pub type Scream = (f64, f64);
+
+/// A soundscape that was heard.
+pub struct Soundscape {
+    trace: Trace,
+    events: Vec<Scream>,
+}
+
+/// Whether an alarm that starts at `t_s` can be for a scream: the deciding window, `reach_s` long, holds some of it.
+pub fn belongs(t_s: f64, (onset_s, end_s): Scream, reach_s: f64) -> bool {
+    t_s > onset_s && t_s < end_s + reach_s
+}
+
+/// Lays all screams of `rows` into soundscapes of `bed` and hears them.
+pub fn hear(
+    manifest: &Manifest,
+    model: &Model,
+    folder: &Path,
+    rows: &[&Clip],
+    cut_s: f64,
+    bed: &Bed,
+) -> anyhow::Result<Vec<Soundscape>> {
+    let bar = crate::progress::bar(rows.len() as u64, "stream");
+    let count = rows.len().div_ceil(SCREAMS).max(1);
+    let heard = rows
+        .par_chunks(SCREAMS)
+        .enumerate()
+        .map(|(number, rows)| {
+            let screams: Vec<Vec<f32>> =
+                rows.iter().map(|row| clips::cut(manifest, folder, &row.file, cut_s)).collect::<anyhow::Result<_>>()?;
+            // Beds begin at different files, as far apart as there are.
+            let (sound, events) = lay(manifest, bed, number * bed.files() / count, &screams)?;
+            let trace = Trace::of_sound(manifest, model, &sound).context("a soundscape")?;
+            bar.inc(rows.len() as u64);
+            Ok(Soundscape { trace, events })
+        })
+        .collect();
+    bar.finish_and_clear();
+    heard
+}
+
+/// One soundscape, and onset and end of each scream in it.
+fn lay(manifest: &Manifest, bed: &Bed, first: usize, screams: &[Vec<f32>]) -> anyhow::Result<(Vec<f32>, Vec<Scream>)> {
+    let rate_hz = f64::from(manifest.front_end.sample_rate_hz);
+    let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
+    let decision = manifest.decision;
+    let apart_s = (decision.hold_s + decision.cooldown_s + 2.0 * manifest.front_end.window_s).min(APART_S_MAX);
+    let mut rng = SmallRng::seed_from_u64(first as u64);
+    let mut starts = Vec::with_capacity(screams.len());
+    let mut end = 0;
+    for scream in screams {
+        // Up to five seconds more, so that screams meet windows at every phase.
+        let start = end + samples(apart_s + rng.random_range(0.0..5.0));
+        starts.push(start);
+        end = start + scream.len();
+    }
+    let mut sound = bed.stretch(first, end + samples(apart_s))?;
+    let mut events = Vec::with_capacity(screams.len());
+    for (scream, start) in screams.iter().zip(starts) {
+        let level = rms(&sound[start..start + scream.len()]).max(QUIET);
+        let peak = scream.iter().fold(1e-9f32, |peak, x| peak.max(x.abs()));
+        let gain = bed::gain_over(scream, level, rng.random_range(SNR_DB)).min(1.0 / peak);
+        bed::add(&mut sound, start, scream, gain);
+        events.push(((start + onset(scream, samples(0.02))) as f64 / rate_hz, (start + scream.len()) as f64 / rate_hz));
+    }
+    sound.iter_mut().for_each(|x| *x = x.clamp(-1.0, 1.0));
+    Ok((sound, events))
+}
+
+/// The first sample of the first block within 20 dB of the loudest.
+fn onset(scream: &[f32], block: usize) -> usize {
+    let levels: Vec<f32> = scream.chunks(block.max(1)).map(rms).collect();
+    let loudest = levels.iter().copied().fold(0.0, f32::max);
+    levels.iter().position(|level| *level >= 0.1 * loudest).unwrap_or(0) * block
+}
+
+/// What a decision makes of the soundscapes.
+struct Judged {
+    found: usize,
+    recall: f64,
+    delay: Option<Delay>,
+    false_alarms: u64,
+}
+
+fn judge(manifest: &Manifest, soundscapes: &[Soundscape], decision: Decision) -> Judged {
+    let reach_s = manifest.front_end.window_s;
+    let (mut delays, mut events, mut false_alarms) = (Vec::new(), 0, 0);
+    for soundscape in soundscapes {
+        let starts = soundscape.trace.starts(decision);
+        let explained = |t_s: f64| soundscape.events.iter().any(|event| belongs(t_s, *event, reach_s));
+        false_alarms += starts.iter().filter(|t_s| !explained(**t_s)).count() as u64;
+        events += soundscape.events.len();
+        for event in &soundscape.events {
+            delays.extend(starts.iter().find(|t_s| belongs(**t_s, *event, reach_s)).map(|t_s| t_s - event.0));
+        }
+    }
+    delays.sort_by(f64::total_cmp);
+    // Nearest rank.
+    let at = |q: f64| delays[((q * delays.len() as f64).ceil() as usize).clamp(1, delays.len()) - 1];
+    Judged {
+        found: delays.len(),
+        recall: delays.len() as f64 / events.max(1) as f64,
+        delay: (!delays.is_empty()).then(|| Delay { median: at(0.5), p95: at(0.95) }),
+        false_alarms,
+    }
+}
+
+/// All figures, from soundscapes and scream-free sound that have been heard.
+pub fn figures(manifest: &Manifest, soundscapes: &[Soundscape], quiet: &[Trace]) -> Figures {
+    let own = manifest.decision;
+    let (hours, alarms) = (trace::hours(quiet), trace::count(quiet, own));
+    let [low, high] = poisson::ci95(alarms);
+    let judged = judge(manifest, soundscapes, own);
+    let rates = RATES.into_iter().map(|(rate, per_hour)| {
+        let allowed = (per_hour * hours + 1e-9).floor() as u64;
+        let decision = (allowed > 0).then(|| lowest(own, quiet, allowed)).flatten();
+        let at = decision.map(|decision| judge(manifest, soundscapes, decision));
+        AtRate {
+            rate,
+            per_hour,
+            threshold: decision.map(|decision| decision.threshold_on),
+            recall: at.as_ref().map(|at| at.recall),
+            onset_to_alarm_s: at.and_then(|at| at.delay),
+            hours_needed: 1.0 / per_hour,
+        }
+    });
+    let settings = VOTES.into_iter().flat_map(|votes| HOLDS_S.into_iter().map(move |hold_s| (votes, hold_s)));
+    let sweep = settings.map(|(votes, hold_s)| {
+        let decision = Decision { votes, hold_s, ..own };
+        let (judged, alarms) = (judge(manifest, soundscapes, decision), trace::count(quiet, decision));
+        Setting {
+            votes,
+            hold_s,
+            threshold: own.threshold_on,
+            alarms,
+            per_hour: alarms as f64 / hours,
+            recall: judged.recall,
+            onset_to_alarm_s: judged.delay,
+        }
+    });
+    Figures {
+        hours,
+        alarms,
+        per_hour: alarms as f64 / hours,
+        ci95: [low / hours, high / hours],
+        soundscape_hours: trace::hours(soundscapes.iter().map(|soundscape| &soundscape.trace)),
+        soundscape_false_alarms: judged.false_alarms,
+        events: soundscapes.iter().map(|soundscape| soundscape.events.len()).sum(),
+        found: judged.found,
+        recall: judged.recall,
+        onset_to_alarm_s: judged.delay,
+        rates: rates.collect(),
+        sweep: sweep.collect(),
+    }
+}
+
+/// Recall against false alarms an hour, a point a threshold, for the manifest's votes.
+pub fn curve(manifest: &Manifest, soundscapes: &[Soundscape], quiet: &[Trace]) -> Vec<(f64, f64)> {
+    let hours = trace::hours(quiet);
+    (1..100)
+        .map(|percent| {
+            let threshold_on = f64::from(percent) / 100.0;
+            let threshold_off = manifest.decision.threshold_off.min(threshold_on);
+            let decision = Decision { threshold_on, threshold_off, ..manifest.decision };
+            (trace::count(quiet, decision) as f64 / hours, judge(manifest, soundscapes, decision).recall)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_onset_is_where_it_gets_loud() {
+        let scream = [vec![0.001; 100], vec![0.2; 100], vec![1.0; 100]].concat();
+        assert_eq!(onset(&scream, 20), 100);
+        assert_eq!(onset(&[0.0; 50], 20), 0);
+    }
+
+    #[test]
+    fn an_alarm_belongs_to_the_scream_in_its_window() {
+        let event = (10.0, 12.0);
+        for (t_s, expect) in [(9.9, false), (10.5, true), (13.0, true), (15.9, true), (16.0, false)] {
+            assert_eq!(belongs(t_s, event, 4.0), expect, "{t_s}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The worst errors as one sheet of pictures, to be looked at and grouped by a person.
+
+use std::path::Path;
+
+use detector::front_end::FrontEnd;
+use detector::manifest::Manifest;
+use detector::viridis::{VIRIDIS, index};
+use files::picture::canvas::{Alignment, Canvas, FONT_6X13, FONT_9X15_BOLD, Rgb, look};
+use rayon::prelude::*;
+
+use super::clips::{self, Scored};
+
+/// Errors shown, at the most.
+const SHOWN: usize = 50;
+const COLUMNS: usize = 5;
+/// A cell's picture and its caption, pixels.
+const WIDTH: usize = 252;
+const HEIGHT: usize = 128;
+const CAPTION: usize = 34;
+const GAP: usize = 8;
+const HEAD: usize = 36;
+/// Under the loudest cell everything is as dark as silence, in log2 of power: 60 dB.
+const RANGE: f32 = 20.0;
+
+const PAPER: Rgb = [255, 255, 255];
+const INK: Rgb = [38, 42, 51];
+const MISSED: Rgb = [0, 114, 178];
+const FLAGGED: Rgb = [213, 94, 0];
+
+/// Draws the worst errors at the manifest's threshold, missed screams first, each the worst first, with a frame of their kind.
+pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], cut_s: f64) -> anyhow::Result<()> {
+    let threshold = manifest.decision.threshold_on;
+    let wrong = |clip: &&Scored| clip.truth().is_some_and(|truth| truth != (clip.score >= threshold));
+    let off = |clip: &Scored| if clip.truth() == Some(true) { threshold - clip.score } else { clip.score - threshold };
+    let mut errors: Vec<&Scored> = scored.iter().filter(wrong).collect();
+    errors.sort_by(|a, b| off(b).total_cmp(&off(a)));
+    errors.truncate(SHOWN);
+    errors.sort_by_key(|clip| clip.truth() != Some(true));
+    let tiles: Vec<Vec<f32>> = errors
+        .par_iter()
+        .map_init(
+            || FrontEnd::new(&manifest.front_end),
+            |front_end, clip| {
+                let mut sound = clips::laid(manifest, data, &clip.row.file, cut_s)?.sound;
+                sound.truncate(manifest.front_end.window_samples());
+                front_end.picture(&sound);
+                Ok(front_end.log_mel().to_vec())
+            },
+        )
+        .collect::<anyhow::Result<_>>()?;
+
+    let rows = errors.len().div_ceil(COLUMNS).max(1);
+    let (width, height) = (COLUMNS * (WIDTH + GAP) + GAP, HEAD + rows * (HEIGHT + CAPTION + GAP));
+    let mut canvas = Canvas::new(width, height, PAPER);
+    let title = format!(
+        "{} {}: the {} worst errors at threshold {threshold}. Blue: screams missed. Orange: others flagged.",
+        manifest.name,
+        manifest.version,
+        errors.len()
+    );
+    canvas.text(&title, GAP as i32, 18, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
+    for (place, (clip, log_mel)) in errors.iter().zip(&tiles).enumerate() {
+        let left = (GAP + place % COLUMNS * (WIDTH + GAP)) as i32;
+        let top = (HEAD + place / COLUMNS * (HEIGHT + CAPTION + GAP)) as i32;
+        tile(&mut canvas, left, top, log_mel, manifest.front_end.n_mels);
+        let kind = if clip.truth() == Some(true) { MISSED } else { FLAGGED };
+        canvas.frame(left - 2, top - 2, WIDTH as i32 + 4, HEIGHT as i32 + 4, kind);
+        canvas.frame(left - 1, top - 1, WIDTH as i32 + 2, HEIGHT as i32 + 2, kind);
+        let caption = format!("{:.3} {}", clip.score, clip.row.class);
+        canvas.text(&caption, left, top + HEIGHT as i32 + 10, &look(&FONT_6X13, kind, Alignment::Left));
+        let name: String = clip.row.file.chars().take(WIDTH / 6).collect();
+        canvas.text(&name, left, top + HEIGHT as i32 + 24, &look(&FONT_6X13, INK, Alignment::Left));
+    }
+    Ok(canvas.write(path)?)
+}
+
+fn tile(canvas: &mut Canvas, left: i32, top: i32, log_mel: &[f32], bands: usize) {
+    let frames = log_mel.len() / bands;
+    let loudest = log_mel.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for y in 0..HEIGHT {
+        let band = (HEIGHT - 1 - y) * bands / HEIGHT;
+        for x in 0..WIDTH {
+            let value = log_mel[band * frames + x * frames / WIDTH];
+            canvas.set(left + x as i32, top + y as i32, VIRIDIS[index(1.0 + (value - loudest) / RANGE)]);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `host-tools explain FILE --model DIR --out X.png [--json FILE]`
+//!
+//! What an alarm rests on: of the recording's highest window one patch of the picture after another is hidden (`occlude`),
+//! and what the score loses by it is drawn over the picture: what matters keeps its colours inside a white line, the rest is
+//! dimmed, a cross marks the peak, and the panel below shows the same over time. Any model; on all cores.
+//!
+//! The JSON's `map` is in log-odds (natural logarithm), a row a mel band from low to high, a column a frame; `peak_t_s` is in
+//! the file's own time. Where hiding changes nothing for the worse there is no peak: `null`.
+
+mod occlude;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use detector::front_end::FrontEnd;
+use detector::manifest::Manifest;
+use detector::model::{Executor, Model};
+use files::model_dir;
+use files::picture::{Evidence, Spectrogram};
+use serde::Serialize;
+
+use crate::trace::Trace;
+use occlude::Occlusion;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recording: WAV, FLAC or Ogg of any rate
+    file: PathBuf,
+    /// Model folder
+    #[arg(long)]
+    model: PathBuf,
+    /// The picture to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Also as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    file: String,
+    model: String,
+    model_sha256: String,
+    /// Where the window begins and ends, seconds of the file.
+    t_start_s: f64,
+    t_end_s: f64,
+    score: f64,
+    threshold_on: f64,
+    peak_t_s: Option<f64>,
+    peak_hz: Option<f32>,
+    /// Distance of two columns of the map, seconds; the first stands at `t_start_s`.
+    frame_s: f64,
+    /// Centre of each row, hertz.
+    bands_hz: Vec<f32>,
+    /// Evidence of each frame, all bands together.
+    profile: Vec<f32>,
+    map: Vec<Vec<f32>>,
+}
+
+/// Looks, draws, writes.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
+    let sound = crate::audio::read_at(&args.file, manifest.front_end.sample_rate_hz)?;
+    let window = Highest::of(&manifest, &model, &sound).with_context(|| args.file.display().to_string())?;
+    let mut front_end = FrontEnd::new(&manifest.front_end);
+    let occlusion = Occlusion::of(&manifest, &model, &mut front_end, &window.sound, window.heard)
+        .with_context(|| args.file.display().to_string())?;
+    draw(args, &manifest, &front_end, &window, &occlusion)?;
+    let peak = occlusion.peak(&manifest, &front_end);
+    match peak {
+        Some((t_s, hz)) => println!(
+            "{}: score {:.3} from {:.2} to {:.2} s rests on {:.2} s, {hz:.0} Hz: {}",
+            args.file.display(),
+            window.score,
+            window.t_start_s,
+            window.t_end_s,
+            window.t_start_s + t_s,
+            args.out.display()
+        ),
+        None => println!(
+            "{}: score {:.3} from {:.2} to {:.2} s rests on nothing in particular: {}",
+            args.file.display(),
+            window.score,
+            window.t_start_s,
+            window.t_end_s,
+            args.out.display()
+        ),
+    }
+    if let Some(path) = &args.json {
+        let frames = manifest.front_end.frames();
+        let figures = Figures {
+            file: args.file.display().to_string(),
+            model: format!("{} {}", manifest.name, manifest.version),
+            model_sha256: manifest.sha256.clone(),
+            t_start_s: window.t_start_s,
+            t_end_s: window.t_end_s,
+            score: window.score,
+            threshold_on: manifest.decision.threshold_on,
+            peak_t_s: peak.map(|(t_s, _)| window.t_start_s + t_s),
+            peak_hz: peak.map(|(_, hz)| hz),
+            frame_s: manifest.front_end.hop as f64 / f64::from(manifest.front_end.sample_rate_hz),
+            bands_hz: front_end.centres_hz().to_vec(),
+            profile: occlusion.profile.clone(),
+            map: occlusion.map.chunks(frames).map(<[f32]>::to_vec).collect(),
+        };
+        std::fs::write(path, serde_json::to_vec(&figures)?).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn draw(
+    args: &Args,
+    manifest: &Manifest,
+    front_end: &FrontEnd,
+    window: &Highest,
+    occlusion: &Occlusion,
+) -> anyhow::Result<()> {
+    let config = &manifest.front_end;
+    let frames = config.frames();
+    let last_s = (frames - 1) as f64 * config.hop as f64 / f64::from(config.sample_rate_hz);
+    let title = format!("{}: score {:.3}, {} {}", name(&args.file), window.score, manifest.name, manifest.version);
+    let evidence = Evidence {
+        sound: Spectrogram {
+            log_mel: front_end.log_mel(),
+            n_mels: config.n_mels,
+            frames,
+            mel_centres_hz: front_end.centres_hz(),
+            t_start_s: window.t_start_s,
+            t_end_s: window.t_start_s + last_s,
+            scores: &[],
+            threshold_on: manifest.decision.threshold_on,
+            alarm_t_s: None,
+            title: &title,
+        },
+        map: &occlusion.map,
+        profile: &occlusion.profile,
+        peak: occlusion.peak(manifest, front_end).map(|(t_s, hz)| (window.t_start_s + t_s, hz)),
+    };
+    Ok(evidence.write(&args.out)?)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The window of a sound that scores highest, the first of them.
+struct Highest {
+    t_start_s: f64,
+    t_end_s: f64,
+    score: f64,
+    /// Its samples, zero-padded behind the sound's end.
+    sound: Vec<f32>,
+    /// How many of them are the sound's own.
+    heard: usize,
+}
+
+impl Highest {
+    fn of(manifest: &Manifest, model: &Model, sound: &[f32]) -> anyhow::Result<Self> {
+        let trace = Trace::of_sound(manifest, model, sound)?;
+        let mut best = trace.windows.iter();
+        let first = *best.next().context("no window")?;
+        let (t_end_s, score) = best.fold(first, |best, window| if window.1 > best.1 { *window } else { best });
+        let rate_hz = f64::from(manifest.front_end.sample_rate_hz);
+        let samples = manifest.front_end.window_samples();
+        let end = (t_end_s * rate_hz).round() as usize;
+        let start = end - samples;
+        let mut own = sound[start.min(sound.len())..end.min(sound.len())].to_vec();
+        let heard = own.len();
+        own.resize(samples, 0.0);
+        Ok(Self { t_start_s: start as f64 / rate_hz, t_end_s, score, sound: own, heard })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Scores over time, and the alarms that the product's decision stage makes of them.
+//!
+//! A *trace* is the score of every window of a sound, with the windows' ends. It is what costs time; deciding is free, so
+//! thresholds, votes and hold can be swept over one trace.
+
+use std::path::Path;
+
+use anyhow::Context;
+use detector::alarm::{Action, Alarm, Event, SirenSettings, us};
+use detector::manifest::{Decision, Manifest};
+use detector::model::{Model, RunError};
+use detector::pipeline::Scorer;
+use detector::resample::Resampler;
+use detector::window::SlidingWindow;
+use files::recording::Recording;
+use rayon::prelude::*;
+
+/// Windows that wait to be scored together, bytes at the most: all cores work on one recording, however long.
+const BATCH_BYTES: usize = 16 << 20;
+const BATCH_WINDOWS_MAX: usize = 64;
+
+/// Scores of one sound.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// Length of the sound, seconds; the last window may end behind it.
+    pub seconds: f64,
+    /// End of each window (seconds) and its score (0..1), in order.
+    pub windows: Vec<(f64, f64)>,
+}
+
+impl Trace {
+    /// Of a recording; windows and zero-padding are those of `screamd run`. On all cores.
+    pub fn of_file(manifest: &Manifest, model: &Model, path: &Path) -> anyhow::Result<Self> {
+        let named = || path.display().to_string();
+        let mut recording = Recording::open(path)?;
+        let rate_hz = recording.rate_hz();
+        let mut resampler = Resampler::new(rate_hz, manifest.front_end.sample_rate_hz)?;
+        let mut tracing = Tracing::new(manifest, model);
+        let (mut samples, mut failed) = (0, None);
+        let mut keep = |done: Result<(), RunError>| failed = failed.take().or(done.err());
+        while let Some(piece) = recording.next_piece()? {
+            samples += piece.len();
+            resampler.push(piece, |piece| keep(tracing.push(piece)));
+        }
+        resampler.finish(|piece| keep(tracing.push(piece)));
+        match failed {
+            Some(error) => Err(error).with_context(named),
+            None => Ok(Self {
+                seconds: samples as f64 / f64::from(rate_hz),
+                windows: tracing.finish().with_context(named)?,
+            }),
+        }
+    }
+
+    /// Of `sound`, which has the model's rate.
+    pub fn of_sound(manifest: &Manifest, model: &Model, sound: &[f32]) -> Result<Self, RunError> {
+        let mut tracing = Tracing::new(manifest, model);
+        tracing.push(sound)?;
+        let seconds = sound.len() as f64 / f64::from(manifest.front_end.sample_rate_hz);
+        Ok(Self { seconds, windows: tracing.finish()? })
+    }
+
+    /// When alarms start under `decision`, seconds; armed, from a fresh start.
+    pub fn starts(&self, decision: Decision) -> Vec<f64> {
+        let mut alarm = Alarm::new(decision, SirenSettings { on_us: 0, max_us: 0 }, true, false);
+        let mut starts = Vec::new();
+        for &(end_s, score) in &self.windows {
+            let actions = alarm.step(us(end_s), Event::Window { score: Some(score), masked: false });
+            starts.extend(actions.iter().filter(|action| matches!(action, Action::Start { .. })).map(|_| end_s));
+        }
+        starts
+    }
+}
+
+/// Alarms of several traces together.
+pub fn count<'a>(traces: impl IntoIterator<Item = &'a Trace>, decision: Decision) -> u64 {
+    traces.into_iter().map(|trace| trace.starts(decision).len() as u64).sum()
+}
+
+/// Hours of several traces together.
+pub fn hours<'a>(traces: impl IntoIterator<Item = &'a Trace>) -> f64 {
+    traces.into_iter().map(|trace| trace.seconds).sum::<f64>() / 3600.0
+}
+
+struct Tracing<'a> {
+    manifest: &'a Manifest,
+    model: &'a Model,
+    window: SlidingWindow,
+    batch_max: usize,
+    /// End of each waiting window (samples), and its sound.
+    waiting: Vec<(u64, Vec<f32>)>,
+    scored: Vec<(f64, f64)>,
+}
+
+impl<'a> Tracing<'a> {
+    fn new(manifest: &'a Manifest, model: &'a Model) -> Self {
+        let samples = manifest.front_end.window_samples();
+        let stride = manifest.decision.stride_s * f64::from(manifest.front_end.sample_rate_hz);
+        Self {
+            manifest,
+            model,
+            window: SlidingWindow::new(samples, stride),
+            batch_max: (BATCH_BYTES / (4 * samples)).clamp(1, BATCH_WINDOWS_MAX),
+            waiting: Vec::new(),
+            scored: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, mut sound: &[f32]) -> Result<(), RunError> {
+        while !sound.is_empty() {
+            let (rest, span) = self.window.push(sound);
+            sound = rest;
+            if let Some(span) = span {
+                self.waiting.push((span.end, self.window.samples().to_vec()));
+            }
+            if self.waiting.len() >= self.batch_max {
+                self.score()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn score(&mut self) -> Result<(), RunError> {
+        let rate_hz = f64::from(self.manifest.front_end.sample_rate_hz);
+        let scored: Result<Vec<(f64, f64)>, RunError> = self
+            .waiting
+            .par_iter()
+            .with_min_len(4)
+            .map_init(
+                || Scorer::new(self.manifest, self.model.clone()),
+                |scorer, (end, sound)| {
+                    scorer.picture(sound);
+                    Ok((*end as f64 / rate_hz, scorer.score()?.score))
+                },
+            )
+            .collect();
+        self.waiting.clear();
+        self.scored.extend(scored?);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<(f64, f64)>, RunError> {
+        let zeros = vec![0.0; self.window.missing()];
+        self.push(&zeros)?;
+        self.score()?;
+        Ok(self.scored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use detector::manifest::Votes;
+
+    #[test]
+    fn votes_hold_and_cooldown_are_the_products() {
+        let decision = |needed, of, cooldown_s| Decision {
+            stride_s: 1.0,
+            threshold_on: 0.8,
+            threshold_off: 0.5,
+            votes: Votes { needed, of },
+            hold_s: 2.0,
+            cooldown_s,
+        };
+        let scores = [0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1];
+        let windows = scores.iter().enumerate().map(|(i, score)| (i as f64 + 1.0, *score)).collect();
+        let trace = Trace { seconds: 12.0, windows };
+        assert_eq!(trace.starts(decision(1, 1, 0.0)), [2.0, 7.0]);
+        assert_eq!(trace.starts(decision(2, 2, 0.0)), [8.0]);
+        assert_eq!(trace.starts(decision(1, 1, 30.0)), [2.0]);
+        assert_eq!((count([&trace, &trace], decision(1, 1, 0.0)), hours([&trace])), (4, 12.0 / 3600.0));
+    }
+}

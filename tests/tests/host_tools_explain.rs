@@ -1,0 +1,49 @@
+//! `host-tools explain` from outside, with the tiny network. What it makes of screams in noise: host-tools/src/explain/tests.rs.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use serde_json::Value;
+use system_tests::device::Device;
+use system_tests::host_tools_ok;
+use system_tests::sound::{hiss, silence, write_wav};
+
+const RATE_HZ: u32 = 16_000;
+
+fn explain(file: &Path, model: &str) -> Value {
+    let (png, json) = (file.with_extension("png"), file.with_extension("json"));
+    let text = |path: &Path| path.to_str().unwrap().to_string();
+    host_tools_ok(&["explain", &text(file), "--model", model, "--out", &text(&png), "--json", &text(&json)]);
+    assert!(std::fs::read(png).unwrap().starts_with(b"\x89PNG"));
+    serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap()
+}
+
+#[test]
+fn the_tiny_network_rests_on_the_bands_that_it_hears() {
+    let device = Device::tiny("");
+    let file = device.path("a.wav");
+    // The network takes the mean over the window: in digital silence the rest of it would outweigh any sound.
+    let soft = |seconds: f64, seed: u32| -> Vec<i16> { hiss(RATE_HZ, seconds, seed).iter().map(|x| x / 200).collect() };
+    let sound = [soft(3.2, 2), hiss(RATE_HZ, 0.4, 1), soft(2.4, 3)].concat();
+    write_wav(&file, &sound, RATE_HZ);
+    let figures = explain(&file, device.path("model").to_str().unwrap());
+    let (t_s, hz) = (figures["peak_t_s"].as_f64().unwrap(), figures["peak_hz"].as_f64().unwrap());
+    assert!((3.2..=3.6).contains(&t_s), "{t_s} s");
+    assert!((1500.0..=4000.0).contains(&hz), "{hz} Hz");
+    let start_s = figures["t_start_s"].as_f64().unwrap();
+    assert!((2.6..=3.2).contains(&start_s) && figures["score"].as_f64().unwrap() > 0.0, "{start_s}");
+    // Rows from low to high: the highest bands and the lowest carry less than those it listens to.
+    let map: Vec<Vec<f64>> = serde_json::from_value(figures["map"].clone()).unwrap();
+    assert_eq!((map.len(), map[0].len()), (64, 32));
+    let row = |band: usize| map[band].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    assert!(row(39) > 1.5 * row(5) && row(39) > 1.5 * row(60), "{} {} {}", row(5), row(39), row(60));
+}
+
+#[test]
+fn silence_rests_on_nothing() {
+    let device = Device::tiny("");
+    let file = device.path("a.wav");
+    write_wav(&file, &silence(RATE_HZ, 0.5), RATE_HZ);
+    let figures = explain(&file, device.path("model").to_str().unwrap());
+    assert!(figures["peak_t_s"].is_null() && figures["peak_hz"].is_null(), "{figures}");
+}

@@ -22,5 +22,5 @@ foreign() { # cargo with the toolchain that has std for aarch64
     fi
 }
 # The whole workspace with a filter: `-p detector` alone would build tract once more, with other features.
-foreign test --release --locked --target $target --workspace --lib --test golden --test alarm_cases detector_filter
+foreign test --release --locked --target $target --workspace --lib --test golden --test alarm_cases
 cargo test --release --locked --workspace --test aarch64 -- --ignored --nocapture

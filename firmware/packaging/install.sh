@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs screamd on a board that already runs its own system (Raspberry Pi OS, JetPack, Debian, Ubuntu), or upgrades it there.
+#   sudo ./install.sh [--site FILE] [--password FILE] [PACKAGE.deb]
+# --site FILE       becomes /etc/screamd/site.toml, after `screamd check` has found nothing wrong with it
+# --password FILE   the broker's password; from then on only root and the service can read it
+# PACKAGE.deb       else the one beside this script for this machine
+# From a PC:  scp install.sh screamd_*_arm64.deb site.toml board:  &&  ssh -t board sudo ./install.sh --site site.toml
+# A site file that is there stays as it is unless --site is given; upgrades ask nothing.
+set -euo pipefail
+
+fail() { echo "install.sh: $*" >&2; exit 1; }
+site= password= package=
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --site | --password)
+            [ $# -ge 2 ] || fail "$1 needs a file"
+            [ -f "$2" ] || fail "$2: no such file"
+            [ "$1" = --site ] && site=$2 || password=$2
+            shift 2
+            ;;
+        -*) fail "unknown option $1 (see --help)" ;;
+        *) [ -z "$package" ] || fail "one package, not two"; package=$1; shift ;;
+    esac
+done
+[ "$(id -u)" = 0 ] || fail "run me as root (sudo $0 ...)"
+command -v dpkg >/dev/null || fail "this system has no dpkg: Raspberry Pi OS, Debian, Ubuntu and JetPack have"
+arch=$(dpkg --print-architecture)
+case $arch in
+    arm64 | amd64) ;;
+    armhf) fail "this is a 32-bit system; screamd needs the 64-bit one (Raspberry Pi Imager: \"64-bit\")" ;;
+    *) fail "there is no package for $arch" ;;
+esac
+if [ -z "$package" ]; then
+    package=$(find "$(dirname "$0")" -maxdepth 1 -name "screamd_*_$arch.deb" | sort -V | tail -1)
+    [ -n "$package" ] || fail "no screamd_*_$arch.deb beside this script; name one"
+fi
+[ -f "$package" ] || fail "$package: no such file"
+[ "$(dpkg-deb -f "$package" Package)" = screamd ] || fail "$package is not screamd's package"
+[ "$(dpkg-deb -f "$package" Architecture)" = "$arch" ] || fail "$package is not for this machine ($arch)"
+package=$(realpath "$package")
+
+# The last glibc of JetPack 4 is 2.27; dpkg would say so too, in more words.
+glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+wanted=$(dpkg-deb -f "$package" Depends | grep -oE 'libc6 \(>= [0-9.]+' | grep -oE '[0-9.]+$')
+dpkg --compare-versions "$glibc" ge "$wanted" || fail "glibc $glibc is too old, $wanted is needed (JetPack 4 is not supported)"
+
+# A password is in place before the service starts for the first time.
+if [ -n "$password" ]; then
+    install -d -m 0700 /etc/credstore
+    install -m 0600 "$password" /etc/credstore/screamd.mqtt.password
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+# The site file that is there stays, whatever a new default says.
+keep=(-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
+apt-get install -y -q --no-install-recommends "${keep[@]}" "$package" || {
+    apt-get update -q
+    apt-get install -y -q --no-install-recommends "${keep[@]}" "$package"
+}
+
+# systemd before 250 has no credential store: there the service's own copy has to do.
+credential=mqtt.password
+if [ -n "$password" ] && command -v systemctl >/dev/null && [ "$(systemctl --version | awk 'NR==1{print $2}')" -lt 250 ]; then
+    credential=/etc/screamd/mqtt.password
+    install -m 0640 -o root -g screamd "$password" $credential
+fi
+
+if [ -n "$site" ]; then
+    checks=$(mktemp -d)
+    trap 'rm -rf "$checks"' EXIT
+    [ -z "$password" ] || install -m 0600 "$password" "$checks/mqtt.password"
+    CREDENTIALS_DIRECTORY=$checks screamd check --config "$site" || fail "$site has mistakes; the site file in force is unchanged"
+    install -m 0644 "$site" /etc/screamd/site.toml
+fi
+
+if [ -d /run/systemd/system ]; then
+    systemctl restart screamd
+    systemctl --no-pager --lines=5 status screamd || true
+else
+    echo "no systemd here: start it with  screamd run --config /etc/screamd/site.toml"
+fi
+[ -z "$password" ] || echo "in the site file: password_file = \"$credential\""
+echo "installed screamd $(dpkg-query -W -f '${Version}' screamd); next: sudo screamd selftest --config /etc/screamd/site.toml"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The aarch64 programs, tested as such on a PC: their glibc, the detector's tests with its golden pictures, and pictures and scores of
+# the default model beside this machine's own. Needs .cargo/setup-aarch64.sh once; builds what is not built (cold: 22 CPU-minutes).
+#   tests/aarch64.sh
+# Under qemu-user with a Cortex-A72; on an aarch64 machine the same without emulation.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. .cargo/prepare.sh
+need_rust
+target=aarch64-unknown-linux-gnu
+if [ "$(uname -m)" != aarch64 ] && [ ! -e .sysroot/.done ]; then
+    echo "tests/aarch64.sh: no aarch64 sysroot; run .cargo/setup-aarch64.sh once, as root" >&2
+    exit 1
+fi
+.cargo/build-aarch64.sh
+
+foreign() { # cargo with the toolchain that has std for aarch64
+    if [ "$(uname -m)" != aarch64 ] && command -v rustup >/dev/null; then
+        RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN-debian-web} cargo "$@"
+    else
+        cargo "$@"
+    fi
+}
+# The whole workspace with a filter: `-p detector` alone would build tract once more, with other features.
+foreign test --release --locked --target $target --workspace --lib --test golden --test alarm_cases
+cargo test --release --locked --workspace --test aarch64 -- --ignored --nocapture

@@ -1,0 +1,49 @@
+//! What an installed device is made of: the unit's sandbox, the default site file, what the package holds.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use system_tests::{program, root};
+
+fn packaging(name: &str) -> PathBuf {
+    root().join("firmware/packaging").join(name)
+}
+
+#[test]
+fn the_units_sandbox_scores_two_or_less() {
+    // In tenths. 2.0 is the contract's.
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--no-pager", "--offline=true", "--threshold=20"]).arg(packaging("screamd.service"));
+    let Ok(output) = command.output() else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no systemd-analyze");
+        eprintln!("SKIPPED: systemd-analyze is not installed (apt-get install systemd)");
+        return;
+    };
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Overall exposure level"), "{said}");
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn the_default_site_file_checks() {
+    let output = Command::new(program("screamd"))
+        .args(["check", "--config"])
+        .arg(packaging("site.toml"))
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_package_holds_the_default_model() {
+    let target = std::fs::read_link(root().join("models/default")).unwrap();
+    let name = target.to_str().unwrap();
+    let metadata = std::fs::read_to_string(root().join("firmware/Cargo.toml")).unwrap();
+    assert!(metadata.contains(&format!("\"../models/{name}/*\", \"usr/share/screamd/models/{name}/\"")), "{name}");
+    assert!(
+        metadata.contains(&format!("link_name = \"{name}\", dest = \"usr/share/screamd/models/default\"")),
+        "{name}"
+    );
+}

@@ -61,6 +61,8 @@ pub enum Message {
 const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 /// Health figures.
 const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
+/// Gaps nearer to each other are told as one.
+const GAP_EVERY: Duration = Duration::from_secs(1);
 /// Lines that could not be opened are tried again.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
 
@@ -127,6 +129,9 @@ pub struct Control {
     /// The siren's last sound, seconds of the sound; it sounds still where the end is none.
     sounded: Option<(f64, Option<f64>)>,
     defects: Vec<Defect>,
+    /// Sound missing that has not been told yet: from when on, and how much, seconds.
+    gap: Option<(f64, f64)>,
+    gap_at: Instant,
     windows: u64,
     late_until_seq: u64,
     guard_trips: u32,
@@ -184,6 +189,8 @@ impl Control {
             anchor: (0, now),
             sounded: None,
             defects: Vec::new(),
+            gap: None,
+            gap_at: now,
             windows: 0,
             late_until_seq: 0,
             guard_trips: 0,
@@ -299,8 +306,8 @@ impl Control {
             }
             Message::Capture(notice) => self.capture(notice),
             Message::Gap { t_s, length_s } => {
-                log::warn!("{length_s:.3} s of sound are missing");
-                self.lines.write(&Line::Gap { t_s, length_s });
+                let (first_s, sum_s) = self.gap.unwrap_or((t_s, 0.0));
+                self.gap = Some((first_s, sum_s + length_s));
             }
             Message::Sound(finding) => self.sound(finding),
             Message::Stored(Ok(path)) => {
@@ -385,6 +392,7 @@ impl Control {
             self.hear(incoming);
         }
         self.read_inputs();
+        self.tell_gap();
         let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
         if quiet != self.quiet_now {
             self.quiet_now = quiet;
@@ -422,6 +430,16 @@ impl Control {
         if Instant::now() >= self.telemetry_at {
             self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
             self.telemetry();
+        }
+    }
+
+    /// One line for all that was missing within a second: a card that stutters must not flood who reads.
+    fn tell_gap(&mut self) {
+        if Instant::now() >= self.gap_at
+            && let Some((t_s, length_s)) = self.gap.take()
+        {
+            self.gap_at = Instant::now() + GAP_EVERY;
+            self.lines.write(&Line::Gap { t_s, length_s });
         }
     }
 

@@ -1,25 +1,37 @@
-//! The microphone: one thread reads ALSA and pushes samples into a ring; it speaks only through that ring and atomics.
+//! The microphone: one thread reads the card and pushes samples into a ring; it speaks only through that ring and atomics.
 //!
 //! Terms: a *period* is what one read takes; an *xrun* is sound that the kernel dropped because nobody read in time; a
-//! *session* runs from opening the card until it fails. The card is opened by a stable name, again and again for ever:
-//! a device that listens to nothing says so and goes on trying.
+//! *session* runs from opening the card until it fails; a *gap* is sound that is missing, for whatever reason. The card
+//! is opened by a stable name, again and again for ever: a device that listens to nothing says so and goes on trying.
 //!
 //! Inside a session the thread neither allocates nor locks nor logs.
 
+mod card;
 pub mod device;
-mod pcm;
+mod realtime;
+mod sample;
+mod session;
+mod sink;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Seconds of sound that the ring holds: longer than any pause of the reader that is not a failure.
+use card::Wish;
+use session::{Agreed, Card, End, Session};
+pub use sink::{Mark, Sound};
+
+/// Seconds of sound that the ring holds at [`RATE_HZ_MAX`]: longer than any pause of the reader that is not a failure.
 const RING_S: usize = 8;
 /// First and longest wait before the card is opened again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// How often a wait looks whether a card has come.
+const LOOK: Duration = Duration::from_millis(250);
 /// A session shorter than this counts as failed: the back-off goes on growing.
 const SESSION_MIN: Duration = Duration::from_secs(5);
-/// Longest rate that is asked of a card where it does not have the model's, hertz.
+/// Sessions in a row without a frame until it is a fault.
+const STALLS: u32 = 3;
+/// Rate that is asked of a card where it does not have the model's, hertz.
 const RATE_HZ_MAX: u32 = 48_000;
 
 /// What the capture thread tells, without a lock.
@@ -27,14 +39,10 @@ const RATE_HZ_MAX: u32 = 48_000;
 pub struct Status {
     /// Times that the kernel dropped sound.
     pub xruns: AtomicU64,
-    /// Source frames lost by xruns and by a full ring, since the start.
-    pub lost_frames: AtomicU64,
-    /// Sessions opened.
-    pub sessions: AtomicU32,
+    /// Frames that had no room in the ring.
+    pub full_frames: AtomicU64,
     /// Grows while the thread works or waits for the card.
     pub beats: AtomicU64,
-    /// A session runs.
-    pub open: AtomicBool,
     /// The reader has ended; the thread ends after its period.
     pub stop: AtomicBool,
 }
@@ -42,9 +50,9 @@ pub struct Status {
 /// What happened to the card; rare, and never sent from inside a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// It is open at this rate.
+    /// It is open; whether it gives sound has to be seen.
     Opened {
-        /// What was negotiated, in words.
+        /// What was agreed, in words.
         detail: String,
     },
     /// It is gone, or was not there.
@@ -52,78 +60,112 @@ pub enum Notice {
         /// The call and the cause.
         detail: String,
     },
+    /// It is open and gives nothing, again and again.
+    Stalled {
+        /// For how long.
+        detail: String,
+    },
+    /// It has given sound for a while.
+    Heard,
 }
 
 /// The reading end.
 pub struct Capture {
-    /// Samples of one channel at `rate_hz`.
-    pub ring: rtrb::Consumer<f32>,
-    /// Hertz; the same in every session (a card that comes back at another rate is refused by name).
-    pub rate_hz: u32,
+    /// Samples and marks.
+    pub sound: Sound,
     /// Counters.
     pub status: Arc<Status>,
 }
 
-/// Starts the thread. Waits `patience` for the first session, since the rate is the card's to say; where none comes, the
-/// model's rate is used and the card must take it once it is there.
+/// The device and what is wished of it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// As the site file has it.
+    pub device: String,
+    /// Hertz.
+    pub model_rate_hz: u32,
+    /// Frames.
+    pub period_frames: u32,
+}
+
+/// Starts the thread.
 ///
 /// # Errors
 /// Where no thread can be started.
-pub fn start(
-    device: &str,
-    model_rate_hz: u32,
-    period_frames: u32,
-    patience: Duration,
-    notify: impl Fn(Notice) + Send + 'static,
-) -> std::io::Result<Capture> {
+pub fn start(source: Source, notify: impl Fn(Notice) + Send + 'static) -> std::io::Result<Capture> {
     let status = Arc::new(Status::default());
-    let (producer, ring) = rtrb::RingBuffer::new(RING_S * RATE_HZ_MAX as usize);
-    let (first, opened) = std::sync::mpsc::sync_channel(1);
-    let (shared, device) = (Arc::clone(&status), device.to_string());
+    let (sink, sound) = sink::ring(RING_S * RATE_HZ_MAX as usize);
+    let shared = Arc::clone(&status);
     std::thread::Builder::new().name("capture".into()).spawn(move || {
-        worker(&device, model_rate_hz, period_frames, producer, &shared, &first, &notify);
+        realtime::claim();
+        let wish = Wish { rate_hz: source.model_rate_hz, rate_hz_max: RATE_HZ_MAX, period: source.period_frames };
+        let open = || device::alsa_name(&source.device).and_then(|name| card::open(&name, wish));
+        Worker { device: &source.device, sink, status: &shared, notify: &notify }.run(open);
     })?;
-    let rate_hz = opened.recv_timeout(patience).unwrap_or(model_rate_hz);
-    Ok(Capture { ring, rate_hz, status })
+    Ok(Capture { sound, status })
 }
 
-fn worker(
-    device: &str,
-    model_rate_hz: u32,
-    period_frames: u32,
-    mut ring: rtrb::Producer<f32>,
-    status: &Status,
-    first: &std::sync::mpsc::SyncSender<u32>,
-    notify: &dyn Fn(Notice),
-) {
-    let (mut wait, mut told, mut rate_hz) = (BACK_OFF.0, false, None);
-    while !status.stop.load(Relaxed) {
-        let began = Instant::now();
-        let opened = device::alsa_name(device)
-            .and_then(|name| pcm::Session::open(&name, rate_hz, model_rate_hz, RATE_HZ_MAX, period_frames));
-        let cause = match opened {
-            Ok(mut session) => {
-                rate_hz = Some(session.rate_hz);
-                // Only the first counts; later sessions have the same rate.
-                let _ = first.try_send(session.rate_hz);
-                status.sessions.fetch_add(1, Relaxed);
-                status.open.store(true, Relaxed);
-                notify(Notice::Opened { detail: session.describe(device) });
-                told = false;
-                let cause = session.run(&mut ring, status);
-                status.open.store(false, Relaxed);
-                cause
+struct Worker<'a> {
+    device: &'a str,
+    sink: sink::Sink,
+    status: &'a Status,
+    notify: &'a dyn Fn(Notice),
+}
+
+impl Worker<'_> {
+    fn run<C: Card>(mut self, open: impl Fn() -> Result<(C, Agreed), String>) {
+        let (mut wait, mut stalls) = (BACK_OFF.0, 0);
+        let mut last_heard = None;
+        while !self.status.stop.load(Relaxed) {
+            self.status.beats.fetch_add(1, Relaxed);
+            let began = Instant::now();
+            // ALSA's own words about a card that is not there would fill the log; what counts is in the error.
+            let _quiet = alsa::Output::local_error_handler();
+            let device = self.device;
+            match open() {
+                Ok((card, agreed)) => {
+                    (self.notify)(Notice::Opened { detail: words(device, agreed) });
+                    let mut session = Session::new(card, agreed);
+                    let end = session.run(&mut self.sink, &mut last_heard, self.status);
+                    stalls = if session.heard { 0 } else { stalls };
+                    match end {
+                        End::Stopped => return,
+                        End::Stalled(time) => {
+                            stalls += 1;
+                            if stalls >= STALLS {
+                                let detail =
+                                    format!("{device}: no frames for {} s, {stalls} times", time.as_secs_f64());
+                                (self.notify)(Notice::Stalled { detail });
+                            }
+                        }
+                        End::Lost(cause) => (self.notify)(Notice::Lost { detail: format!("{device}: {cause}") }),
+                    }
+                }
+                Err(cause) => (self.notify)(Notice::Lost { detail: format!("{device}: {cause}") }),
             }
-            Err(cause) => cause,
-        };
-        if status.stop.load(Relaxed) {
-            return;
+            wait = if began.elapsed() >= SESSION_MIN { BACK_OFF.0 } else { wait };
+            wait = if self.wait(wait) { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
         }
-        if !told {
-            notify(Notice::Lost { detail: format!("{device}: {cause}") });
-            told = true;
-        }
-        wait = if began.elapsed() >= SESSION_MIN { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
-        std::thread::sleep(wait);
     }
+
+    /// Waits, and no longer once the list of cards has changed: true then.
+    fn wait(&self, time: Duration) -> bool {
+        let (until, cards) = (Instant::now() + time, device::cards());
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.status.stop.load(Relaxed) {
+                return false;
+            }
+            std::thread::sleep(left.min(LOOK));
+            self.status.beats.fetch_add(1, Relaxed);
+            if device::cards() != cards {
+                return true;
+            }
+        }
+    }
+}
+
+fn words(device: &str, agreed: Agreed) -> String {
+    let Agreed { rate_hz, channels, sample, period } = agreed;
+    format!("{device}: {rate_hz} Hz, {channels} channel(s), {sample:?}, periods of {period} frames")
 }

@@ -14,17 +14,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
-use detector::manifest::Manifest;
-use detector::sound_health::{Defect, Finding, Floor};
+use detector::sound_health::{Defect, Finding};
 use hub::{Hub, State, Telemetry};
 
 use crate::capture::{self, Notice};
 use crate::clock;
 use crate::faults::{self, Fault, Faults};
 use crate::history::History;
+use crate::inputs::{Change, Inputs};
 use crate::led::{self, LedPattern};
 use crate::lines::{Line, Lines};
-use crate::listen::{Listener, Report};
+use crate::listen::{self, Listener, Report};
 use crate::outputs::{OutputProblem, Outputs};
 use crate::quiet::QuietHours;
 use crate::recorder::{Job, Recorder};
@@ -45,6 +45,13 @@ pub enum Message {
     SourceEnded(Result<(), String>),
     /// The card.
     Capture(Notice),
+    /// Sound is missing.
+    Gap {
+        /// Where, seconds of the sound.
+        t_s: f64,
+        /// How much.
+        length_s: f64,
+    },
     /// The sound's own health.
     Sound(Finding),
     /// A file was written, or not.
@@ -57,6 +64,8 @@ pub enum Message {
 const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 /// Health figures.
 const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
+/// Gaps nearer to each other are told as one.
+const GAP_EVERY: Duration = Duration::from_secs(1);
 /// Lines that could not be opened are tried again.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
 
@@ -66,7 +75,9 @@ pub struct Parts {
     pub settings: Settings,
     /// Lines.
     pub outputs: Outputs,
-    /// Those that did not open.
+    /// Tamper contact and silence button.
+    pub inputs: Inputs,
+    /// Those lines that did not open.
     pub output_problems: Vec<OutputProblem>,
     /// What was refused at the start, where something else stands in for it.
     pub faults: Vec<(Fault, String)>,
@@ -88,8 +99,6 @@ pub struct Parts {
     pub centres_hz: Vec<f32>,
     /// Of the source.
     pub source_name: String,
-    /// Of the source, hertz.
-    pub source_rate_hz: u32,
     /// JSON lines.
     pub json: bool,
     /// Sound time passes as real time does.
@@ -125,6 +134,9 @@ pub struct Control {
     /// The siren's last sound, seconds of the sound; it sounds still where the end is none.
     sounded: Option<(f64, Option<f64>)>,
     defects: Vec<Defect>,
+    /// Sound missing that has not been told yet: from when on, and how much, seconds.
+    gap: Option<(f64, f64)>,
+    gap_at: Instant,
     windows: u64,
     late_until_seq: u64,
     guard_trips: u32,
@@ -187,6 +199,8 @@ impl Control {
             anchor: (0, now),
             sounded: None,
             defects: Vec::new(),
+            gap: None,
+            gap_at: now,
             windows: 0,
             late_until_seq: 0,
             guard_trips: 0,
@@ -241,19 +255,15 @@ impl Control {
         self
     }
 
-    /// Whether windows must bring their sound along.
-    pub fn keeps_sound(&self) -> bool {
-        self.parts.settings.site.events.clips
-    }
-
-    /// The site's floor, under which the microphone counts as covered.
-    pub fn floor(&self) -> Option<Floor> {
-        self.parts.settings.site.audio.floor()
-    }
-
-    /// The model's manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.parts.settings.manifest
+    /// What the listening thread is to be told.
+    pub fn listening(&self) -> listen::Options<'_> {
+        let settings = &self.parts.settings;
+        listen::Options {
+            manifest: &settings.manifest,
+            stride_s: settings.decision.stride_s,
+            keep_sound: settings.site.events.clips,
+            floor: settings.site.audio.floor(),
+        }
     }
 
     /// Runs until the source ends or a signal comes; outputs are safe when it returns.
@@ -308,11 +318,11 @@ impl Control {
                 self.late_until_seq = self.windows + 10;
                 self.fault(Fault::InferenceLate, "a window was not scored: the processor is behind");
             }
-            Message::Capture(Notice::Opened { detail }) => {
-                log::info!("{detail}");
-                self.restore(Fault::CaptureLost, &detail);
+            Message::Capture(notice) => self.capture(notice),
+            Message::Gap { t_s, length_s } => {
+                let (first_s, sum_s) = self.gap.unwrap_or((t_s, 0.0));
+                self.gap = Some((first_s, sum_s + length_s));
             }
-            Message::Capture(Notice::Lost { detail }) => self.fault(Fault::CaptureLost, &detail),
             Message::Sound(finding) => self.sound(finding),
             Message::Stored(Ok(path)) => {
                 self.stored.extend(path);
@@ -323,6 +333,18 @@ impl Control {
             Message::Stored(Err(cause)) => self.fault(Fault::StorageFull, &cause),
             Message::Update(notice) => self.updated(notice),
             Message::SourceEnded(_) => {}
+        }
+    }
+
+    fn capture(&mut self, notice: Notice) {
+        match notice {
+            Notice::Opened { detail } => log::info!("{detail}"),
+            Notice::Lost { detail } => self.fault(Fault::CaptureLost, &detail),
+            Notice::Stalled { detail } => self.fault(Fault::CaptureStalled, &detail),
+            Notice::Heard => {
+                self.restore(Fault::CaptureLost, "the microphone is heard again");
+                self.restore(Fault::CaptureStalled, "the microphone is heard again");
+            }
         }
     }
 
@@ -370,13 +392,13 @@ impl Control {
     /// Several defects may be one fault; it is over with the last of them.
     fn sound(&mut self, Finding { defect, stands }: Finding) {
         let fault = Fault::of_defect(defect);
-        let (wrong, right) = faults::defect_words(defect);
+        let words = faults::defect_words(defect);
         self.defects.retain(|known| *known != defect);
         if stands {
             self.defects.push(defect);
-            self.fault(fault, wrong);
+            self.fault(fault, words.stands);
         } else if !self.defects.iter().any(|known| Fault::of_defect(*known) == fault) {
-            self.restore(fault, right);
+            self.restore(fault, words.over);
         }
     }
 
@@ -391,6 +413,8 @@ impl Control {
             self.hear(incoming);
         }
         self.watch_clock();
+        self.read_inputs();
+        self.tell_gap();
         let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
         if quiet != self.quiet_now {
             self.quiet_now = quiet;
@@ -418,13 +442,48 @@ impl Control {
         let _ = self.parts.outputs.set_fault(self.faults.any());
         if Instant::now() >= self.reopen_at {
             self.reopen_at = Instant::now() + REOPEN_EVERY;
-            if self.faults.stands(Fault::OutputUnavailable) && self.parts.outputs.reopen().is_empty() {
+            if self.faults.stands(Fault::OutputUnavailable)
+                && self.parts.outputs.reopen().is_empty()
+                && self.parts.inputs.reopen().is_empty()
+            {
                 self.restore(Fault::OutputUnavailable, "every line is held again");
             }
         }
         if Instant::now() >= self.telemetry_at {
             self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
             self.telemetry();
+        }
+    }
+
+    /// One line for all that was missing within a second: a card that stutters must not flood who reads.
+    fn tell_gap(&mut self) {
+        if Instant::now() >= self.gap_at
+            && let Some((t_s, length_s)) = self.gap.take()
+        {
+            self.gap_at = Instant::now() + GAP_EVERY;
+            self.lines.write(&Line::Gap { t_s, length_s });
+        }
+    }
+
+    fn read_inputs(&mut self) {
+        let mut changes = Vec::new();
+        for problem in self.parts.inputs.poll(self.began.elapsed(), |change| changes.push(change)) {
+            self.fault(Fault::OutputUnavailable, &problem.to_string());
+        }
+        for change in changes {
+            let t_s = self.now_us() as f64 / 1e6;
+            match change {
+                Change::Tamper(true) => {
+                    self.lines.write(&Line::Tamper { state: "start", t_s });
+                    self.supervise(hub::EventType::Tamper, None, "the case is open");
+                }
+                // A restore is a signal of its own, as with faults: nobody has to guess which way a contact went.
+                Change::Tamper(false) => {
+                    self.lines.write(&Line::Tamper { state: "end", t_s });
+                    self.supervise(hub::EventType::Restore, None, "tamper: the case is closed again");
+                }
+                Change::SilencePressed => self.step(Event::Silence),
+            }
         }
     }
 
@@ -619,8 +678,8 @@ impl Control {
         self.step(Event::Stop);
         self.parts.outputs.all_safe();
         let (dropped, xruns) = (self.dropped_windows(), self.xruns());
-        let samples = self.listener.as_ref().map_or(0, |listener| listener.counters.samples.load(Relaxed));
-        let audio_s = samples as f64 / f64::from(self.parts.source_rate_hz);
+        let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
+        let audio_s = audio_us as f64 / 1e6;
         let Self { parts, lines, windows, alarms, began, mut stored, failure, .. } = self;
         let Parts { recorder, hub, inbox, .. } = parts;
         recorder.finish();

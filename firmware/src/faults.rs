@@ -8,6 +8,7 @@ use detector::sound_health::Defect;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     CaptureLost,
+    CaptureStalled,
     MicSilent,
     MicFrozen,
     MicDegraded,
@@ -24,6 +25,7 @@ impl Fault {
     pub fn name(self) -> &'static str {
         match self {
             Self::CaptureLost => "CaptureLost",
+            Self::CaptureStalled => "CaptureStalled",
             Self::MicSilent => "MicSilent",
             Self::MicFrozen => "MicFrozen",
             Self::MicDegraded => "MicDegraded",
@@ -38,7 +40,7 @@ impl Fault {
 
     /// The microphone is as good as dead: the scream entity is unavailable.
     pub fn microphone_dead(self) -> bool {
-        matches!(self, Self::CaptureLost | Self::MicSilent | Self::MicFrozen)
+        matches!(self, Self::CaptureLost | Self::CaptureStalled | Self::MicSilent | Self::MicFrozen)
     }
 
     /// It is about the microphone, dead or only bad.
@@ -92,14 +94,37 @@ impl Faults {
     }
 }
 
-/// Words for a defect that stands, and for its end.
-pub fn defect_words(defect: Defect) -> (&'static str, &'static str) {
-    match defect {
-        Defect::Zeros => ("nothing but zeros for a minute", "the microphone gives sound again"),
-        Defect::Repeating => ("the same samples again and again for a minute", "the samples change again"),
-        Defect::StuckBit => ("a bit of the samples has not changed for a minute", "every bit changes again"),
-        Defect::Offset => ("a constant offset for a minute", "the offset is gone"),
-        Defect::Clipping => ("cut off at full scale for a minute", "no longer cut off"),
-        Defect::Covered => ("under the site's floor for 12 hours: is it covered?", "above the site's floor again"),
-    }
+/// What people read of a defect.
+pub struct DefectWords {
+    /// A short sound shows it.
+    pub shown: &'static str,
+    /// It stands.
+    pub stands: &'static str,
+    /// It is over.
+    pub over: &'static str,
+}
+
+/// Words for a defect.
+pub fn defect_words(defect: Defect) -> DefectWords {
+    let (shown, stands, over) = match defect {
+        Defect::Zeros => ("nothing but zeros", "nothing but zeros for a minute", "the microphone gives sound again"),
+        Defect::Repeating => (
+            "the same samples again and again",
+            "the same samples again and again for a minute",
+            "the samples change again",
+        ),
+        Defect::StuckBit => (
+            "a bit of the samples never changes",
+            "a bit of the samples has not changed for a minute",
+            "every bit changes again",
+        ),
+        Defect::Offset => ("a constant offset", "a constant offset for a minute", "the offset is gone"),
+        Defect::Clipping => ("cut off at full scale", "cut off at full scale for a minute", "no longer cut off"),
+        Defect::Covered => (
+            "under the site's floor",
+            "under the site's floor for 12 hours: is it covered?",
+            "above the site's floor again",
+        ),
+    };
+    DefectWords { shown, stands, over }
 }

@@ -43,6 +43,8 @@ pub struct History {
     windows: VecDeque<EventWindow>,
     sound: VecDeque<f32>,
     sound_end: u64,
+    /// The sound's time without what is missing of it lies so far back, seconds.
+    missing_s: f64,
 }
 
 impl History {
@@ -59,6 +61,7 @@ impl History {
             windows: VecDeque::new(),
             sound: VecDeque::new(),
             sound_end: 0,
+            missing_s: 0.0,
         }
     }
 
@@ -89,6 +92,7 @@ impl History {
             let new = (report.span.end.saturating_sub(self.sound_end)).min(report.sound.len() as u64) as usize;
             self.sound.extend(&report.sound[report.sound.len() - new..]);
             self.sound_end = report.span.end;
+            self.missing_s = report.t_end_s - self.sound_end as f64 / self.rate_hz;
             while self.sound.len() as f64 > CLIP_S * self.rate_hz {
                 self.sound.pop_front();
             }
@@ -109,7 +113,8 @@ impl History {
             log_mel.extend(columns.iter().map(|(_, column)| column[band]));
         }
         let sound_start = self.sound_end - self.sound.len() as u64;
-        let skip = ((sound_from_s.max(0.0) * self.rate_hz) as u64).saturating_sub(sound_start) as usize;
+        let skip =
+            (((sound_from_s - self.missing_s).max(0.0) * self.rate_hz) as u64).saturating_sub(sound_start) as usize;
         Stretch {
             log_mel,
             frames,

@@ -86,6 +86,20 @@ pub enum Line<'a> {
         /// What and where.
         detail: &'a str,
     },
+    /// The case is opened, or closed again.
+    Tamper {
+        /// start or end.
+        state: &'a str,
+        /// Seconds of the sound.
+        t_s: f64,
+    },
+    /// Sound is missing.
+    Gap {
+        /// Where, seconds of the sound.
+        t_s: f64,
+        /// How much, seconds.
+        length_s: f64,
+    },
     /// Last.
     Stop {
         /// Scored.
@@ -165,6 +179,9 @@ impl Lines {
             Line::Alarm { id, t_s, score, .. } => format!("{t_s:8.1} s  end of {id}, highest score {score:.3}"),
             Line::Fault { fault, detail } => bold(format!("fault {fault}: {detail}")),
             Line::Restore { fault, detail } => format!("restored {fault}: {detail}"),
+            Line::Tamper { state: "start", t_s } => bold(format!("{t_s:8.1} s  TAMPER: the case is open")),
+            Line::Tamper { t_s, .. } => format!("{t_s:8.1} s  the case is closed again"),
+            Line::Gap { t_s, length_s } => format!("{t_s:8.1} s  {length_s:.3} s of sound are missing"),
             Line::Stop { windows, dropped, xruns, alarms, audio_s, elapsed_s } => {
                 format!(
                     "{alarms} alarm(s) in {audio_s:.1} s of sound: {windows} windows scored, {dropped} dropped, {xruns} xruns, {elapsed_s:.1} s elapsed"

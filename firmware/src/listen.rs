@@ -1,8 +1,8 @@
 //! The listening thread: from the source's samples to reports of windows.
 //!
 //! It allocates nothing after its start: reports are boxes that travel to the control loop and come back. Where the source
-//! is a recording it waits for a free report, so that no window is dropped; behind a microphone it skips to the newest
-//! window when it has fallen behind, and counts.
+//! is a recording at full speed it waits for a free report, so that no window is dropped; behind a microphone, or what
+//! keeps a microphone's pace, it skips to the newest window when it has fallen behind, and counts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,13 +17,20 @@ use detector::sound_health::{Floor, SoundHealth};
 use detector::window::Span;
 use files::recording::Recording;
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Mark, Notice};
 use crate::control::Message;
+use crate::timeline::Timeline;
 
 /// Reports on their way at the most.
 const REPORTS: usize = 4;
 /// How often an empty ring is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// More than this behind, seconds, or a stride where that is longer: a newer window is there, and this one is skipped.
+const BEHIND_S: f64 = 2.0;
+/// A microphone that has come back counts as heard after this long: not each time that a loose plug touches.
+const HEARD_S: f64 = 0.5;
+/// Samples that are looked at in one go.
+const PIECE: u64 = 1024;
 
 /// What one window was given.
 #[derive(Debug, Clone)]
@@ -69,12 +76,24 @@ pub enum Source {
     Microphone(Capture),
 }
 
+/// What the thread is told at its start.
+pub struct Options<'a> {
+    /// The model's.
+    pub manifest: &'a Manifest,
+    /// Seconds between two windows.
+    pub stride_s: f64,
+    /// Reports bring their sound along.
+    pub keep_sound: bool,
+    /// The site's.
+    pub floor: Option<Floor>,
+}
+
 impl Source {
-    /// Hertz.
-    pub fn rate_hz(&self) -> u32 {
+    /// Hertz; a microphone's is not known before it is open, and is taken for the model's.
+    pub fn rate_hz(&self, model_rate_hz: u32) -> u32 {
         match self {
             Self::Recording { recording, .. } => recording.rate_hz(),
-            Self::Microphone(capture) => capture.rate_hz,
+            Self::Microphone(_) => model_rate_hz,
         }
     }
 }
@@ -84,8 +103,8 @@ impl Source {
 pub struct Counters {
     /// Windows that were not scored.
     pub dropped: AtomicU64,
-    /// Source samples taken.
-    pub samples: AtomicU64,
+    /// Sound taken, microseconds.
+    pub audio_us: AtomicU64,
     /// Grows while the thread works or waits for sound.
     pub beats: AtomicU64,
     /// The program ends.
@@ -107,11 +126,10 @@ impl Listener {
     pub fn start(
         source: Source,
         pipeline: Pipeline,
-        manifest: &Manifest,
-        keep_sound: bool,
-        floor: Option<Floor>,
+        options: &Options,
         out: SyncSender<Message>,
     ) -> std::io::Result<Self> {
+        let Options { manifest, stride_s, keep_sound, floor } = *options;
         let counters = Arc::new(Counters::default());
         let (free, reports) = sync_channel(REPORTS);
         let config = &manifest.front_end;
@@ -134,17 +152,17 @@ impl Listener {
             // The channel was made with room for all of them.
             let _ = free.try_send(Box::new(report));
         }
+        let rate_hz = source.rate_hz(config.sample_rate_hz);
         let work = Work {
-            rate_hz: f64::from(config.sample_rate_hz),
+            behind_s: BEHIND_S.max(stride_s),
+            timeline: Timeline::new(f64::from(config.sample_rate_hz)),
             keep_sound,
             reports,
             out,
             counters: Arc::clone(&counters),
-            lost: 0,
-            gap_until: 0,
         };
-        let health = SoundHealth::new(source.rate_hz(), floor);
-        std::thread::Builder::new().name("listen".into()).spawn(move || work.run(source, pipeline, health))?;
+        let ear = Ear { pipeline, health: SoundHealth::new(rate_hz, floor), rate_hz: f64::from(rate_hz) };
+        std::thread::Builder::new().name("listen".into()).spawn(move || work.run(source, ear))?;
         Ok(Self { counters, free })
     }
 
@@ -155,37 +173,49 @@ impl Listener {
     }
 }
 
-struct Work {
+/// What the source's own samples go through.
+struct Ear {
+    pipeline: Pipeline,
+    health: SoundHealth,
+    /// Of the source.
     rate_hz: f64,
+}
+
+impl Ear {
+    /// The source goes on at another rate.
+    fn set_rate(&mut self, rate_hz: u32, on_window: impl FnMut(Span, &[f32], &mut Scorer)) {
+        match self.pipeline.set_source_rate(rate_hz, on_window) {
+            Ok(()) => {
+                self.health.set_rate(rate_hz);
+                self.rate_hz = f64::from(rate_hz);
+            }
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}
+
+struct Work {
+    behind_s: f64,
+    timeline: Timeline,
     keep_sound: bool,
     reports: Receiver<Box<Report>>,
     out: SyncSender<Message>,
     counters: Arc<Counters>,
-    /// Lost source frames that windows have been marked for.
-    lost: u64,
-    /// Windows that begin before this model sample hold a gap.
-    gap_until: u64,
 }
 
 impl Work {
-    fn run(mut self, source: Source, mut pipeline: Pipeline, mut health: SoundHealth) {
+    fn run(mut self, source: Source, mut ear: Ear) {
         let ended = match source {
-            Source::Recording { recording, paced } => self.recording(&mut pipeline, &mut health, recording, paced),
+            Source::Recording { recording, paced } => self.recording(&mut ear, recording, paced),
             Source::Microphone(capture) => {
-                self.microphone(&mut pipeline, &mut health, capture);
+                self.microphone(&mut ear, capture);
                 Ok(())
             }
         };
         let _ = self.out.send(Message::SourceEnded(ended));
     }
 
-    fn recording(
-        &mut self,
-        pipeline: &mut Pipeline,
-        health: &mut SoundHealth,
-        mut recording: Recording,
-        paced: bool,
-    ) -> Result<(), String> {
+    fn recording(&mut self, ear: &mut Ear, mut recording: Recording, paced: bool) -> Result<(), String> {
         let began = Instant::now();
         let rate_hz = recording.rate_hz();
         let mut samples = 0u64;
@@ -205,62 +235,91 @@ impl Work {
                     return Ok(());
                 }
                 samples += piece.len() as u64;
+                let due = began + Duration::from_secs_f64(samples as f64 / f64::from(rate_hz));
                 if paced {
-                    let due = began + Duration::from_secs_f64(samples as f64 / f64::from(rate_hz));
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
-                self.counters.samples.store(samples, Relaxed);
-                self.counters.beats.fetch_add(1, Relaxed);
                 let complete = Instant::now();
-                self.examine(health, piece);
-                pipeline.feed(piece, |span, sound, scorer| self.window(span, sound, scorer, complete));
+                let behind = paced && complete.saturating_duration_since(due).as_secs_f64() > self.behind_s;
+                self.progress(samples as f64 / f64::from(rate_hz));
+                self.hear(ear, piece, behind, complete);
             }
         }
         // The zeros behind a recording take no time.
         let complete = Instant::now();
-        pipeline.finish(|span, sound, scorer| self.window(span, sound, scorer, complete));
+        ear.pipeline.finish(|span, sound, scorer| self.window(span, sound, scorer, complete));
         Ok(())
     }
 
-    fn microphone(&mut self, pipeline: &mut Pipeline, health: &mut SoundHealth, mut capture: Capture) {
+    fn microphone(&mut self, ear: &mut Ear, mut capture: Capture) {
         let status = Arc::clone(&capture.status);
-        let rate_hz = f64::from(capture.rate_hz);
+        let (mut taken, mut heard_s, mut audio_s, mut session) = (0u64, 0.0, 0.0, 0);
         while !self.counters.stop.load(Relaxed) {
-            self.counters.beats.fetch_add(1, Relaxed);
-            let waiting = capture.ring.slots();
-            if waiting == 0 {
-                std::thread::sleep(POLL);
+            self.progress(audio_s);
+            // Samples first: a mark is written before the sample that it stands before.
+            let waiting = capture.sound.samples.slots() as u64;
+            let mark = capture.sound.marks.peek().ok().copied();
+            if let Some(mark) = mark.filter(|mark| mark.at == taken) {
+                let _ = capture.sound.marks.pop();
+                if mark.session != session {
+                    (session, heard_s) = (mark.session, 0.0);
+                }
+                self.mark(ear, mark);
                 continue;
             }
-            let lost = status.lost_frames.load(Relaxed);
-            let Ok(chunk) = capture.ring.read_chunk(waiting.min(1024)) else { continue };
-            let taken = self.counters.samples.fetch_add(chunk.len() as u64, Relaxed);
-            if lost > self.lost {
-                self.lost = lost;
-                // Until the sound after the gap has left the window.
-                self.gap_until = ((taken as f64 / rate_hz) * self.rate_hz) as u64;
-            }
-            let behind = waiting as f64 > rate_hz * BEHIND_S;
-            let complete = Instant::now();
+            let count = mark.map_or(PIECE, |mark| (mark.at - taken).min(PIECE)).min(waiting);
+            let Some(chunk) = capture.sound.samples.read_chunk(count as usize).ok().filter(|chunk| !chunk.is_empty())
+            else {
+                std::thread::sleep(POLL);
+                continue;
+            };
+            taken += count;
+            // What waits behind it came later: that long ago this piece was complete.
+            let backlog = Duration::from_secs_f64((waiting - count) as f64 / ear.rate_hz);
+            let now = Instant::now();
+            let complete = now.checked_sub(backlog).unwrap_or(now);
             let (first, second) = chunk.as_slices();
             for piece in [first, second] {
-                self.examine(health, piece);
-                pipeline.feed(piece, |span, sound, scorer| match behind {
-                    true => {
-                        self.counters.dropped.fetch_add(1, Relaxed);
-                        let _ = self.out.try_send(Message::Dropped);
-                    }
-                    false => self.window(span, sound, scorer, complete),
-                });
+                self.hear(ear, piece, backlog.as_secs_f64() > self.behind_s, complete);
             }
             chunk.commit_all();
+            let length_s = count as f64 / ear.rate_hz;
+            audio_s += length_s;
+            if heard_s < HEARD_S && heard_s + length_s >= HEARD_S {
+                let _ = self.out.send(Message::Capture(Notice::Heard));
+            }
+            heard_s += length_s;
         }
         status.stop.store(true, Relaxed);
     }
 
-    /// Whether this is what a working microphone gives.
-    fn examine(&self, health: &mut SoundHealth, piece: &[f32]) {
-        health.push(piece, |finding| drop(self.out.send(Message::Sound(finding))));
+    /// Sound is missing here, or goes on at another rate.
+    fn mark(&mut self, ear: &mut Ear, mark: Mark) {
+        let now = Instant::now();
+        ear.set_rate(mark.rate_hz, |span, sound, scorer| self.window(span, sound, scorer, now));
+        if !mark.gap.is_zero() {
+            let (at, length_s) = (ear.pipeline.position(), mark.gap.as_secs_f64());
+            let t_s = self.timeline.place(&Span { seq: 0, start: 0, end: at }).t_end_s;
+            self.timeline.gap(at, length_s);
+            let _ = self.out.send(Message::Gap { t_s, length_s });
+        }
+    }
+
+    fn progress(&self, audio_s: f64) {
+        self.counters.audio_us.store((audio_s * 1e6).round() as u64, Relaxed);
+        self.counters.beats.fetch_add(1, Relaxed);
+    }
+
+    /// The source's next samples: is this what a working microphone gives, and is there a scream in it?
+    fn hear(&mut self, ear: &mut Ear, piece: &[f32], behind: bool, complete: Instant) {
+        ear.health.push(piece, |finding| drop(self.out.send(Message::Sound(finding))));
+        ear.pipeline.feed(piece, |span, sound, scorer| match behind {
+            true => {
+                self.counters.dropped.fetch_add(1, Relaxed);
+                let _ = self.out.try_send(Message::Dropped);
+            }
+            false => self.window(span, sound, scorer, complete),
+        });
     }
 
     fn window(&mut self, span: Span, sound: &[f32], scorer: &mut Scorer, complete: Instant) {
@@ -280,10 +339,9 @@ impl Work {
         }
         report.inference_ms = ms(pictured.elapsed());
         report.span = span;
-        report.t_start_s = span.start as f64 / self.rate_hz;
-        report.t_end_s = span.end as f64 / self.rate_hz;
+        let place = self.timeline.place(&span);
+        (report.t_start_s, report.t_end_s, report.gap) = (place.t_start_s, place.t_end_s, place.gap);
         report.level_dbfs = level_dbfs(sound);
-        report.gap = span.start < self.gap_until && self.lost > 0 && span.end > self.gap_until.saturating_sub(1);
         report.complete = complete;
         report.log_mel.copy_from_slice(scorer.front_end().log_mel());
         if self.keep_sound {
@@ -293,9 +351,6 @@ impl Work {
         let _ = self.out.send(Message::Window(report));
     }
 }
-
-/// More sound than this waiting: the next window is skipped.
-const BEHIND_S: f64 = 2.0;
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0

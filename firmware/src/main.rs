@@ -10,6 +10,7 @@ mod control;
 mod events;
 mod faults;
 mod history;
+mod inputs;
 mod last_good;
 mod led;
 mod lines;
@@ -20,10 +21,12 @@ mod quiet;
 mod recorder;
 mod run;
 mod saved;
+mod selftest;
 mod settings;
 mod site;
 mod supervisor;
 mod update;
+mod timeline;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +50,8 @@ enum Command {
     Run(run::Args),
     /// Every problem of site, board and model in one run; exit 0 or 2
     Check(Paths),
+    /// Microphone, inference, LED, siren and broker, each once; exit 0 or 1
+    Selftest(selftest::Args),
     /// Drives every output to its safe level and exits; 1 where a line is held by another
     SafeOutputs(SafeOutputs),
     /// A signed release beside the running one; goes back by itself where the new one does not come up
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(paths) if check::run(&paths) => ExitCode::SUCCESS,
         Command::Check(_) => ExitCode::from(EXIT_CONFIG),
+        Command::Selftest(args) => selftest::run(&args),
         Command::SafeOutputs(args) => safe_outputs(&args),
         Command::Update(args) => update::run(&args),
     }

@@ -20,7 +20,7 @@ mod line;
 mod tests;
 
 use guard::{Guard, Siren, SirenError};
-pub use line::{Line, OutputProblem, Show, show_on_stderr};
+pub use line::{Line, OutputProblem, Show, open_input, show_on_stderr};
 
 /// Opens the line of a board's table, at its safe level.
 type Opener = Box<dyn Fn(&'static str, &OutputLine) -> Result<Box<dyn Line>, OutputProblem> + Send>;

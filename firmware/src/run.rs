@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use detector::pipeline::Pipeline;
@@ -14,6 +13,7 @@ use hub::Hub;
 
 use crate::control::{Control, Message, Parts};
 use crate::events::{EventStore, Retention};
+use crate::inputs::Inputs;
 use crate::last_good::{self, Basis};
 use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
@@ -25,8 +25,6 @@ use crate::{EXIT_CONFIG, capture};
 
 /// Messages to the control loop that wait at the most.
 const MESSAGES: usize = 64;
-/// How long a start waits for the card to say its rate; after that it is a fault, and the start goes on.
-const CARD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -93,9 +91,12 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     let recording = args.wav.as_deref().map(Recording::open).transpose()?;
 
     // Lines at their safe levels first, then everything else.
-    let (outputs, output_problems) = Outputs::open(&settings.board, show_on_stderr());
+    let (outputs, mut output_problems) = Outputs::open(&settings.board, show_on_stderr());
     abort_safely(outputs.emergency());
+    let (inputs, input_problems) = Inputs::open(&settings.board);
+    output_problems.extend(input_problems);
 
+    let model_rate_hz = settings.manifest.front_end.sample_rate_hz;
     let (messages, inbox) = sync_channel::<Message>(MESSAGES);
     let (source, name) = match recording {
         Some(recording) => {
@@ -108,12 +109,12 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
                 anyhow!("{}: `audio.device`: missing (or give a recording: --wav FILE)", args.paths.config.display())
             })?;
             let notify = messages.clone();
-            let rate_hz = settings.manifest.front_end.sample_rate_hz;
-            let capture =
-                capture::start(&device, rate_hz, settings.board.period_frames, CARD_PATIENCE, move |notice| {
-                    // Full: the control loop stands still, and the watchdog says so.
-                    let _ = notify.try_send(Message::Capture(notice));
-                });
+            let wanted =
+                capture::Source { device: device.clone(), model_rate_hz, period_frames: settings.board.period_frames };
+            let capture = capture::start(wanted, move |notice| {
+                // Full: the control loop stands still, and the watchdog says so.
+                let _ = notify.try_send(Message::Capture(notice));
+            });
             (Source::Microphone(capture.context("the capture thread")?), device)
         }
     };
@@ -121,7 +122,8 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
         Source::Microphone(capture) => Some(Arc::clone(&capture.status)),
         Source::Recording { .. } => None,
     };
-    let pipeline = Pipeline::new(&settings.manifest, model, source.rate_hz(), settings.decision.stride_s)?;
+    let source_rate_hz = source.rate_hz(model_rate_hz);
+    let pipeline = Pipeline::new(&settings.manifest, model, source_rate_hz, settings.decision.stride_s)?;
     let centres_hz = pipeline.front_end().centres_hz().to_vec();
 
     let events = settings.site.events.clone();
@@ -140,11 +142,11 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&terminate)).context("signal handler")?;
     }
-    let source_rate_hz = source.rate_hz();
     let realtime = args.wav.is_none() || args.speed == Speed::Realtime;
     let control = Control::new(Parts {
         settings,
         outputs,
+        inputs,
         output_problems,
         faults,
         hub,
@@ -156,14 +158,10 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
         capture_status,
         centres_hz,
         source_name: name,
-        source_rate_hz,
         json: args.json,
         realtime,
     });
-    let keep_sound = control.keeps_sound();
-    let floor = control.floor();
-    let listener = Listener::start(source, pipeline, control.manifest(), keep_sound, floor, messages)
-        .context("the listening thread")?;
+    let listener = Listener::start(source, pipeline, &control.listening(), messages).context("the listening thread")?;
     let control = control.with(listener);
     let supervisor = Supervisor::start(control.stages());
     Ok(control.watched_by(supervisor))

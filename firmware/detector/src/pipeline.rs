@@ -16,6 +16,9 @@ pub struct Pipeline {
     window: SlidingWindow,
     scorer: Scorer,
     rate_hz: u32,
+    source_hz: u32,
+    /// Model samples of the rates before this one.
+    before: u64,
 }
 
 /// Picture and score of one window.
@@ -48,6 +51,8 @@ impl Pipeline {
             resampler: Resampler::new(rate_hz, config.sample_rate_hz)?,
             window: SlidingWindow::new(config.window_samples(), stride_s * f64::from(config.sample_rate_hz)),
             rate_hz: config.sample_rate_hz,
+            source_hz: rate_hz,
+            before: 0,
             scorer: Scorer::new(manifest, model),
         })
     }
@@ -57,6 +62,32 @@ impl Pipeline {
     pub fn feed(&mut self, samples: &[f32], mut on_window: impl FnMut(Span, &[f32], &mut Scorer)) {
         let Self { resampler, window, scorer, .. } = self;
         resampler.push(samples, |piece| fill(window, piece, |span, sound| on_window(span, sound, scorer)));
+    }
+
+    /// The source goes on at another rate: a microphone that came back as another one. What the resampler still held is
+    /// given first.
+    ///
+    /// # Errors
+    /// Where the rate cannot be converted; the old one then stays.
+    pub fn set_source_rate(
+        &mut self,
+        rate_hz: u32,
+        mut on_window: impl FnMut(Span, &[f32], &mut Scorer),
+    ) -> Result<(), ResampleError> {
+        if rate_hz == self.source_hz {
+            return Ok(());
+        }
+        let new = Resampler::new(rate_hz, self.rate_hz)?;
+        let Self { resampler, window, scorer, .. } = self;
+        resampler.finish(|piece| fill(window, piece, |span, sound| on_window(span, sound, scorer)));
+        self.before += self.resampler.due();
+        (self.resampler, self.source_hz) = (new, rate_hz);
+        Ok(())
+    }
+
+    /// Model samples that the sound fed by now comes to.
+    pub fn position(&self) -> u64 {
+        self.before + self.resampler.due()
     }
 
     /// The source has ended: zeros up to the next window's end, so that every sample is scored.

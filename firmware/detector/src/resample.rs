@@ -93,9 +93,14 @@ impl Resampler {
         }
     }
 
+    /// Samples that what was pushed by now comes to, given already or not.
+    pub fn due(&self) -> u64 {
+        (self.taken as f64 * self.ratio).round() as u64
+    }
+
     /// The source has ended: gives what the filter still holds, as long as the input was, to the sample.
     pub fn finish(&mut self, mut sink: impl FnMut(&[f32])) {
-        let due = (self.taken as f64 * self.ratio).round() as u64;
+        let due = self.due();
         while self.fft.is_some() && self.given < due {
             self.input[self.filled..].fill(0.0);
             self.filled = self.input.len();

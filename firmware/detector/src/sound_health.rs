@@ -34,6 +34,9 @@ pub const HIGH_BAND_HZ: f64 = 2_000.0;
 
 const _: () = assert!(MINUTE < u128::BITS, "a minute's blocks are bits of a u128");
 
+/// Those that a block shows by itself.
+const BY_BLOCK: [Defect; 5] = [Defect::Zeros, Defect::Repeating, Defect::StuckBit, Defect::Offset, Defect::Clipping];
+
 /// What is wrong with a microphone's sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
@@ -77,7 +80,7 @@ pub struct SoundHealth {
     /// Samples of `sound`, from its end, that hold sound by now.
     known: usize,
     filled: usize,
-    conditions: [Condition; 5],
+    conditions: [Condition; BY_BLOCK.len()],
     cover: Option<Cover>,
     rate_hz: u32,
 }
@@ -86,19 +89,12 @@ impl SoundHealth {
     /// For a source of `rate_hz` (1 at least); without a `floor` nothing counts as covered.
     pub fn new(rate_hz: u32, floor: Option<Floor>) -> Self {
         let block_len = (rate_hz / BLOCKS_PER_S).max(1) as usize;
-        let minute = |defect, needed, calm_s: u32| Condition::new(defect, needed, calm_s * BLOCKS_PER_S);
         Self {
             sound: vec![0.0; (REPEAT_BLOCKS_MAX + 1) * block_len],
             block_len,
             known: 0,
             filled: 0,
-            conditions: [
-                minute(Defect::Zeros, MINUTE, 2),
-                minute(Defect::Repeating, MINUTE / 2, 2),
-                minute(Defect::StuckBit, MINUTE, 2),
-                minute(Defect::Offset, MINUTE, 2),
-                minute(Defect::Clipping, MINUTE * 3 / 4, 10),
-            ],
+            conditions: BY_BLOCK.map(Condition::new),
             cover: floor.map(|floor| Cover::new(floor, rate_hz)),
             rate_hz,
         }
@@ -138,15 +134,7 @@ impl SoundHealth {
         let known = &self.sound[self.sound.len() - self.known..];
         let block = Block { known, start: known.len() - self.block_len, rate_hz: self.rate_hz };
         for condition in &mut self.conditions {
-            let wrong = match condition.defect {
-                Defect::Zeros => block.is_silent(),
-                Defect::Repeating => block.is_repeating(),
-                Defect::StuckBit => block.has_stuck_bit(),
-                Defect::Offset => block.has_offset(),
-                Defect::Clipping => block.is_clipped(),
-                Defect::Covered => false,
-            };
-            if let Some(stands) = condition.push(wrong) {
+            if let Some(stands) = condition.push(block.shows(condition.defect)) {
                 on_finding(Finding { defect: condition.defect, stands });
             }
         }
@@ -172,8 +160,15 @@ struct Condition {
 }
 
 impl Condition {
-    fn new(defect: Defect, needed: u32, calm: u32) -> Self {
-        Self { defect, needed, calm, wrong: 0, stands: false }
+    fn new(defect: Defect) -> Self {
+        let (needed, calm_s) = match defect {
+            // Half: a stretch that is nearly a tone hides its repetition.
+            Defect::Repeating => (MINUTE / 2, 2),
+            // Three quarters: speech pauses, however loud it is.
+            Defect::Clipping => (MINUTE * 3 / 4, 10),
+            _ => (MINUTE, 2),
+        };
+        Self { defect, needed, calm: calm_s * BLOCKS_PER_S, wrong: 0, stands: false }
     }
 
     /// Takes in a block; whether the defect stands, where that has changed.
@@ -231,6 +226,16 @@ pub fn levels_dbfs(sound: &[f32], rate_hz: u32) -> (f64, f64) {
     let mut high = HighPass::new(rate_hz);
     let level = dbfs(mean_power(sound.iter().copied()));
     (level, dbfs(mean_power(sound.iter().map(|sample| high.step(*sample)))))
+}
+
+/// What every block of a short `sound` shows, for a test that has no minute.
+pub fn shown(sound: &[f32], rate_hz: u32) -> impl Iterator<Item = Defect> + '_ {
+    let block_len = (rate_hz / BLOCKS_PER_S).max(1) as usize;
+    let blocks = move || (block_len..=sound.len()).step_by(block_len);
+    BY_BLOCK.into_iter().filter(move |defect| {
+        blocks().next().is_some()
+            && blocks().all(|end| Block { known: &sound[..end], start: end - block_len, rate_hz }.shows(*defect))
+    })
 }
 
 fn mean_power(sound: impl ExactSizeIterator<Item = f32>) -> f64 {

@@ -18,6 +18,7 @@ pub mod limits;
 mod mailbox;
 pub mod options;
 pub mod outbox;
+pub mod probe;
 mod session;
 pub mod topics;
 

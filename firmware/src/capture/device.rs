@@ -61,6 +61,14 @@ pub fn alsa_name(device: &str) -> Result<String, String> {
     Ok(format!("hw:CARD={}", id.trim()))
 }
 
+/// The cards that are there now, by the kernel's own names: a change means that one has come or gone.
+pub fn cards() -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(CARDS).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    names.sort();
+    names
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

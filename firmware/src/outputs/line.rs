@@ -1,7 +1,9 @@
 //! One output line: a real one of a GPIO chip, one that is only shown, or a fake of the tests.
 
-use files::board::{Board, Labels, LineRef, OutputLine};
-use gpiocdev::line::{Info, Value};
+use crate::inputs::Sense;
+use files::board::{Bias, Board, InputLine, Labels, LineRef, OutputLine};
+use gpiocdev::line::{self, Info, Value};
+use gpiocdev::request::Builder;
 use gpiocdev::{Chip, Request};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -21,11 +23,11 @@ pub trait Line: Send + Sync {
     fn set(&self, active: bool) -> Result<(), String>;
 }
 
-/// An output that could not be opened or driven: names the output, its chip and its line.
+/// A line that could not be opened, driven or read: names the output, its chip and its line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{output}: line {line} of chip {chip}: {cause}{}", .hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
 pub struct OutputProblem {
-    /// The board file's table: `siren`, `led` or `fault`.
+    /// The board file's table: `siren`, `led`, `fault`, `tamper` or `silence`.
     pub output: &'static str,
     /// The chip, by the label that the board gives.
     pub chip: String,
@@ -89,25 +91,64 @@ impl Line for GpioLine {
 /// # Errors
 /// No such chip or line, no rights, or held by another.
 pub fn open(output: &'static str, wanted: &OutputLine, board: &Board) -> Result<Box<dyn Line>, OutputProblem> {
-    let labels = board.chip_of(&wanted.chip);
+    let request = request(output, board.chip_of(&wanted.chip), &wanted.line, |request| {
+        request.as_output(value(wanted.safe_level.is_active()));
+        if wanted.active_low {
+            request.as_active_low();
+        }
+    })?;
+    Ok(Box::new(GpioLine(request)))
+}
+
+impl Sense for GpioLine {
+    fn active(&self) -> Result<bool, String> {
+        self.0.lone_value().map(|value| value == Value::Active).map_err(|error| error.to_string())
+    }
+}
+
+/// Requests the line of the table `input` as an input.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_input(input: &'static str, wanted: &InputLine, board: &Board) -> Result<Box<dyn Sense>, OutputProblem> {
+    let request = request(input, board.chip_of(&wanted.chip), &wanted.line, |request| {
+        request.as_input();
+        if wanted.active_low {
+            request.as_active_low();
+        }
+        match wanted.bias {
+            Bias::AsIs => {}
+            Bias::PullUp => drop(request.with_bias(line::Bias::PullUp)),
+            Bias::PullDown => drop(request.with_bias(line::Bias::PullDown)),
+            Bias::Disabled => drop(request.with_bias(line::Bias::Disabled)),
+        }
+    })?;
+    Ok(Box::new(GpioLine(request)))
+}
+
+/// Finds a line and requests it as `configure` says.
+fn request(
+    table: &'static str,
+    labels: &Labels,
+    wanted: &LineRef,
+    configure: impl FnOnce(&mut Builder),
+) -> Result<Request, OutputProblem> {
     let problem = |cause: String, hint: Option<&str>| OutputProblem {
-        output,
+        output: table,
         chip: labels.to_string(),
-        line: wanted.line.to_string(),
+        line: wanted.to_string(),
         cause,
         hint: hint.map(str::to_string),
     };
     let path = chip_path(labels).map_err(|(cause, hint)| problem(cause, hint))?;
     let chip = Chip::from_path(&path).map_err(|error| problem(format!("{}: {error}", path.display()), None))?;
-    let offset = offset(&chip, &wanted.line).map_err(|(cause, hint)| problem(cause, hint))?;
+    let offset = offset(&chip, wanted).map_err(|(cause, hint)| problem(cause, hint))?;
 
     let mut request = Request::builder();
-    request.on_chip(&path).with_consumer(CONSUMER).with_line(offset).as_output(value(wanted.safe_level.is_active()));
-    if wanted.active_low {
-        request.as_active_low();
-    }
+    request.on_chip(&path).with_consumer(CONSUMER).with_line(offset);
+    configure(&mut request);
     match request.request() {
-        Ok(request) => Ok(Box::new(GpioLine(request))),
+        Ok(request) => Ok(request),
         // The holder is asked for only now: asking first and requesting then would be a race.
         Err(error) => Err(match chip.line_info(offset).ok().and_then(|info| holder(&info)) {
             Some(holder) => problem(format!("held by {holder}"), Some("end it, or name another line")),

@@ -1,5 +1,7 @@
 //! What one block of samples shows.
 
+use super::Defect;
+
 /// No sample of a silent block is larger: 24 bits have their last one below it.
 const SILENT: f32 = 1e-6;
 /// Mean of a block with an offset. Cheap cards have a hundredth.
@@ -38,18 +40,30 @@ impl<'a> Block<'a> {
         &self.known[self.start..]
     }
 
+    /// Whether it shows `defect`; what takes longer than a block, it does not.
+    pub fn shows(&self, defect: Defect) -> bool {
+        match defect {
+            Defect::Zeros => self.is_silent(),
+            Defect::Repeating => self.is_repeating(),
+            Defect::StuckBit => self.has_stuck_bit(),
+            Defect::Offset => self.has_offset(),
+            Defect::Clipping => self.is_clipped(),
+            Defect::Covered => false,
+        }
+    }
+
     /// Digital silence.
-    pub fn is_silent(&self) -> bool {
+    fn is_silent(&self) -> bool {
         self.samples().iter().all(|sample| sample.abs() <= SILENT)
     }
 
     /// Far from zero on average.
-    pub fn has_offset(&self) -> bool {
+    fn has_offset(&self) -> bool {
         mean(self.samples()).abs() >= OFFSET
     }
 
     /// Cut off at one rail or both.
-    pub fn is_clipped(&self) -> bool {
+    fn is_clipped(&self) -> bool {
         let block = self.samples();
         let (low, high) =
             block.iter().fold((f32::MAX, f32::MIN), |(low, high), sample| (low.min(*sample), high.max(*sample)));
@@ -63,7 +77,7 @@ impl<'a> Block<'a> {
     }
 
     /// A bit of the upper 16 rests while one above and one below it change.
-    pub fn has_stuck_bit(&self) -> bool {
+    fn has_stuck_bit(&self) -> bool {
         let block = self.samples();
         let power = block.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / block.len() as f64;
         if power < BITS_RMS * BITS_RMS {
@@ -78,7 +92,7 @@ impl<'a> Block<'a> {
     }
 
     /// The block is the sound of a while before once more, to the bit; or one value alone.
-    pub fn is_repeating(&self) -> bool {
+    fn is_repeating(&self) -> bool {
         let block = self.samples();
         if self.is_silent() {
             return false;

@@ -105,6 +105,18 @@ fn well_microphones_raise_nothing() {
 }
 
 #[test]
+fn a_short_sound_shows_what_every_block_of_it_shows() {
+    let check = |sound: &[f32], expect: &[Defect]| {
+        assert_eq!(shown(sound, RATE_HZ).collect::<Vec<_>>(), expect);
+    };
+    check(&vec![0.0; 32_000], &[Defect::Zeros]);
+    check(&mapped(noise(2.0, 0.02, 1), |x| x - 0.1), &[Defect::Offset]);
+    check(&noise(2.0, 1e-3, 1), &[]);
+    check(&[vec![0.0; 24_000], noise(0.5, 1e-3, 1)].concat(), &[]);
+    check(&[], &[]);
+}
+
+#[test]
 fn a_defect_that_comes_and_goes_is_no_storm() {
     let mut health = SoundHealth::new(RATE_HZ, None);
     let mut count = 0;

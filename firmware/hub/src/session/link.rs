@@ -142,7 +142,7 @@ impl Drop for Link {
 }
 
 /// The client's error without the names of the layers it came through: "certificate expired" is what an installer needs.
-fn cause(error: &str) -> String {
+pub fn cause(error: &str) -> String {
     const LAYERS: [&str; 5] =
         ["Mqtt state: ", "Mqtt serialization/deserialization error: ", "Io error: ", "IO: ", "I/O: "];
     let mut rest = error;
@@ -152,20 +152,32 @@ fn cause(error: &str) -> String {
     rest.to_owned()
 }
 
-fn is_granted(code: rumqttc::SubscribeReasonCode) -> bool {
+/// SUBACK let this topic through.
+pub fn is_granted(code: rumqttc::SubscribeReasonCode) -> bool {
     matches!(code, rumqttc::SubscribeReasonCode::Success(_))
 }
 
-/// The CONNECT packet and its way.
+/// The CONNECT packet of a session and its way.
 pub fn mqtt_options(options: &Options, tls: Option<&Arc<ClientConfig>>, dialer: &Arc<Dialer>) -> MqttOptions {
     let topics = Topics::new(&options.device_id);
-    let mut mqtt = MqttOptions::new(topics.node(), (options.host.clone(), options.port));
+    let mut mqtt = client_options(options, &topics.node(), tls, dialer);
+    mqtt.set_last_will(LastWill::new(topics.full(topics::STATUS), "offline", QoS::AtLeastOnce, true));
+    mqtt
+}
+
+/// Who connects, and how; without a will.
+pub fn client_options(
+    options: &Options,
+    client_id: &str,
+    tls: Option<&Arc<ClientConfig>>,
+    dialer: &Arc<Dialer>,
+) -> MqttOptions {
+    let mut mqtt = MqttOptions::new(client_id, (options.host.clone(), options.port));
     mqtt.set_keep_alive(KEEP_ALIVE_S)
         .set_clean_session(true)
         .set_inflight(CLIENT_IN_FLIGHT_MAX)
         .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
-        .set_max_request_batch(16)
-        .set_last_will(LastWill::new(topics.full(topics::STATUS), "offline", QoS::AtLeastOnce, true));
+        .set_max_request_batch(16);
     match (&options.username, &options.password) {
         (Some(name), Some(password)) => mqtt.set_credentials(name.clone(), password.expose().to_vec()),
         (Some(name), None) => mqtt.set_username(name.clone()),

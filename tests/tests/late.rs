@@ -1,0 +1,48 @@
+//! A processor that does not keep up: the newest window is scored, those before it are counted, and it is a fault.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use system_tests::device::Device;
+use system_tests::sound::{hiss, wav};
+
+const RATE_HZ: u32 = 16_000;
+
+#[test]
+fn a_process_that_was_stopped_skips_to_the_newest_window() {
+    let device = Device::tiny("");
+    std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 40.0, 1), RATE_HZ, 1)).unwrap();
+    let path = device.path("sound.wav");
+    let mut child = device.spawn(&["--wav", path.to_str().unwrap(), "--speed", "realtime", "--json"]);
+    let id = child.id().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    };
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = |kind: &str| -> Value {
+        lines
+            .by_ref()
+            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+            .find(|line| line["type"] == kind)
+            .unwrap()
+    };
+    next("window");
+    signal("-STOP");
+    // Seven windows' time, three of them more than the two seconds that are caught up with.
+    std::thread::sleep(Duration::from_millis(3_500));
+    signal("-CONT");
+    assert_eq!(next("fault")["fault"], "InferenceLate");
+    assert_eq!(next("restore")["fault"], "InferenceLate");
+    signal("-TERM");
+    let stop = next("stop");
+    let (windows, dropped) = (stop["windows"].as_u64().unwrap(), stop["dropped"].as_u64().unwrap());
+    assert!((1..=7).contains(&dropped), "{dropped} dropped");
+    // What was neither scored nor counted would be missing here.
+    let audio_s = stop["audio_s"].as_f64().unwrap();
+    let due = ((audio_s - 1.0) / 0.5).floor() as u64 + 1;
+    assert!((due - 1..=due).contains(&(windows + dropped)), "{windows} + {dropped} of {due} in {audio_s} s");
+    assert!(child.wait().unwrap().success());
+}

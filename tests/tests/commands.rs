@@ -109,8 +109,10 @@ fn order_on_connect_and_what_the_broker_keeps() {
     // Whoever comes later sees the same, and no command's answer.
     obeyed(&broker, &ear, "silence/press", "PRESS");
     let late = broker.ear("test-1");
-    late.hears("status", "online");
-    let kept: Vec<_> = late.all().into_iter().filter(|heard| heard.topic != READY).collect();
+    let kept = late.wait("all that is kept", |all| {
+        let kept: Vec<_> = all.iter().filter(|heard| heard.topic != READY).cloned().collect();
+        (kept.len() >= expected.len()).then_some(kept)
+    });
     assert!(kept.iter().all(|heard| heard.retained && heard.acknowledged), "{kept:?}");
     let mut names: Vec<_> = kept.iter().map(|heard| heard.topic.as_str()).collect();
     let mut all = expected.map(|(topic, _)| topic);
@@ -194,12 +196,7 @@ fn every_command_is_obeyed_echoed_and_answered() {
 
     // What was set outlives the program, cut off without a word.
     obeyed(&broker, &ear, "armed/set", "OFF");
-    let saved = device.path("state/settings.json");
-    let until = Instant::now() + Duration::from_secs(30);
-    while !std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"armed\":{\"value\":false")) {
-        assert!(Instant::now() < until, "{:?}", std::fs::read_to_string(&saved));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_file(&device, "\"armed\":{\"value\":false");
     running.kill();
     ear.hears("status", "offline");
     ear.forget();
@@ -318,6 +315,34 @@ fn a_scream_is_told_whole_and_silence_ends_this_incident_alone() {
     keys.sort_unstable();
     assert_eq!(keys, ["delayed_s", "id", "label", "level_dbfs", "model", "score", "t_utc"]);
     assert_eq!((&attributes["id"], &attributes["score"]), (&start["id"], &start["score"]));
+}
+
+#[test]
+fn an_alarm_that_nobody_silenced_outlives_the_program() {
+    let Some(broker) = Broker::start() else { return };
+    let device = device(&broker, "");
+    let ear = broker.ear("test-1");
+    let running = online(&device, &ear, &scream_then_quiet());
+    ear.hears("alarm/state", "ON");
+    wait_for_file(&device, "\"latched\":true");
+    running.kill();
+    ear.hears("status", "offline");
+    ear.forget();
+    let _running = online(&device, &ear, &quiet_room());
+    assert_eq!((ear.on("alarm/state"), ear.on("siren/state")), (vec!["ON".to_string()], vec!["OFF".to_string()]));
+    obeyed(&broker, &ear, "silence/press", "PRESS");
+    ear.hears("alarm/state", "OFF");
+}
+
+/// Until the persisted settings hold `part`.
+#[track_caller]
+fn wait_for_file(device: &Device, part: &str) {
+    let saved = device.path("state/settings.json");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !std::fs::read_to_string(&saved).is_ok_and(|text| text.contains(part)) {
+        assert!(Instant::now() < until, "{:?}", std::fs::read_to_string(&saved));
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -53,9 +53,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// Silence and OFF pass every rate limit: what makes the noise end must always work.
+    /// Silence and OFF pass every rate limit: what makes the noise end must always work. Watching does nothing to the
+    /// device, so it takes none of the turns of those who do.
     pub fn always_passes(self) -> bool {
-        matches!(self, Self::Silence | Self::Siren { on: false, .. } | Self::Armed { on: false, .. })
+        matches!(self, Self::Silence | Self::Siren { on: false, .. } | Self::Armed { on: false, .. } | Self::Live(_))
     }
 }
 

@@ -57,6 +57,9 @@ enum Command {
         /// The page to write
         #[arg(long)]
         out: PathBuf,
+        /// The model that heard them, to show what each score rests on; models/default where none is named
+        #[arg(long)]
+        model: Option<PathBuf>,
     },
     /// The demo's own sound: a quiet home in which somebody screams, from formulae alone
     Scene(scene::Args),
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args),
-        Command::Report { events, out } => report::run(&events, &out).map(|()| true),
+        Command::Report { events, out, model } => report::run(&events, &out, model.as_deref()).map(|()| true),
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
         Command::Boards { command: BoardsCommand::Check } => boards::check(),

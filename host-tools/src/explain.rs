@@ -7,7 +7,7 @@
 //! The JSON's `map` is in log-odds (natural logarithm), a row a mel band from low to high, a column a frame; `peak_t_s` is in
 //! the file's own time. Where hiding changes nothing for the worse there is no peak: `null`.
 
-mod occlude;
+pub mod occlude;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,8 @@ use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use files::model_dir;
-use files::picture::{Evidence, Spectrogram};
+use files::picture::{Evidence, PictureError, Spectrogram};
+use files::private_file::write_private;
 use serde::Serialize;
 
 use crate::trace::Trace;
@@ -65,9 +66,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sound = crate::audio::read_at(&args.file, manifest.front_end.sample_rate_hz)?;
     let window = Highest::of(&manifest, &model, &sound).with_context(|| args.file.display().to_string())?;
     let mut front_end = FrontEnd::new(&manifest.front_end);
-    let occlusion = Occlusion::of(&manifest, &model, &mut front_end, &window.sound, window.heard)
-        .with_context(|| args.file.display().to_string())?;
-    draw(args, &manifest, &front_end, &window, &occlusion)?;
+    front_end.picture(&window.sound);
+    let bar = crate::progress::bar(0, "slices");
+    let heard = window.heard / manifest.front_end.hop + 1;
+    let occlusion =
+        Occlusion::of(&manifest, &model, &front_end, heard, &bar).with_context(|| args.file.display().to_string())?;
+    bar.finish_and_clear();
+    let title = format!("{}: score {:.3}, {} {}", name(&args.file), window.score, manifest.name, manifest.version);
+    write_private(&args.out, &picture(&manifest, &front_end, &occlusion, window.t_start_s, &title)?)?;
     let peak = occlusion.peak(&manifest, &front_end);
     match peak {
         Some((t_s, hz)) => println!(
@@ -110,35 +116,35 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn draw(
-    args: &Args,
+/// The picture of the window that `front_end` saw last, begun at `t_start_s`, with what its score rests on.
+pub fn picture(
     manifest: &Manifest,
     front_end: &FrontEnd,
-    window: &Highest,
     occlusion: &Occlusion,
-) -> anyhow::Result<()> {
+    t_start_s: f64,
+    title: &str,
+) -> Result<Vec<u8>, PictureError> {
     let config = &manifest.front_end;
     let frames = config.frames();
     let last_s = (frames - 1) as f64 * config.hop as f64 / f64::from(config.sample_rate_hz);
-    let title = format!("{}: score {:.3}, {} {}", name(&args.file), window.score, manifest.name, manifest.version);
     let evidence = Evidence {
         sound: Spectrogram {
             log_mel: front_end.log_mel(),
             n_mels: config.n_mels,
             frames,
             mel_centres_hz: front_end.centres_hz(),
-            t_start_s: window.t_start_s,
-            t_end_s: window.t_start_s + last_s,
+            t_start_s,
+            t_end_s: t_start_s + last_s,
             scores: &[],
             threshold_on: manifest.decision.threshold_on,
             alarm_t_s: None,
-            title: &title,
+            title,
         },
         map: &occlusion.map,
         profile: &occlusion.profile,
-        peak: occlusion.peak(manifest, front_end).map(|(t_s, hz)| (window.t_start_s + t_s, hz)),
+        peak: occlusion.peak(manifest, front_end).map(|(t_s, hz)| (t_start_s + t_s, hz)),
     };
-    Ok(evidence.write(&args.out)?)
+    evidence.to_png()
 }
 
 fn name(path: &Path) -> String {

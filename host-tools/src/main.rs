@@ -62,6 +62,9 @@ enum Command {
         /// The page to write
         #[arg(long)]
         out: PathBuf,
+        /// The model that heard them, to show what each score rests on; models/default where none is named
+        #[arg(long)]
+        model: Option<PathBuf>,
     },
     /// What devices hear, live, in the terminal
     Monitor(monitor::Args),
@@ -95,9 +98,9 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args).map(|()| true),
         Command::Eval(args) => eval::run(&args).map(|()| true),
         Command::Bench(args) => bench::run(&args),
-        Command::Report { events, out } => report::run(&events, &out).map(|()| true),
         Command::Monitor(args) => monitor::run(&args).map(|()| true),
         Command::Fleet(args) => fleet::run(&args),
+        Command::Report { events, out, model } => report::run(&events, &out, model.as_deref()).map(|()| true),
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
         Command::Bundle(args) => bundle::run(&args).map(|()| true),

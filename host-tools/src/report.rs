@@ -1,13 +1,15 @@
-//! `host-tools report --events DIR --out FILE.html`: what a device heard, as one page.
+//! `host-tools report --events DIR --out FILE.html [--model DIR]`: what a device heard, as one page.
 //!
 //! DIR is a device's events folder, or a copy of it. The page stands alone: pictures and short clips are inside it, it
 //! loads nothing and runs no script, and it can be printed. It is as private as the recordings (a spectrogram can be
 //! turned back into rough sound), so it is written for its owner alone.
 //!
-//! A record that cannot be read is listed with its cause; an empty folder gives a page that says so. Times are this
+//! Under each incident's picture stands what its score rests on (`evidence`), where the model that heard it is the one named
+//! with `--model`, models/default if none is. A record that cannot be read is listed with its cause; an empty folder gives a page that says so. Times are this
 //! machine's local time, with UTC beside them.
 
 mod chart;
+mod evidence;
 mod page;
 
 use std::fs;
@@ -17,11 +19,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use files::event_record::{EventRecord, RECORD_BYTES_MAX, SCHEMA, is_plain_name};
+use files::model_dir;
 use files::private_file::PrivateFile;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+
+use evidence::Explainer;
 
 /// A picture's file, bytes: the device's own are about 100 kB.
 const PICTURE_BYTES_MAX: u64 = 8 << 20;
@@ -32,11 +37,16 @@ const CLIP_BYTES_MAX: u64 = 4 << 20;
 ///
 /// # Errors
 /// Where `events` cannot be listed or `out` cannot be written. A broken record is no error: the page lists it.
-pub fn run(events: &Path, out: &Path) -> Result<()> {
+pub fn run(events: &Path, out: &Path, model: Option<&Path>) -> Result<()> {
     let mut progress = Progress::new();
     let folder = Folder::read(events, &mut progress)?;
+    let mut explainer = match model {
+        Some(dir) => Some(Explainer::load(dir)?),
+        // Nobody asked for this one: without it the page is made all the same.
+        None => Explainer::load(&model_dir::find(Path::new("models/default"))).ok(),
+    };
     let mut file = BufWriter::new(PrivateFile::create(out)?);
-    let written = page::write(&mut file, events, &folder, &TimeZone::system(), &mut progress);
+    let written = page::write(&mut file, events, &folder, &TimeZone::system(), explainer.as_mut(), &mut progress);
     written.with_context(|| format!("{}: cannot write it", out.display()))?;
     let file = file.into_inner().map_err(std::io::IntoInnerError::into_error);
     file.with_context(|| format!("{}: cannot write it", out.display()))?.commit()?;

@@ -47,3 +47,22 @@ fn silence_rests_on_nothing() {
     let figures = explain(&file, device.path("model").to_str().unwrap());
     assert!(figures["peak_t_s"].is_null() && figures["peak_hz"].is_null(), "{figures}");
 }
+
+#[test]
+fn the_report_shows_what_an_alarm_rests_on_where_its_model_is_at_hand() {
+    let device = Device::tiny("");
+    let soft = |seconds: f64, seed: u32| -> Vec<i16> { hiss(RATE_HZ, seconds, seed).iter().map(|x| x / 200).collect() };
+    let sound = [soft(5.0, 2), hiss(RATE_HZ, 1.5, 1), soft(8.0, 3)].concat();
+    write_wav(&device.path("a.wav"), &sound, RATE_HZ);
+    let ran = device.hear_file(&device.path("a.wav"));
+    assert_eq!(ran.alarms().len(), 2, "{}", ran.stderr);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    let (events, out) = (path("events"), path("r.html"));
+    host_tools_ok(&["report", "--events", &events, "--out", &out, "--model", &path("model")]);
+    let page = std::fs::read_to_string(device.path("r.html")).unwrap();
+    assert!(page.contains("The score rests most of all on what was heard at") && page.matches("<img ").count() == 2);
+    // The shipped model did not hear it: its reasons would be another's.
+    host_tools_ok(&["report", "--events", &events, "--out", &out, "--model", "models/default"]);
+    let page = std::fs::read_to_string(device.path("r.html")).unwrap();
+    assert!(page.contains("heard by another model") && page.matches("<img ").count() == 1);
+}

@@ -63,6 +63,19 @@ impl FrontEnd {
         for (log, mel) in self.log_mel.iter_mut().zip(&self.mel) {
             *log = (mel + LOG_FLOOR).log2();
         }
+        self.picture_of_levels()
+    }
+
+    /// The picture of a window of which only log2 of the mel power is left, `[n_mels, frames]`.
+    ///
+    /// # Panics
+    /// Where `log_mel` has another size.
+    pub fn picture_of(&mut self, log_mel: &[f32]) -> &[f32] {
+        self.log_mel.copy_from_slice(log_mel);
+        self.picture_of_levels()
+    }
+
+    fn picture_of_levels(&mut self) -> &[f32] {
         self.normalise();
         if self.config.colormap == Colormap::Viridis {
             self.colour();
@@ -87,6 +100,11 @@ impl FrontEnd {
             }
         }
         &self.mel
+    }
+
+    /// The picture made last.
+    pub fn last_picture(&self) -> &[f32] {
+        &self.picture
     }
 
     /// log2 of the last picture's mel power, `[n_mels, frames]`, before normalisation: for pictures that people look at.

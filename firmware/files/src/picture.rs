@@ -4,6 +4,7 @@
 //! a person expects of a spectrogram.
 
 pub mod canvas;
+pub mod kept;
 mod resample;
 mod spectrogram;
 
@@ -94,16 +95,19 @@ fn picture_png(values: &[f32], channels: usize, n_mels: usize, frames: usize) ->
             rgb.extend(colour(band * frames + frame));
         }
     }
-    encode(&rgb, frames, n_mels)
+    encode(&rgb, frames, n_mels, None)
 }
 
-/// A PNG of 8-bit RGB rows from the top.
-fn encode(rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>, PictureError> {
+/// A PNG of 8-bit RGB rows from the top, with a text chunk of a keyword where one is given.
+fn encode(rgb: &[u8], width: usize, height: usize, text: Option<(String, String)>) -> Result<Vec<u8>, PictureError> {
     let mut bytes = Vec::new();
     // Sizes come from shapes that were checked; the encoder refuses what does not fit the pixels.
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    if let Some((keyword, text)) = text {
+        encoder.add_ztxt_chunk(keyword, text)?;
+    }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(rgb)?;
     writer.finish()?;

@@ -143,7 +143,9 @@ fn lay(manifest: &Manifest, bed: &Bed, first: usize, screams: &[Vec<f32>]) -> an
     let rate_hz = f64::from(manifest.front_end.sample_rate_hz);
     let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
     let decision = manifest.decision;
-    let apart_s = (decision.hold_s + decision.cooldown_s + 2.0 * manifest.front_end.window_s).min(APART_S_MAX);
+    // The sweep's longest hold may not reach the next scream either.
+    let hold_s = HOLDS_S.into_iter().fold(decision.hold_s, f64::max);
+    let apart_s = (hold_s + decision.cooldown_s + 2.0 * manifest.front_end.window_s).min(APART_S_MAX);
     let mut rng = SmallRng::seed_from_u64(first as u64);
     let mut starts = Vec::with_capacity(screams.len());
     let mut end = 0;

@@ -1,4 +1,5 @@
-//! The worst errors as one sheet of pictures, to be looked at and grouped by a person.
+//! The clips whose scores are farthest from the truth, errors or not, as one sheet of pictures: to be looked at and grouped
+//! by a person.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 
 use super::clips::{self, Scored};
 
-/// Errors shown, at the most.
+/// Clips shown, at the most.
 const SHOWN: usize = 50;
 const COLUMNS: usize = 5;
 /// A cell's picture and its caption, pixels.
@@ -26,17 +27,24 @@ const PAPER: Rgb = [255, 255, 255];
 const INK: Rgb = [38, 42, 51];
 const MISSED: Rgb = [0, 114, 178];
 const FLAGGED: Rgb = [213, 94, 0];
+const RIGHT: Rgb = [150, 155, 165];
 
-/// Draws the worst errors at the manifest's threshold, missed screams first, each the worst first, with a frame of their kind.
+/// Draws the sheet: screams missed at the manifest's threshold, others flagged, then what was right by little; each kind the
+/// worst first, with a frame of its own colour.
 pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], cut_s: f64) -> anyhow::Result<()> {
     let threshold = manifest.decision.threshold_on;
-    let wrong = |clip: &&Scored| clip.truth().is_some_and(|truth| truth != (clip.score >= threshold));
-    let off = |clip: &Scored| if clip.truth() == Some(true) { threshold - clip.score } else { clip.score - threshold };
-    let mut errors: Vec<&Scored> = scored.iter().filter(wrong).collect();
-    errors.sort_by(|a, b| off(b).total_cmp(&off(a)));
-    errors.truncate(SHOWN);
-    errors.sort_by_key(|clip| clip.truth() != Some(true));
-    let tiles: Vec<Vec<f32>> = errors
+    let colour = |clip: &Scored| match (clip.truth(), clip.score >= threshold) {
+        (Some(true), false) => MISSED,
+        (Some(false), true) => FLAGGED,
+        _ => RIGHT,
+    };
+    let off = |clip: &Scored| clip.truth().map_or(0.0, |truth| (f64::from(u8::from(truth)) - clip.score).abs());
+    let mut worst: Vec<&Scored> = scored.iter().filter(|clip| clip.truth().is_some()).collect();
+    worst.sort_by(|a, b| off(b).total_cmp(&off(a)));
+    worst.truncate(SHOWN);
+    worst.sort_by_key(|clip| [MISSED, FLAGGED, RIGHT].iter().position(|kind| *kind == colour(clip)));
+    let errors = worst.iter().filter(|clip| colour(clip) != RIGHT).count();
+    let tiles: Vec<Vec<f32>> = worst
         .par_iter()
         .map_init(
             || FrontEnd::new(&manifest.front_end),
@@ -49,21 +57,21 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
         )
         .collect::<anyhow::Result<_>>()?;
 
-    let rows = errors.len().div_ceil(COLUMNS).max(1);
+    let rows = worst.len().div_ceil(COLUMNS).max(1);
     let (width, height) = (COLUMNS * (WIDTH + GAP) + GAP, HEAD + rows * (HEIGHT + CAPTION + GAP));
     let mut canvas = Canvas::new(width, height, PAPER);
     let title = format!(
-        "{} {}: the {} worst errors at threshold {threshold}. Blue: screams missed. Orange: others flagged.",
+        "{} {}: {} clips farthest from the truth, {errors} errors at {threshold}. Blue: missed. Orange: flagged. Grey: right.",
         manifest.name,
         manifest.version,
-        errors.len()
+        worst.len()
     );
     canvas.text(&title, GAP as i32, 18, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
-    for (place, (clip, log_mel)) in errors.iter().zip(&tiles).enumerate() {
+    for (place, (&clip, log_mel)) in worst.iter().zip(&tiles).enumerate() {
         let left = (GAP + place % COLUMNS * (WIDTH + GAP)) as i32;
         let top = (HEAD + place / COLUMNS * (HEIGHT + CAPTION + GAP)) as i32;
         tile(&mut canvas, left, top, log_mel, manifest.front_end.n_mels);
-        let kind = if clip.truth() == Some(true) { MISSED } else { FLAGGED };
+        let kind = colour(clip);
         canvas.frame(left - 2, top - 2, WIDTH as i32 + 4, HEIGHT as i32 + 4, kind);
         canvas.frame(left - 1, top - 1, WIDTH as i32 + 2, HEIGHT as i32 + 2, kind);
         let caption = format!("{:.3} {}", clip.score, clip.row.class);

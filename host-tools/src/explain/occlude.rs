@@ -13,6 +13,7 @@ use std::ops::Range;
 use detector::front_end::FrontEnd;
 use detector::manifest::{Manifest, Output};
 use detector::model::{Model, RunError};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 /// Lengths of the slices, seconds, and their distance as a share of the length.
@@ -31,6 +32,8 @@ const LOG_ODDS_MAX: f32 = 20.0;
 
 /// What a window's score rests on.
 pub struct Occlusion {
+    /// The score, 0..1.
+    pub score: f64,
     /// Fall of the log-odds where a cell is hidden, `[n_mels, frames]`, lowest band first; below 0 where it rises.
     pub map: Vec<f32>,
     /// The same for a frame as a whole.
@@ -45,27 +48,23 @@ struct Patch {
 }
 
 impl Occlusion {
-    /// Of `window`, whose first `heard` samples are sound and whose others are padding. Leaves the window's picture in
-    /// `front_end`.
+    /// Of the picture that `front_end` made last, whose first `heard` frames are sound and whose others are padding.
     pub fn of(
         manifest: &Manifest,
         model: &Model,
-        front_end: &mut FrontEnd,
-        window: &[f32],
+        front_end: &FrontEnd,
         heard: usize,
+        bar: &ProgressBar,
     ) -> Result<Self, RunError> {
         let config = &manifest.front_end;
         let (bands, frames) = (config.n_mels, config.frames());
         let frame_s = config.hop as f64 / f64::from(config.sample_rate_hz);
-        let picture = front_end.picture(window).to_vec();
-        let heard = (heard / config.hop + 1).clamp(1, frames);
-        let hider = Hider {
-            manifest,
-            model,
-            quiet: quiet_frames(front_end.log_mel(), frames, heard),
-            picture: &picture,
-            whole: log_odds(manifest, &mut model.clone(), &picture)?,
-        };
+        let picture = front_end.last_picture();
+        let mut model_of_whole = model.clone();
+        let whole = log_odds(manifest, &mut model_of_whole, picture)?;
+        let score = f64::from(model_of_whole.alarm_score());
+        let quiet = quiet_frames(front_end.log_mel(), frames, heard.clamp(1, frames));
+        let hider = Hider { manifest, model, quiet, picture, whole };
         let in_frames = |seconds: f64| ((seconds / frame_s).round() as usize).clamp(1, frames);
         let slices: Vec<Patch> = SLICES_S
             .into_iter()
@@ -79,8 +78,8 @@ impl Occlusion {
             .flat_map(|frames| steps(bands, tile, TILE_STEP).map(move |bands| Patch { bands, frames: frames.clone() }))
             .collect();
 
-        let bar = crate::progress::bar(slices.len() as u64, "slices");
-        let falls = hider.falls(&slices, &bar)?;
+        bar.set_length(slices.len() as u64);
+        let falls = hider.falls(&slices, bar)?;
         let by_slices = mean_over(&slices, &falls, bands, frames);
         let profile = by_slices[..frames].to_vec();
         let worth = WORTH * profile.iter().copied().fold(0.0, f32::max);
@@ -89,11 +88,10 @@ impl Occlusion {
         bar.set_prefix("tiles");
         bar.set_position(0);
         bar.set_length(tiles.len() as u64);
-        let falls = hider.falls(&tiles, &bar)?;
-        bar.finish_and_clear();
+        let falls = hider.falls(&tiles, bar)?;
         let by_tiles = mean_over(&tiles, &falls, bands, frames);
         let map = by_slices.iter().zip(&by_tiles).map(|(slice, tile)| (slice + tile) / 2.0).collect();
-        Ok(Self { map, profile })
+        Ok(Self { score, map, profile })
     }
 
     /// Where the evidence is largest: seconds from the window's start, and hertz. None where hiding costs nothing.
@@ -144,7 +142,7 @@ struct Hider<'a> {
 
 impl Hider<'_> {
     /// Fall of the log-odds for each patch, on all cores.
-    fn falls(&self, patches: &[Patch], bar: &indicatif::ProgressBar) -> Result<Vec<f32>, RunError> {
+    fn falls(&self, patches: &[Patch], bar: &ProgressBar) -> Result<Vec<f32>, RunError> {
         patches
             .par_iter()
             .map_init(

@@ -39,7 +39,9 @@ fn found(screams: &[Vec<f32>]) -> usize {
         sound.iter_mut().for_each(|x| *x = x.clamp(-1.0, 1.0));
 
         let window = Highest::of(&manifest, &model, &sound).unwrap();
-        let occlusion = Occlusion::of(&manifest, &model, &mut front_end, &window.sound, window.heard).unwrap();
+        front_end.picture(&window.sound);
+        let occlusion =
+            Occlusion::of(&manifest, &model, &front_end, usize::MAX, &indicatif::ProgressBar::hidden()).unwrap();
         let peak_s = occlusion.peak(&manifest, &front_end).map_or(f64::NEG_INFINITY, |(t_s, _)| window.t_start_s + t_s);
         let (from_s, to_s) = (start as f64 / 16e3, (start + scream.len()) as f64 / 16e3);
         let near = (from_s - 0.5..=to_s + 0.5).contains(&peak_s);

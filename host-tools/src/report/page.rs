@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ZonedDateTime, civil};
 
 use super::chart::{self, Bar};
+use super::evidence::{Explained, Explainer};
 use super::{CLIP_BYTES_MAX, Folder, Incident, PICTURE_BYTES_MAX, Progress, attachment};
 
 /// More bars than this are too thin to read: days are then taken together.
@@ -47,6 +48,7 @@ pub(super) fn write(
     events: &Path,
     folder: &Folder,
     zone: &TimeZone,
+    mut explainer: Option<&mut Explainer>,
     progress: &mut Progress,
 ) -> io::Result<()> {
     let page = Page { events, folder, zone };
@@ -62,7 +64,7 @@ pub(super) fn write(
         writeln!(w, "<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">The incidents</h2>")?;
         for (i, incident) in folder.incidents.iter().enumerate() {
             progress.step("writing", i, folder.incidents.len());
-            page.incident(w, i, incident)?;
+            page.incident(w, i, incident, explainer.as_deref_mut())?;
         }
         writeln!(w, "</section>")?;
     }
@@ -212,7 +214,13 @@ impl Page<'_> {
         writeln!(w, "</tbody></table></div></section>")
     }
 
-    fn incident(&self, w: &mut impl Write, i: usize, incident: &Incident) -> io::Result<()> {
+    fn incident(
+        &self,
+        w: &mut impl Write,
+        i: usize,
+        incident: &Incident,
+        explainer: Option<&mut Explainer>,
+    ) -> io::Result<()> {
         let record = &incident.record;
         let start = &record.start;
         writeln!(
@@ -229,7 +237,7 @@ impl Page<'_> {
             if record.quiet_hours { "<li class=\"mark\">Quiet hours</li>" } else { "" },
             if record.clock_set { "" } else { "<li class=\"mark\">Clock was not set</li>" },
         )?;
-        self.picture(w, record)?;
+        self.picture(w, record, explainer)?;
         self.clip(w, record)?;
         writeln!(w, "<dl class=\"facts\">")?;
         let end = match &record.end {
@@ -254,22 +262,25 @@ impl Page<'_> {
         writeln!(w, "</article>")
     }
 
-    fn picture(&self, w: &mut impl Write, record: &EventRecord) -> io::Result<()> {
+    fn picture(&self, w: &mut impl Write, record: &EventRecord, explainer: Option<&mut Explainer>) -> io::Result<()> {
         let Some(name) = &record.picture else {
             return writeln!(w, "<p class=\"note\">No picture was kept.</p>");
         };
         match attachment(self.events, name, b"\x89PNG\r\n\x1a\n", PICTURE_BYTES_MAX) {
-            Ok(bytes) => writeln!(
-                w,
-                "<figure><img alt=\"Spectrogram: the sound around the alarm at {:.1} s, with the score under it, which \
+            Ok(bytes) => {
+                writeln!(
+                    w,
+                    "<figure><img alt=\"Spectrogram: the sound around the alarm at {:.1} s, with the score under it, which \
                  reached {:.2} for {} against a threshold of {}.{}\" src=\"data:image/png;base64,{}\"></figure>",
-                record.start.t_s,
-                record.start.score,
-                Esc(&record.start.label),
-                record.threshold_on,
-                if record.windows.is_empty() { "" } else { " The table below has the numbers." },
-                BASE64_STANDARD.encode(bytes)
-            ),
+                    record.start.t_s,
+                    record.start.score,
+                    Esc(&record.start.label),
+                    record.threshold_on,
+                    if record.windows.is_empty() { "" } else { " The table below has the numbers." },
+                    BASE64_STANDARD.encode(&bytes)
+                )?;
+                explainer.map_or(Ok(()), |explainer| evidence(w, record, &explainer.explain(record, &bytes)))
+            }
             Err(cause) => missing(w, "picture", name, &cause),
         }
     }
@@ -355,6 +366,30 @@ fn labels<'a>(windows: &'a [EventWindow], own: &str) -> Vec<&'a str> {
     let mut labels: Vec<_> = highest.into_iter().collect();
     labels.sort_by(|a, b| (b.0 == own).cmp(&(a.0 == own)).then(b.1.total_cmp(&a.1)));
     labels.into_iter().take(LABELS_MAX).map(|(label, _)| label).collect()
+}
+
+/// What the score rests on, or why that is not shown.
+fn evidence(w: &mut impl Write, record: &EventRecord, explained: &anyhow::Result<Explained>) -> io::Result<()> {
+    let explained = match explained {
+        Ok(explained) => explained,
+        Err(cause) => {
+            let cause = format!("{cause:#}");
+            return writeln!(w, "<p class=\"note\">What the score rests on is not shown: {}.</p>", Esc(&cause));
+        }
+    };
+    let rests = match explained.peak {
+        Some((t_s, hz)) => format!("most of all on what was heard at {t_s:.2} s around {hz:.0} Hz"),
+        None => "on nothing in particular".to_owned(),
+    };
+    writeln!(
+        w,
+        "<figure><img alt=\"The window that decided, with what its score rests on marked: {rests}.\" \
+         src=\"data:image/png;base64,{}\"><figcaption class=\"soft\">The score rests {rests}. Worked out again from the \
+         picture's numbers, which are rounded: score {:.2}, {:.2} on the device.</figcaption></figure>",
+        BASE64_STANDARD.encode(&explained.png),
+        explained.score,
+        record.start.score
+    )
 }
 
 fn missing(w: &mut impl Write, what: &str, name: &str, cause: &anyhow::Error) -> io::Result<()> {

@@ -59,7 +59,7 @@ impl Scene {
         let mut progress = Progress::new();
         let folder = Folder::read(self.folder.path(), &mut progress).unwrap();
         let mut page = Vec::new();
-        page::write(&mut page, self.folder.path(), &folder, &TimeZone::UTC, &mut progress).unwrap();
+        page::write(&mut page, self.folder.path(), &folder, &TimeZone::UTC, None, &mut progress).unwrap();
         String::from_utf8(page).unwrap()
     }
 }
@@ -163,14 +163,14 @@ fn an_empty_folder_says_so_and_a_missing_one_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let scene = Scene::new();
     let out = scene.folder.path().join("report.html");
-    run(scene.folder.path(), &out).unwrap();
+    run(scene.folder.path(), &out, None).unwrap();
     let page = fs::read_to_string(&out).unwrap();
     assert!(page.contains("No incident is recorded") && page.ends_with("</html>\n"));
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
 
-    let error = format!("{:#}", run(Path::new("/no/such/folder"), &out).unwrap_err());
+    let error = format!("{:#}", run(Path::new("/no/such/folder"), &out, None).unwrap_err());
     assert!(error.contains("/no/such/folder") && error.contains("No such file"), "{error}");
-    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html")).unwrap_err());
+    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), None).unwrap_err());
     assert!(error.contains("/no/such/x.html"), "{error}");
 }
 

@@ -37,7 +37,12 @@ impl Canvas {
     /// # Errors
     /// Where the encoder refuses: an image without a pixel.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
-        encode(&self.rgb, self.width, self.height)
+        encode(&self.rgb, self.width, self.height, None)
+    }
+
+    /// The image as a PNG with a text chunk: keyword and text.
+    pub(super) fn to_png_with(&self, text: (String, String)) -> Result<Vec<u8>, PictureError> {
+        encode(&self.rgb, self.width, self.height, Some(text))
     }
 
     /// Writes the image to `path`, for its owner alone (mode 0600).

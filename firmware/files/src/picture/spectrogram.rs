@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::canvas::{Alignment, Canvas, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD, Rgb, look, text_width};
 use super::resample::{covers, pixel};
-use super::{PictureError, expect_count, finite_range};
+use super::{PictureError, expect_count, finite_range, kept};
 use crate::private_file::write_private;
 use detector::viridis::{VIRIDIS, index};
 
@@ -76,7 +76,7 @@ const FREQUENCY_TICKS_HZ: [(f32, &str); 8] = [
 const TIME_TICKS_MAX: f64 = 9.0;
 
 impl Spectrogram<'_> {
-    /// The picture as a PNG of 960 x 448 pixels.
+    /// The picture as a PNG of 960 x 448 pixels, with its numbers inside ([`kept`]).
     ///
     /// # Errors
     /// Where the numbers do not fit `n_mels` and `frames`, there are none, or time does not run forwards.
@@ -91,7 +91,7 @@ impl Spectrogram<'_> {
         self.draw_scores(&mut canvas);
         self.draw_times(&mut canvas);
         self.draw_alarm(&mut canvas);
-        canvas.to_png()
+        canvas.to_png_with(kept::chunk(self)?)
     }
 
     fn check(&self) -> Result<(), PictureError> {

@@ -3,8 +3,6 @@
 //! *Evidence* is how much the network's answer loses when a cell is hidden, one number a cell. What matters keeps its
 //! colours inside a white line, what does not is dimmed, the peak is a cross; the panel below is the evidence over time.
 
-use std::path::Path;
-
 use super::{
     Alignment, BOTTOM, Canvas, DecibelScale, FAINT, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, HEIGHT, HIT_FILL, HIT_LINE,
     INK, LEFT, PANEL_WIDTH, PAPER, PictureError, SCORE_HEIGHT, SCORE_TOP, SOUND_HEIGHT, SOUND_TOP, Spectrogram,
@@ -36,14 +34,6 @@ impl Evidence<'_> {
     /// As there, and where `map` or `profile` do not fit.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
         self.draw()?.to_png()
-    }
-
-    /// Writes the picture to `path`, for its owner alone (mode 0600).
-    ///
-    /// # Errors
-    /// As [`to_png`](Self::to_png), and where the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), PictureError> {
-        self.draw()?.write(path)
     }
 
     fn draw(&self) -> Result<Canvas, PictureError> {

@@ -168,7 +168,9 @@ fn stored(tensor: &Tensor, weights: Weights) -> anyhow::Result<(Tensor, Option<T
     }
     let values = tensor.try_as_plain_ram()?;
     let values = values.as_slice::<f32>()?;
-    let rows = tensor.shape()[0].max(1);
+    // A product's matrix may stand behind axes of length 1: its rows are the output channels all the same.
+    let leading = tensor.shape().iter().take_while(|extent| **extent == 1).count();
+    let rows = tensor.shape().get(leading).copied().unwrap_or(1);
     let mut scales = Vec::with_capacity(rows);
     let mut codes = Vec::with_capacity(values.len());
     for row in values.chunks_exact(values.len() / rows) {

@@ -56,13 +56,20 @@ pub(crate) fn typed_from_nnef(bytes: &[u8]) -> TractResult<TypedModel> {
     nnef.model_for_proto_model(&proto)
 }
 
-/// f32 weights from 8-bit ones with one scale for each index of the first axis.
+/// f32 weights from 8-bit ones with one scale for each index of the first axis, or of the first few together.
 fn dequantised(weights: &Tensor, scale: &Tensor) -> TractResult<Tensor> {
     let mut wide = weights.cast_to::<f32>()?.into_owned();
     let scale = scale.try_as_plain_ram()?;
     let scale = scale.as_slice::<f32>()?;
-    let rows = weights.shape().first().copied().unwrap_or(0);
-    ensure!(rows == scale.len() && rows > 0, "{rows} rows of weights, {} scales", scale.len());
+    let mut rows = 0;
+    let leading = weights.shape().iter().scan(1, |rows, extent| {
+        *rows *= extent;
+        Some(*rows)
+    });
+    for count in leading.filter(|count| *count == scale.len()) {
+        rows = count;
+    }
+    ensure!(rows > 0, "weights of {:?} with {} scales", weights.shape(), scale.len());
     let row = wide.len() / rows;
     let mut plain = wide.try_as_plain_ram_mut()?;
     for (values, scale) in plain.as_slice_mut::<f32>()?.chunks_exact_mut(row.max(1)).zip(scale) {

@@ -4,6 +4,7 @@
 //! the alarm labels. The *engine* is our own kernels where the graph is one that they know (`native`), else tract.
 //! This file reads bytes that the caller has read: `detector` opens no file.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use kernels::{Kernels, Network, Workspace};
@@ -113,16 +114,22 @@ impl Model {
         Self::load_for(manifest, bytes, executor, Engine::Best)
     }
 
-    /// [`Model::load`] with a say in which engine runs it.
+    /// [`Model::load`] with a say in which engine runs it. Bytes that are handed over are dropped once they are parsed.
     ///
     /// # Errors
     /// [`ModelError`]
-    pub fn load_for(manifest: &Manifest, bytes: &[u8], executor: Executor, engine: Engine) -> Result<Self, ModelError> {
+    pub fn load_for<'a>(
+        manifest: &Manifest,
+        bytes: impl Into<Cow<'a, [u8]>>,
+        executor: Executor,
+        engine: Engine,
+    ) -> Result<Self, ModelError> {
         let file = manifest.file.clone();
+        let bytes: Cow<'_, [u8]> = bytes.into();
         if bytes.len() as u64 > limits::MODEL_BYTES_MAX {
             return Err(ModelError::TooLarge { file, bytes: bytes.len() as u64, max: limits::MODEL_BYTES_MAX });
         }
-        let found = sha256_hex(bytes);
+        let found = sha256_hex(&bytes);
         if !found.eq_ignore_ascii_case(&manifest.sha256) {
             return Err(ModelError::Hash { file, found, expected: manifest.sha256.clone() });
         }
@@ -132,23 +139,26 @@ impl Model {
         model
     }
 
-    fn plan(manifest: &Manifest, bytes: &[u8], executor: Executor, engine: Engine) -> Result<Self, ModelError> {
+    fn plan(manifest: &Manifest, bytes: Cow<'_, [u8]>, executor: Executor, engine: Engine) -> Result<Self, ModelError> {
         let file = &manifest.file;
         let refused = |error: TractError| ModelError::Parse { file: file.clone(), cause: format!("{error:#}") };
         let shape = manifest.input_shape();
         let model = if file.ends_with(".onnx") {
-            graph::typed_from_onnx(bytes, Some(shape)).map_err(refused)?
+            graph::typed_from_onnx(&bytes, Some(shape)).map_err(refused)?
         } else {
-            graph::typed_from_nnef(bytes).map_err(refused)?
+            graph::typed_from_nnef(&bytes).map_err(refused)?
         };
+        drop(bytes);
         check_shapes(manifest, &model)?;
         let model = model.into_decluttered().map_err(refused)?;
-        let native = match engine {
-            Engine::Best => native::network(&model, Kernels::best(), manifest.arithmetic.into()),
+        let fits = match engine {
+            Engine::Best => native::fits(&model, Kernels::best()),
             Engine::Tract => Err("asked for".into()),
         };
-        let running = match native {
-            Ok(Native { network, softmax }) => {
+        let running = match fits {
+            Ok(()) => {
+                let Native { network, softmax } = native::network(model, Kernels::best(), manifest.arithmetic.into())
+                    .map_err(|cause| ModelError::Parse { file: file.clone(), cause })?;
                 Running::Native { workspace: network.workspace(), network: Arc::new(network), softmax }
             }
             Err(why) => Running::Tract {

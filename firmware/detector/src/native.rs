@@ -65,7 +65,8 @@ impl Product {
     /// Multiplied by such a constant.
     fn times(mut self, constant: &[f32]) -> Result<Self, Refused> {
         self.fits(constant)?;
-        let rows = self.weights.chunks_exact_mut(self.weights.len() / self.bias.len());
+        let row = self.weights.len() / self.bias.len();
+        let rows = self.weights.chunks_exact_mut(row);
         for ((row, bias), factor) in rows.zip(&mut self.bias).zip(constant.iter().cycle()) {
             row.iter_mut().for_each(|weight| *weight *= factor);
             *bias *= factor;
@@ -91,29 +92,64 @@ pub(crate) struct Native {
     pub(crate) softmax: bool,
 }
 
-/// The decluttered `model` for the kernels of this processor, or what stands in the way.
-pub(crate) fn network(model: &TypedModel, kernels: &'static Kernels, arithmetic: Arithmetic) -> Result<Native, String> {
-    let order = model.eval_order().map_err(|error| format!("{error:#}"))?;
-    let mut reader: Option<Reader> = None;
-    for id in order {
-        let node = &model.nodes[id];
-        let named = |Refused(why)| format!("{} `{}`: {why}", node.op.name(), node.name);
-        if node.op_is::<TypedSource>() {
-            if reader.replace(Reader::new(model, node, kernels, arithmetic).map_err(named)?).is_some() {
-                return Err(named(Refused("a second input")));
-            }
-        } else if !node.op_is::<Const>() {
-            let reader = reader.as_mut().ok_or_else(|| named(Refused("comes before the input")))?;
-            reader.held[id] = Some(reader.read(node).map_err(named)?);
+/// Whether the decluttered `model` is one for the kernels, or what stands in the way.
+pub(crate) fn fits(model: &TypedModel, kernels: &'static Kernels) -> Result<(), String> {
+    let constants = model.nodes.iter().map(|node| node.op_as::<Const>().map(|op| op.val().clone())).collect();
+    let dry = |shape| Builder::new(kernels, Arithmetic::Float, shape).map(|(builder, value)| (builder.dry(), value));
+    read(model, constants, dry).map(|_| ())
+}
+
+/// A `model` that [`fits`] for the kernels of this processor. Weights are given back one by one as they are packed: loading
+/// needs little more than the larger of both forms.
+pub(crate) fn network(
+    mut model: TypedModel,
+    kernels: &'static Kernels,
+    arithmetic: Arithmetic,
+) -> Result<Native, String> {
+    let mut constants: Vec<Option<Arc<Tensor>>> = Vec::with_capacity(model.nodes.len());
+    for node in &mut model.nodes {
+        constants.push(node.op_as::<Const>().map(|op| op.val().clone()));
+        if node.op_is::<Const>() {
+            node.op = Box::new(TypedSource::new(f32::fact([0usize; 0])));
+            node.outputs[0].fact.konst = None;
         }
     }
-    let mut reader = reader.ok_or("a graph without an input")?;
-    let output = model.outputs.first().and_then(|outlet| reader.held[outlet.node].take());
-    let Some(Held::Dense { from, layer, softmax }) = output else {
-        return Err("an output that is no dense layer".into());
-    };
-    let ended = reader.builder.dense(from, layer.weights, layer.bias).and_then(|value| reader.builder.finish(value));
-    Ok(Native { network: ended.map_err(|Refused(why)| why)?, softmax })
+    let (mut builder, from, layer, softmax) =
+        read(&model, constants, |shape| Builder::new(kernels, arithmetic, shape))?;
+    let value = builder.dense(from, layer.weights, layer.bias);
+    let network = value.and_then(|value| builder.finish(value)).map_err(|Refused(why)| why)?;
+    Ok(Native { network, softmax })
+}
+
+/// Every operation in its order, up to the dense layer that ends the graph.
+fn read(
+    model: &TypedModel,
+    constants: Vec<Option<Arc<Tensor>>>,
+    begin: impl Fn([usize; 3]) -> Result<(Builder, Value), Refused>,
+) -> Result<(Builder, Value, Product, bool), String> {
+    let order = model.eval_order().map_err(|error| format!("{error:#}"))?;
+    let [input] = model.inputs[..] else { return Err("a graph without one input".into()) };
+    let source = &model.nodes[input.node];
+    let named = |node: &TypedNode, Refused(why)| format!("{} `{}`: {why}", node.op.name(), node.name);
+    let begun = shape(&source.outputs[0].fact).and_then(|shape| match shape[..] {
+        [1, channels, height, width] => begin([channels, height, width]),
+        _ => Err(Refused("no picture")),
+    });
+    let (builder, value) = begun.map_err(|why| named(source, why))?;
+    let made = constants.iter().map(|constant| constant.is_some()).collect::<Vec<_>>();
+    let mut held: Vec<Option<Held>> = constants.into_iter().map(|constant| constant.map(Held::Constant)).collect();
+    held[input.node] = Some(value.into());
+    let mut reader = Reader { model, builder, held };
+    for id in order {
+        if id != input.node && !made[id] {
+            let node = &model.nodes[id];
+            reader.held[id] = Some(reader.read(node).map_err(|why| named(node, why))?);
+        }
+    }
+    match model.outputs.first().and_then(|outlet| reader.held[outlet.node].take()) {
+        Some(Held::Dense { from, layer, softmax }) => Ok((reader.builder, from, layer, softmax)),
+        _ => Err("an output that is no dense layer".into()),
+    }
 }
 
 struct Reader<'a> {
@@ -122,22 +158,7 @@ struct Reader<'a> {
     held: Vec<Option<Held>>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(
-        model: &'a TypedModel,
-        source: &TypedNode,
-        kernels: &'static Kernels,
-        arithmetic: Arithmetic,
-    ) -> Result<Self, Refused> {
-        let shape = shape(&source.outputs[0].fact)?;
-        let [1, channels, height, width] = shape[..] else { return Err(Refused("no picture")) };
-        let (builder, value) = Builder::new(kernels, arithmetic, [channels, height, width])?;
-        let constant = |node: &TypedNode| node.op_as::<Const>().map(|op| Held::Constant(op.val().clone()));
-        let mut held: Vec<_> = model.nodes.iter().map(constant).collect();
-        held[source.id] = Some(value.into());
-        Ok(Self { model, builder, held })
-    }
-
+impl Reader<'_> {
     fn read(&mut self, node: &TypedNode) -> Result<Held, Refused> {
         if node.outputs.len() != 1 || node.inputs.iter().any(|input| input.slot != 0) {
             return Err(Refused("an operation with two outputs"));
@@ -210,13 +231,23 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A constant, and away with it where nobody else reads it.
+    fn take_constant(&mut self, node: &TypedNode, place: usize) -> Result<Arc<Tensor>, Refused> {
+        let constant = self.constant(node, place)?.clone();
+        let outlet = node.inputs[place];
+        if self.model.nodes[outlet.node].outputs[0].successors.len() == 1 {
+            self.held[outlet.node] = None;
+        }
+        Ok(constant)
+    }
+
     fn conv(&mut self, node: &TypedNode, op: &Conv) -> Result<Held, Refused> {
         if op.group != 1 || op.q_params.is_some() || op.kernel_fmt != KernelFormat::OIHW {
             return Err(Refused("a convolution in groups, quantised, or in another order"));
         }
         let x = self.picture(node, 0)?;
         let window = window(&op.pool_spec, self.builder.shape(x))?;
-        let weights = self.constant(node, 1)?.clone();
+        let weights = self.take_constant(node, 1)?;
         let [outputs, inputs, height, width] = weights.shape()[..] else {
             return Err(Refused("weights of another rank"));
         };

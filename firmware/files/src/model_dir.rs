@@ -121,6 +121,6 @@ pub fn load_weights_for(
     engine: Engine,
 ) -> Result<Model, ModelDirError> {
     let bytes = read_bounded(&dir.join(&manifest.file), limits::MODEL_BYTES_MAX)?;
-    Model::load_for(manifest, &bytes, executor, engine)
+    Model::load_for(manifest, bytes, executor, engine)
         .map_err(|cause| ModelDirError::Model { dir: dir.display().to_string(), cause })
 }

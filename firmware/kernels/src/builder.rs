@@ -111,6 +111,8 @@ pub(crate) struct Made {
 pub struct Builder {
     kernels: &'static Kernels,
     arithmetic: Arithmetic,
+    /// Sizes are checked, weights are not packed.
+    dry: bool,
     made: Vec<Made>,
     convs: Vec<Conv>,
 }
@@ -131,10 +133,16 @@ impl Builder {
         arithmetic: Arithmetic,
         [channels, height, width]: [usize; 3],
     ) -> Result<(Self, Value), Refused> {
-        let mut builder = Self { kernels, arithmetic, made: Vec::new(), convs: Vec::new() };
+        let mut builder = Self { kernels, arithmetic, dry: false, made: Vec::new(), convs: Vec::new() };
         let shape = Picture { channels, height, width };
         let input = builder.make(Op::Input, shape, channels, false, false)?;
         Ok((builder, input))
+    }
+
+    /// Only finds out whether a graph fits: weights are looked at and not kept, and [`Builder::finish`] refuses.
+    pub fn dry(mut self) -> Self {
+        self.dry = true;
+        self
     }
 
     /// Channels, height and width of what an operation made; a vector has height and width 1.
@@ -165,6 +173,10 @@ impl Builder {
         }
         if weights.iter().chain(bias).any(|x| !x.is_finite()) {
             return Err(Refused("a weight that is not finite"));
+        }
+        if self.dry {
+            let stride = bias.len().next_multiple_of(self.kernels.panel);
+            return self.make(Op::Conv { x, conv: 0 }, window.output(shape, bias.len()), stride, false, false);
         }
         let source = (shape, stride, never_negative);
         let conv = Conv::new(self.kernels, (name.to_string(), window), source, (weights, bias), self.arithmetic);
@@ -242,7 +254,10 @@ impl Builder {
     /// # Errors
     /// Where it is none.
     pub fn finish(self, value: Value) -> Result<Network, Refused> {
-        let Self { kernels, made, convs, .. } = self;
+        let Self { kernels, made, convs, dry, .. } = self;
+        if dry {
+            return Err(Refused("a dry run has no network"));
+        }
         if !made.get(value.0).is_some_and(|made| made.vector) {
             return Err(Refused("an output that is no vector"));
         }

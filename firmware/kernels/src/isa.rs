@@ -77,11 +77,11 @@ impl Kernels {
     /// Computes tiles over and over whose data never leave the first cache, and gives how many multiplications that were:
     /// whoever reads a clock around it knows the most that these kernels can do on this machine.
     pub fn spin(&self, arithmetic: crate::Arithmetic, rounds: usize) -> usize {
-        let table = match arithmetic {
-            crate::Arithmetic::Float => self.float,
-            crate::Arithmetic::Integer => self.integer,
+        let (table, weight_bytes) = match arithmetic {
+            crate::Arithmetic::Float => (self.float, 4),
+            crate::Arithmetic::Integer => (self.integer, 1),
         };
-        crate::tile::spin(table, self.panel, rounds)
+        crate::tile::spin(table, self.panel, weight_bytes, rounds)
     }
 
     pub(crate) fn pixels_max(&self) -> usize {

@@ -166,22 +166,25 @@ unsafe fn finish<I: Isa, const VECTORS: usize, const PIXELS: usize>(
     }
 }
 
-/// [`crate::Kernels::spin`] with one family's table.
+/// Weights of [`spin`]: half of the smallest first cache.
+const SPIN_BYTES: usize = 16 * 1024;
+
+/// [`crate::Kernels::spin`] with one family's table, whose weights have so many bytes.
 #[allow(unsafe_code)]
-pub(crate) fn spin(table: &[TileKernel], panel: usize, rounds: usize) -> usize {
-    const RUN: usize = 64;
+pub(crate) fn spin(table: &[TileKernel], panel: usize, weight_bytes: usize, rounds: usize) -> usize {
+    let run = SPIN_BYTES / weight_bytes / panel;
     let pixels = table.len();
-    let input = crate::buffer::Buffer::floats(RUN * pixels);
-    let weights = crate::buffer::Buffer::floats(RUN * panel);
+    let input = crate::buffer::Buffer::floats(run * pixels);
+    let weights = crate::buffer::Buffer::filled(SPIN_BYTES, 0);
     let channels = crate::buffer::Buffer::floats(panel);
     let mut output = crate::buffer::Buffer::floats(panel * pixels);
     let places = |step: usize| std::array::from_fn(|pixel| pixel.min(pixels - 1) * step);
     let tile = Tile {
         input: input.pointer(),
-        pixels: places(RUN),
+        pixels: places(run),
         row_stride: 0,
         rows: 1,
-        run: RUN,
+        run,
         weights: weights.pointer(),
         scale: channels.pointer().cast(),
         bias: channels.pointer().cast(),
@@ -196,9 +199,9 @@ pub(crate) fn spin(table: &[TileKernel], panel: usize, rounds: usize) -> usize {
     let mut largest = 0f32;
     for _ in 0..rounds {
         // SAFETY: the table is one that `available` gave for this processor; the buffers hold what the tile's sizes name,
-        // counted in f32, which no kernel exceeds.
+        // the input and the rest in f32, which is as much as any kernel reads.
         largest += unsafe { std::hint::black_box(table[pixels - 1])(std::hint::black_box(&tile)) };
     }
     std::hint::black_box(largest);
-    rounds * RUN * panel * pixels
+    rounds * run * panel * pixels
 }

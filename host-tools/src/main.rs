@@ -19,6 +19,7 @@ mod monitor;
 mod npy;
 mod poisson;
 mod progress;
+mod provision;
 mod quant_check;
 mod report;
 mod rooms;
@@ -76,6 +77,8 @@ enum Command {
     Score(score::Args),
     /// A signed update of a package; `bundle keygen` makes the key pair
     Bundle(bundle::Args),
+    /// The files that make a Raspberry Pi OS card a device, in a folder or in an image
+    Provision(provision::Args),
     /// Board files
     Boards {
         #[command(subcommand)]
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
         Command::Bundle(args) => bundle::run(&args).map(|()| true),
+        Command::Provision(args) => provision::run(&args).map(|()| true),
         Command::Boards { command: BoardsCommand::Check } => boards::check(),
     };
     match done {

@@ -18,13 +18,17 @@ pub enum Program<'a> {
 /// Builds `screamd_VERSION.deb` for this machine in `folder`, with the repository's boards and the model folder `model`,
 /// as the real package lays them out; `dpkg-deb` makes it, so that what reads it reads what Debian writes.
 pub fn deb(folder: &Path, version: &str, model: &Path, what: &Program) -> PathBuf {
+    deb_for(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, folder, version, model, what)
+}
+
+/// The same, said to be for machines of `arch`, as Debian names them.
+pub fn deb_for(arch: &str, folder: &Path, version: &str, model: &Path, what: &Program) -> PathBuf {
     let tree = folder.join(format!("tree-{version}"));
     let make = |path: &str| {
         let path = tree.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
     };
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let control = format!(
         "Package: screamd\nVersion: {version}-1\nArchitecture: {arch}\nMaintainer: nobody <nobody@example.org>\nDescription: test\n"
     );

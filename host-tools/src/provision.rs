@@ -1,0 +1,196 @@
+//! `host-tools provision --board NAME --site FILE --deb FILE --out DIR|IMAGE`
+//! `  [--image FILE] [--os trixie|bookworm] [--secret FILE]... [--update-key FILE]...`
+//! `  [--wifi-ssid NAME --wifi-password-file FILE [--wifi-country CC]] [--ssh-key FILE [--user NAME]] [--hostname NAME]`
+//!
+//! Makes an ordinary Raspberry Pi OS card into a screamd device. What goes onto its FAT boot partition is written into a
+//! folder (the mounted partition itself, or one whose files are then copied there), or into an image file that is then
+//! written to cards; `IMAGE.sha256` and `IMAGE.bmap` come beside it. With `--image` the image is copied to `--out` first,
+//! without it `--out` is an image that is there and is changed. Nothing here needs root, a loop device or Linux.
+//!
+//! The first boot installs the package without a network, puts the site file in its place, runs `screamd check` and says
+//! over the board's own LED how it went. Raspberry Pi OS 13 (trixie) runs it through cloud-init, 12 (bookworm) through
+//! the kernel's command line, as Raspberry Pi Imager does for each.
+//!
+//! Files that the site file names as secrets (`password_file = "mqtt.password"`) are taken from beside the site file or
+//! from `--secret`. The first boot moves them to /etc/credstore, where systemd reads them for the service alone, and
+//! overwrites them on the boot partition; a card keeps old blocks all the same, so give every device its own password.
+
+mod bmap;
+mod card;
+mod image;
+mod site;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use files::board;
+
+use crate::deb;
+use card::{Card, Os, Ssh, Wifi};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A name in boards/
+    #[arg(long)]
+    board: String,
+    /// The device's site file
+    #[arg(long)]
+    site: PathBuf,
+    /// The package; several times where it needs others that the card does not have
+    #[arg(long, required = true)]
+    deb: Vec<PathBuf>,
+    /// A folder, such as the card's mounted boot partition, or an image file
+    #[arg(long)]
+    out: PathBuf,
+    /// A Raspberry Pi OS image, unpacked, that is copied to `--out` first
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// Release of Raspberry Pi OS [default: what the boot partition shows, else trixie]
+    #[arg(long, value_enum)]
+    os: Option<Os>,
+    /// A file that the site file names
+    #[arg(long = "secret")]
+    secrets: Vec<PathBuf>,
+    /// A public key of `host-tools bundle keygen`: updates signed with it are taken
+    #[arg(long = "update-key")]
+    update_keys: Vec<PathBuf>,
+    /// The wireless network
+    #[arg(long, requires = "wifi_password_file")]
+    wifi_ssid: Option<String>,
+    /// Holds its password
+    #[arg(long, requires = "wifi_ssid")]
+    wifi_password_file: Option<PathBuf>,
+    /// Where the device stands: which channels it may use
+    #[arg(long, default_value = "GB")]
+    wifi_country: String,
+    /// A public key that may log in over SSH; without it nobody can
+    #[arg(long)]
+    ssh_key: Option<PathBuf>,
+    /// Who logs in with it
+    #[arg(long, default_value = "installer")]
+    user: String,
+    /// The device's name in the network [default: screamd, with the site file's device_id]
+    #[arg(long)]
+    hostname: Option<String>,
+}
+
+/// A text or key that is read here, bytes.
+const TEXT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Writes the card's files.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let to_image = args.image.is_some() || args.out.is_file();
+    if !to_image && args.out.extension().is_some_and(|ending| ending == "img") {
+        bail!("{}: is not there; give the image it is made from: --image FILE", args.out.display());
+    }
+    let (card, warnings) = card(args)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let written =
+        if to_image { image::write(&card, args.image.as_deref(), &args.out)? } else { folder(&card, &args.out)? };
+    println!("{}: {} files for {} ({})", args.out.display(), written.files.len(), args.board, written.os.name());
+    if let Some(rest) = written.by_hand {
+        println!("{rest}");
+    }
+    Ok(())
+}
+
+/// Everything that is read and checked, before anything is written.
+fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
+    let path = board::find(&args.board, &board::default_roots()).context("--board")?;
+    let loaded = board::Board::load(&path)?;
+    if loaded.name.starts_with("jetson") {
+        bail!(
+            "--board {}: has no boot partition of this kind; install over SSH (docs/install.md, Jetson)",
+            loaded.name
+        );
+    }
+    if loaded.simulated {
+        bail!("--board {}: has no outputs and no card; name the board, such as raspberry-pi-4", loaded.name);
+    }
+    let mut packages = Vec::new();
+    for (index, path) in args.deb.iter().enumerate() {
+        let deb = deb::read(path)?;
+        let (name, architecture) = (deb.field("Package")?, deb.field("Architecture")?);
+        ensure!(index > 0 || name == "screamd", "{}: is package {name}, the first must be screamd", path.display());
+        ensure!(
+            ["arm64", "all"].contains(&architecture),
+            "{}: is for {architecture}, {} runs arm64",
+            path.display(),
+            loaded.name
+        );
+        packages
+            .push((format!("{index}-{name}.deb"), std::fs::read(path).with_context(|| path.display().to_string())?));
+    }
+    let site = site::read(&args.site, &args.board, &args.secrets)?;
+    let text = |path: &Path| -> anyhow::Result<String> {
+        let bytes = files::model_dir::read_bounded(path, TEXT_BYTES_MAX)?;
+        String::from_utf8(bytes).with_context(|| format!("{}: is no text", path.display()))
+    };
+    let mut update_keys = Vec::new();
+    for (index, path) in args.update_keys.iter().enumerate() {
+        release::keys::read(path)?;
+        update_keys.push((format!("{index}.pub"), text(path)?));
+    }
+    let wifi = match (&args.wifi_ssid, &args.wifi_password_file) {
+        (Some(ssid), Some(file)) => {
+            let password = text(file)?;
+            let wifi = Wifi::new(ssid, password.trim_end_matches(['\r', '\n']), &args.wifi_country);
+            Some(wifi.with_context(|| file.display().to_string())?)
+        }
+        _ => None,
+    };
+    let ssh = match &args.ssh_key {
+        Some(path) => Some(Ssh::new(&args.user, text(path)?.trim()).with_context(|| path.display().to_string())?),
+        None => None,
+    };
+    let hostname = match (&args.hostname, &site.device_id) {
+        (Some(name), _) => name.clone(),
+        (None, Some(id)) => format!("screamd-{}", id.replace('_', "-").trim_matches('-').to_lowercase()),
+        (None, None) => "screamd".into(),
+    };
+    let plain = hostname.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    ensure!(
+        plain && (1..=63).contains(&hostname.len()),
+        "--hostname {hostname}: has letters, digits and -, at most 63"
+    );
+    let card = Card { packages, site: site.text, secrets: site.secrets, update_keys, wifi, ssh, hostname, os: args.os };
+    Ok((card, site.warnings))
+}
+
+/// What was written.
+struct Written {
+    files: Vec<String>,
+    os: Os,
+    /// What is left to a person.
+    by_hand: Option<String>,
+}
+
+fn folder(card: &Card, out: &Path) -> anyhow::Result<Written> {
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let cmdline = std::fs::read_to_string(out.join("cmdline.txt")).ok();
+    let os = card.os_of(cmdline.is_some(), out.join("meta-data").exists());
+    let mut files = Vec::new();
+    for (name, bytes) in card.files(os, cmdline.as_deref())? {
+        let path = out.join(&name);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write(&path, &bytes));
+        written.with_context(|| path.display().to_string())?;
+        files.push(name);
+    }
+    let by_hand = (os == Os::Bookworm && cmdline.is_none()).then(|| {
+        format!(
+            "copy these files to the card's boot partition, then append to the one line of its cmdline.txt: {}",
+            card::CMDLINE
+        )
+    });
+    Ok(Written { files, os, by_hand })
+}
+
+/// On the disk when this returns: a card is pulled out soon after. Private, since some of it is secret.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,289 @@
+//! The files of a card's boot partition, by their names on it.
+//!
+//! Raspberry Pi OS 13 reads `user-data`, `meta-data` and `network-config` from there (cloud-init, its NoCloud source).
+//! Raspberry Pi OS 12 has no cloud-init: systemd runs `firstrun.sh`, named on the kernel's command line, before anything
+//! else, and boots again.
+
+use anyhow::{bail, ensure};
+
+/// How the names of screamd's own files begin. No folder: whoever copies files by hand misses none, and fatfs 0.3 makes
+/// folders in which `fsck.vfat` finds mistakes.
+const OWN: &str = "screamd-";
+/// What makes systemd run `firstrun.sh`; Raspberry Pi OS 12 mounts the partition at /boot/firmware.
+pub const CMDLINE: &str = "systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot \
+                           systemd.unit=kernel-command-line.target";
+
+/// Release of Raspberry Pi OS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Os {
+    /// 13
+    Trixie,
+    /// 12
+    Bookworm,
+}
+
+impl Os {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trixie => "Raspberry Pi OS 13, cloud-init",
+            Self::Bookworm => "Raspberry Pi OS 12, firstrun.sh",
+        }
+    }
+}
+
+/// A wireless network.
+pub struct Wifi {
+    ssid: String,
+    /// 64 hexadecimal digits: what the password and the name make, so that the password itself is nowhere on the card.
+    psk: String,
+    country: String,
+}
+
+impl Wifi {
+    /// From what a person knows.
+    pub fn new(ssid: &str, password: &str, country: &str) -> anyhow::Result<Self> {
+        ensure!((1..=32).contains(&ssid.len()), "--wifi-ssid has 1 to 32 bytes");
+        ensure!(!ssid.chars().any(char::is_control), "--wifi-ssid has a control character");
+        let two = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
+        ensure!(two, "--wifi-country {country}: is no country of two capital letters");
+        let hex = password.len() == 64 && password.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let plain = (8..=63).contains(&password.len()) && password.bytes().all(|byte| (32..127).contains(&byte));
+        let psk = match (hex, plain) {
+            (true, _) => password.to_lowercase(),
+            (_, true) => {
+                let mut key = [0u8; 32];
+                pbkdf2::pbkdf2_hmac::<sha1::Sha1>(password.as_bytes(), ssid.as_bytes(), 4096, &mut key);
+                release::unpack::hex(&key)
+            }
+            _ => bail!("a Wi-Fi password has 8 to 63 printable ASCII characters"),
+        };
+        Ok(Self { ssid: ssid.into(), psk, country: country.into() })
+    }
+}
+
+/// Who may log in.
+pub struct Ssh {
+    user: String,
+    key: String,
+}
+
+impl Ssh {
+    /// From the text of a public key's file.
+    pub fn new(user: &str, key: &str) -> anyhow::Result<Self> {
+        let name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        let fine = (1..=32).contains(&user.len()) && user.bytes().all(name) && user.as_bytes()[0].is_ascii_lowercase();
+        ensure!(fine && user != "root", "--user {user}: has small letters, digits, - and _, and is not root");
+        ensure!(!key.contains("PRIVATE KEY"), "is a private key; --ssh-key takes the .pub file");
+        let kind = key.split(' ').next().unwrap_or_default();
+        let known = kind.starts_with("ssh-") || kind.starts_with("ecdsa-") || kind.starts_with("sk-");
+        ensure!(known && key.lines().count() == 1 && !key.contains(['\'', '"']), "is no public key of SSH");
+        Ok(Self { user: user.into(), key: key.into() })
+    }
+}
+
+/// Everything that goes onto a card.
+pub struct Card {
+    pub packages: Vec<(String, Vec<u8>)>,
+    pub site: String,
+    pub secrets: Vec<(String, Vec<u8>)>,
+    pub update_keys: Vec<(String, String)>,
+    pub wifi: Option<Wifi>,
+    pub ssh: Option<Ssh>,
+    pub hostname: String,
+    /// As the command line says.
+    pub os: Option<Os>,
+}
+
+impl Card {
+    /// Which release it is for: as told, else as the partition shows. Release 13 has `meta-data` from the start.
+    pub fn os_of(&self, has_cmdline: bool, has_meta_data: bool) -> Os {
+        self.os.unwrap_or(if has_cmdline && !has_meta_data { Os::Bookworm } else { Os::Trixie })
+    }
+
+    /// Every file; `cmdline` is the partition's cmdline.txt, where it has one.
+    ///
+    /// # Errors
+    /// A cmdline.txt that is no single line.
+    pub fn files(&self, os: Os, cmdline: Option<&str>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let own = |name: &str| format!("{OWN}{name}");
+        let mut files: Vec<(String, Vec<u8>)> =
+            self.packages.iter().map(|(name, bytes)| (own(name), bytes.clone())).collect();
+        files.push((own("site.toml"), self.site.clone().into_bytes()));
+        files.extend(self.secrets.iter().map(|(name, bytes)| (own(&format!("secret-{name}")), bytes.clone())));
+        let keys = self.update_keys.iter();
+        files.extend(keys.map(|(name, text)| (own(&format!("key-{name}")), text.clone().into_bytes())));
+        files.push((own("first-boot.sh"), include_str!("first-boot.sh").as_bytes().to_vec()));
+        match os {
+            Os::Trixie => {
+                files.push(("user-data".into(), self.user_data().into_bytes()));
+                files.push(("meta-data".into(), self.meta_data().into_bytes()));
+                files.push(("network-config".into(), self.network_config().into_bytes()));
+            }
+            Os::Bookworm => {
+                files.push(("firstrun.sh".into(), self.first_run().into_bytes()));
+                if let Some(cmdline) = cmdline {
+                    let line = cmdline.trim_end();
+                    ensure!(!line.is_empty() && !line.contains('\n'), "cmdline.txt: is not one line");
+                    let kept: Vec<&str> = line.split(' ').filter(|word| !is_own(word)).collect();
+                    files.push(("cmdline.txt".into(), format!("{} {CMDLINE}\n", kept.join(" ")).into_bytes()));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn user_data(&self) -> String {
+        let mut text = format!(
+            "#cloud-config\n\
+             # Written by host-tools provision; read once, at the first boot.\n\
+             hostname: {}\n\
+             manage_etc_hosts: true\n\
+             ssh_pwauth: false\n",
+            self.hostname
+        );
+        match &self.ssh {
+            Some(Ssh { user, key }) => text.push_str(&format!(
+                "enable_ssh: true\n\
+                 users:\n\
+                 - name: {user}\n  \
+                   groups: [adm, sudo, audio]\n  \
+                   shell: /bin/bash\n  \
+                   lock_passwd: true\n  \
+                   sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  \
+                   ssh_authorized_keys: [{}]\n",
+                quoted(key)
+            )),
+            // Nobody logs in, and nobody is asked for a name at the console.
+            None => text.push_str("users: []\n"),
+        }
+        text.push_str("runcmd:\n- [sh, /boot/firmware/screamd-first-boot.sh]\n");
+        text
+    }
+
+    fn meta_data(&self) -> String {
+        format!("instance-id: screamd-{}\n", self.hostname)
+    }
+
+    fn network_config(&self) -> String {
+        let mut text =
+            String::from("network:\n  version: 2\n  ethernets:\n    eth0:\n      dhcp4: true\n      optional: true\n");
+        if let Some(Wifi { ssid, psk, country }) = &self.wifi {
+            text.push_str(&format!(
+                "  wifis:\n    wlan0:\n      dhcp4: true\n      optional: true\n      regulatory-domain: \"{country}\"\n      \
+                 access-points:\n        {}:\n          password: \"{psk}\"\n",
+                quoted(ssid)
+            ));
+        }
+        text
+    }
+
+    fn first_run(&self) -> String {
+        let mut set = format!("imager set_hostname {}\n", self.hostname);
+        if let Some(Ssh { user, key }) = &self.ssh {
+            set.push_str(&format!("/usr/lib/userconf-pi/userconf {user} '*'\nimager enable_ssh -k {}\n", shell(key)));
+        }
+        if let Some(Wifi { ssid, psk, country }) = &self.wifi {
+            set.push_str(&format!("imager set_wlan {} {psk} {country}\n", shell(ssid)));
+        }
+        include_str!("firstrun.sh").replace("@SET@\n", &set)
+    }
+}
+
+/// Words of the command line that an earlier run has put there.
+fn is_own(word: &str) -> bool {
+    CMDLINE.split(' ').any(|own| own.split('=').next() == word.split('=').next())
+}
+
+/// A double-quoted YAML string; JSON's escapes are among YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// One word of a shell.
+fn shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn card() -> Card {
+        Card {
+            packages: vec![("0-screamd.deb".into(), b"deb".to_vec())],
+            site: "board = \"raspberry-pi-4\"\n".into(),
+            secrets: vec![("mqtt.password".into(), b"secret".to_vec())],
+            update_keys: vec![("0.pub".into(), "key".into())],
+            wifi: Some(Wifi::new("It's \"here\"", "password", "DE").unwrap()),
+            ssh: Some(Ssh::new("installer", "ssh-ed25519 AAAA me@laptop").unwrap()),
+            hostname: "screamd-hall-1".into(),
+            os: None,
+        }
+    }
+
+    fn text<'a>(files: &'a [(String, Vec<u8>)], name: &str) -> &'a str {
+        std::str::from_utf8(&files.iter().find(|(file, _)| file == name).unwrap().1).unwrap()
+    }
+
+    #[test]
+    fn the_key_of_ieee_802_11i_annex_h() {
+        let key = Wifi::new("IEEE", "password", "DE").unwrap().psk;
+        assert_eq!(key, "f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e");
+        assert_eq!(Wifi::new("IEEE", &key, "DE").unwrap().psk, key, "a key is taken as it is");
+        for (ssid, password, country) in
+            [("", "password", "DE"), ("x", "short", "DE"), ("x", "password", "de"), ("x\n", "password", "DE")]
+        {
+            assert!(Wifi::new(ssid, password, country).is_err(), "{ssid:?} {password} {country}");
+        }
+    }
+
+    #[test]
+    fn trixie_has_cloud_inits_files() {
+        let files = card().files(Os::Trixie, Some("console=tty1 rootwait\n")).unwrap();
+        let user = text(&files, "user-data");
+        assert!(user.starts_with("#cloud-config\n") && user.contains("first-boot.sh"), "{user}");
+        assert!(user.contains("ssh_authorized_keys: [\"ssh-ed25519 AAAA me@laptop\"]"), "{user}");
+        let network = text(&files, "network-config");
+        assert!(network.contains("        \"It's \\\"here\\\"\":\n          password: \""), "{network}");
+        assert!(!network.contains("password: \"password\""), "the password itself is not on the card");
+        assert!(!files.iter().any(|(name, _)| name == "cmdline.txt" || name == "firstrun.sh"));
+        let nobody = Card { ssh: None, ..card() }.files(Os::Trixie, None).unwrap();
+        assert!(text(&nobody, "user-data").contains("users: []"));
+    }
+
+    #[test]
+    fn bookworm_has_a_script_and_one_line() {
+        let once = card().files(Os::Bookworm, Some("console=tty1 rootwait quiet\n")).unwrap();
+        let line = text(&once, "cmdline.txt").to_string();
+        assert_eq!(line, format!("console=tty1 rootwait quiet {CMDLINE}\n"));
+        let twice = card().files(Os::Bookworm, Some(&line)).unwrap();
+        assert_eq!(text(&twice, "cmdline.txt"), line, "a second run changes nothing");
+        let script = text(&once, "firstrun.sh");
+        assert!(script.contains(r#"imager set_wlan 'It'\''s "here"' "#), "{script}");
+        assert!(!script.contains("@SET@") && script.contains("systemd.run"), "{script}");
+        assert!(card().files(Os::Bookworm, Some("a\nb\n")).is_err());
+    }
+
+    #[test]
+    fn the_partition_says_which_release_it_is() {
+        assert_eq!(card().os_of(false, false), Os::Trixie);
+        assert_eq!(card().os_of(true, true), Os::Trixie);
+        assert_eq!(card().os_of(true, false), Os::Bookworm);
+        assert_eq!(Card { os: Some(Os::Bookworm), ..card() }.os_of(true, true), Os::Bookworm);
+    }
+
+    #[test]
+    fn keys_of_ssh() {
+        for (user, key) in [
+            ("root", "ssh-ed25519 A"),
+            ("a b", "ssh-ed25519 A"),
+            ("a", "nonsense"),
+            ("a", "ssh-rsa A\nssh-rsa B"),
+            ("a", "-----BEGIN OPENSSH PRIVATE KEY-----"),
+        ] {
+            assert!(Ssh::new(user, key).is_err(), "{user} {key}");
+        }
+    }
+}

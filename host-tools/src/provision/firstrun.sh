@@ -1,0 +1,25 @@
+#!/bin/sh
+# Written by host-tools provision for Raspberry Pi OS 12. systemd runs it as root at the first boot, before anything else
+# (systemd.run in cmdline.txt, as Raspberry Pi Imager does), and boots again. It sets what must be set this early, leaves the
+# rest to a service of the next boot, and takes itself away.
+set -u
+boot=/boot/firmware
+imager() { /usr/lib/raspberrypi-sys-mods/imager_custom "$@"; }
+@SET@
+cat > /etc/systemd/system/screamd-first-boot.service <<'UNIT'
+[Unit]
+Description=screamd's first boot
+RequiresMountsFor=/boot/firmware
+ConditionPathExists=/boot/firmware/screamd-first-boot.sh
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /boot/firmware/screamd-first-boot.sh
+[Install]
+WantedBy=multi-user.target
+UNIT
+systemctl enable screamd-first-boot.service
+sed -i 's| systemd\.run=[^ ]*||; s| systemd\.run_success_action=[^ ]*||; s| systemd\.unit=[^ ]*||' "$boot/cmdline.txt"
+# It may hold the wireless network's key.
+dd if=/dev/zero of="$boot/firstrun.sh" bs=1 count="$(wc -c < "$boot/firstrun.sh")" conv=notrunc,fsync 2>/dev/null
+rm -f "$boot/firstrun.sh"
+exit 0

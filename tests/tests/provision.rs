@@ -1,0 +1,315 @@
+//! Cards: `host-tools provision` into a folder and into an image, read back with mtools, and the first boot's own script
+//! run over a device in a folder.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use system_tests::device::Device;
+use system_tests::host_tools;
+use system_tests::package::{self, Program};
+
+const CANARY: &str = "canary-of-the-mqtt-password";
+const WIFI: &str = "canary-of-the-wifi";
+const CMDLINE: &str = "console=serial0,115200 console=tty1 root=PARTUUID=1-02 rootfstype=ext4 rootwait quiet";
+/// Where the test's image has its FAT partition, bytes.
+const FAT_AT: u64 = 1 << 20;
+
+/// What an installer has on the laptop.
+struct Laptop {
+    device: Device,
+    args: Vec<String>,
+}
+
+impl Laptop {
+    fn new() -> Self {
+        let device = Device::tiny("");
+        let site = "device_id = \"hall_1\"\nzone = \"Hall\"\n[mqtt]\nhost = \"hub.local\"\nusername = \"hall-1\"\npassword_file = \"mqtt.password\"\n";
+        std::fs::write(device.path("card.toml"), site).unwrap();
+        std::fs::write(device.path("mqtt.password"), CANARY).unwrap();
+        std::fs::write(device.path("wifi"), format!("{WIFI}\n")).unwrap();
+        std::fs::write(device.path("id.pub"), "ssh-ed25519 AAAAC3Nza me@laptop\n").unwrap();
+        let deb =
+            package::deb_for("arm64", &device.path(""), "1.2.0", &device.path("model"), &Program::Script("exit 0"));
+        package::keygen(&device.path(""));
+        let text = |path: &Path| path.to_str().unwrap().to_string();
+        let args = [
+            ("--board", "raspberry-pi-4".to_string()),
+            ("--site", text(&device.path("card.toml"))),
+            ("--deb", text(&deb)),
+            ("--update-key", text(&device.path("update.pub"))),
+            ("--wifi-ssid", "At \"home\"".into()),
+            ("--wifi-password-file", text(&device.path("wifi"))),
+            ("--wifi-country", "DE".into()),
+            ("--ssh-key", text(&device.path("id.pub"))),
+        ];
+        let args = args.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect();
+        Self { device, args }
+    }
+
+    fn provision(&self, more: &[&str]) -> Output {
+        let more = more.iter().map(|arg| arg.to_string());
+        let args: Vec<String> = std::iter::once("provision".to_string()).chain(self.args.clone()).chain(more).collect();
+        host_tools(&args)
+    }
+
+    #[track_caller]
+    fn ok(&self, more: &[&str]) -> String {
+        let output = self.provision(more);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.device.path(name).to_str().unwrap().to_string()
+    }
+}
+
+/// None where the tools to make and read an image are missing; in CI that is a failure.
+fn tools() -> Option<()> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let found =
+        ["mkfs.vfat", "mcopy"].iter().all(|tool| std::env::split_paths(&path).any(|dir| dir.join(tool).exists()));
+    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "CI has no mtools or dosfstools");
+    if !found {
+        eprintln!("SKIPPED: apt-get install mtools dosfstools");
+    }
+    found.then_some(())
+}
+
+fn tool(name: &str, args: &[&str]) -> Vec<u8> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(name).args(args).env("PATH", path).env("MTOOLS_SKIP_CHECK", "1").output().unwrap();
+    let said = || [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success(), "{name} {args:?}: {}", said());
+    output.stdout
+}
+
+/// An image as Raspberry Pi OS has it: a partition table, a FAT partition with a cmdline.txt, an ext4 one (of no meaning here).
+fn image(path: &Path, table: bool, trixie: bool) -> String {
+    let mut file = std::fs::File::create(path).unwrap();
+    file.set_len(48 << 20).unwrap();
+    let (at, sectors) = if table { (FAT_AT, 40 << 11) } else { (0, 48 << 11) };
+    let name = path.to_str().unwrap();
+    tool(
+        "mkfs.vfat",
+        &["-F", "32", "-n", "bootfs", &format!("--offset={}", at / 512), name, &(sectors / 2).to_string()],
+    );
+    if table {
+        let mut entries = [0u8; 66];
+        for (slot, kind, from, length) in [(0, 0x0cu8, at / 512, sectors), (16, 0x83, 41 << 11, 7 << 11)] {
+            entries[slot + 4] = kind;
+            entries[slot + 8..slot + 12].copy_from_slice(&(from as u32).to_le_bytes());
+            entries[slot + 12..slot + 16].copy_from_slice(&(length as u32).to_le_bytes());
+        }
+        entries[64..].copy_from_slice(&[0x55, 0xaa]);
+        file.seek(SeekFrom::Start(446)).unwrap();
+        file.write_all(&entries).unwrap();
+        file.seek(SeekFrom::Start(42 << 20)).unwrap();
+        file.write_all(b"the root file system").unwrap();
+    }
+    let drive = format!("{name}@@{at}");
+    let put = |name: &str, text: &str| {
+        let file = path.with_file_name(format!("put-{name}"));
+        std::fs::write(&file, text).unwrap();
+        tool("mcopy", &["-i", &drive, file.to_str().unwrap(), &format!("::{name}")]);
+    };
+    put("cmdline.txt", &format!("{CMDLINE}\n"));
+    put("config.txt", "arm_64bit=1\n");
+    if trixie {
+        put("meta-data", "instance_id: rpios-image\n");
+    }
+    drive
+}
+
+fn read(drive: &str, name: &str) -> String {
+    String::from_utf8(tool("mtype", &["-i", drive, &format!("::{name}")])).unwrap()
+}
+
+#[test]
+fn an_image_is_changed_in_place_and_read_back_with_mtools() {
+    let Some(()) = tools() else { return };
+    let laptop = Laptop::new();
+    for (table, trixie) in [(true, true), (true, false), (false, true)] {
+        let path = laptop.device.path("card.img");
+        let drive = image(&path, table, trixie);
+        let said = laptop.ok(&["--out", &laptop.path("card.img")]);
+        assert!(said.contains(if trixie { "Raspberry Pi OS 13" } else { "Raspberry Pi OS 12" }), "{said}");
+
+        let site = read(&drive, "screamd-site.toml");
+        assert!(site.starts_with("board = \"raspberry-pi-4\"\ndevice_id"), "{site}");
+        let deb = std::fs::read(laptop.device.path("screamd_1.2.0.deb")).unwrap();
+        assert!(tool("mtype", &["-i", &drive, "::screamd-0-screamd.deb"]) == deb, "the package, byte for byte");
+        assert_eq!(read(&drive, "screamd-secret-mqtt.password"), CANARY);
+        assert!(read(&drive, "screamd-key-0.pub").contains("minisign public key"));
+        assert_eq!(read(&drive, "config.txt"), "arm_64bit=1\n", "what was there is still there");
+        let cmdline = read(&drive, "cmdline.txt");
+        if trixie {
+            assert_eq!(cmdline, format!("{CMDLINE}\n"));
+            let user = read(&drive, "user-data");
+            assert!(
+                user.contains("hostname: screamd-hall-1\n") && user.contains("/boot/firmware/screamd-first-boot.sh")
+            );
+            assert!(read(&drive, "network-config").contains("\"At \\\"home\\\"\":"), "the network's name is quoted");
+        } else {
+            assert!(
+                cmdline.starts_with(CMDLINE) && cmdline.contains(" systemd.run=/boot/firmware/firstrun.sh "),
+                "{cmdline}"
+            );
+            assert_eq!(cmdline.lines().count(), 1);
+            assert!(read(&drive, "firstrun.sh").contains("imager set_wlan 'At \"home\"' "));
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(!bytes.windows(WIFI.len()).any(|window| window == WIFI.as_bytes()), "only the network's key is there");
+        if table {
+            assert!(
+                bytes[42 << 20..].starts_with(b"the root file system"),
+                "nothing outside the partition has changed"
+            );
+        }
+        tool("fsck.vfat", &["-n", &extract(&bytes, table, &laptop.device.path("fat"))]);
+        let sums =
+            Command::new("sha256sum").args(["-c", "card.img.sha256"]).current_dir(laptop.device.path("")).output();
+        assert!(sums.unwrap().status.success(), "the image's own hash");
+        assert!(std::fs::read_to_string(laptop.device.path("card.img.bmap")).unwrap().contains("<BlocksCount> 12288 "));
+        std::fs::remove_file(laptop.device.path("card.img.bmap")).unwrap();
+    }
+}
+
+/// The FAT partition in a file of its own.
+fn extract(bytes: &[u8], table: bool, path: &Path) -> String {
+    let range = if table { FAT_AT as usize..FAT_AT as usize + (40 << 20) } else { 0..bytes.len() };
+    std::fs::write(path, &bytes[range]).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn an_image_is_copied_first_where_one_is_named() {
+    let Some(()) = tools() else { return };
+    let laptop = Laptop::new();
+    let drive = image(&laptop.device.path("base.img"), true, true);
+    let before = std::fs::read(laptop.device.path("base.img")).unwrap();
+    laptop.ok(&["--image", &laptop.path("base.img"), "--out", &laptop.path("new.img")]);
+    assert!(std::fs::read(laptop.device.path("base.img")).unwrap() == before, "the base is as it was");
+    assert!(read(&drive.replace("base.img", "new.img"), "user-data").contains("runcmd"));
+}
+
+#[test]
+fn what_cannot_be_made_is_said_in_one_line() {
+    let laptop = Laptop::new();
+    let check = |more: &[&str], expect: &str| {
+        let output = laptop.provision(more);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(expect), "{more:?}: {said}");
+    };
+    check(&["--out", &laptop.path("none.img")], "none.img: is not there; give the image");
+    std::fs::write(laptop.device.path("odd.img"), vec![0; 4096]).unwrap();
+    check(&["--out", &laptop.path("odd.img")], "odd.img: is no image: it has no partition table");
+    std::fs::write(laptop.device.path("wifi"), "short").unwrap();
+    check(&["--out", &laptop.path("card")], "wifi: a Wi-Fi password has 8 to 63");
+    let said = |args: &[&str]| {
+        let all: Vec<&str> = ["provision"].iter().chain(args).copied().collect();
+        String::from_utf8_lossy(&host_tools(&all).stderr).into_owned()
+    };
+    let (site, deb, out) = (laptop.path("card.toml"), laptop.path("screamd_1.2.0.deb"), laptop.path("card"));
+    let with = |board: &str, deb: &str| said(&["--board", board, "--site", &site, "--deb", deb, "--out", &out]);
+    assert!(with("jetson-orin-nano", &deb).contains("install over SSH"));
+    assert!(with("raspberry-pi-9", &deb).contains("no board `raspberry-pi-9`"));
+    assert!(with("raspberry-pi-4", &site).contains("is no Debian package"));
+    let amd64 = package::deb_for(
+        "amd64",
+        &laptop.device.path(""),
+        "1.3.0",
+        &laptop.device.path("model"),
+        &Program::Script("exit 0"),
+    );
+    assert!(with("raspberry-pi-4", amd64.to_str().unwrap()).contains("is for amd64, raspberry-pi-4 runs arm64"));
+    assert!(!laptop.device.path("card").exists(), "nothing was written");
+}
+
+/// The first boot's script with the system's programs replaced by ones that write down how they were called.
+fn first_boot(laptop: &Laptop, check: &str) -> (PathBuf, Output, String) {
+    let boot = laptop.device.path("boot");
+    let _ = std::fs::remove_dir_all(&boot);
+    laptop.ok(&["--out", &laptop.path("boot")]);
+    let root = laptop.device.path("root");
+    let _ = std::fs::remove_dir_all(&root);
+    for dir in ["etc/cloud", "sys/class/leds/ACT", "var/lib"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    let (bin, calls) = (laptop.device.path("bin"), laptop.device.path("calls"));
+    std::fs::create_dir_all(&bin).unwrap();
+    let _ = std::fs::remove_file(&calls);
+    for (name, body) in [("dpkg", "exit 0"), ("systemctl", "exit 0"), ("screamd", check)] {
+        let script = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{body}\n", calls.display());
+        std::fs::write(bin.join(name), script).unwrap();
+        std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new("sh");
+    command.arg(boot.join("screamd-first-boot.sh")).env("SCREAMD_ROOT", &root);
+    command.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+    let output = command.output().unwrap();
+    (root, output, std::fs::read_to_string(calls).unwrap_or_default())
+}
+
+fn leds(root: &Path) -> (String, String) {
+    let read = |name: &str| std::fs::read_to_string(root.join("sys/class/leds/ACT").join(name)).unwrap_or_default();
+    (read("trigger").trim().to_string(), read("delay_on").trim().to_string())
+}
+
+#[test]
+fn the_first_boot_installs_checks_and_leaves_no_secret_behind() {
+    let laptop = Laptop::new();
+    // The check sees the password by its name, as the service will.
+    let check = format!("grep -q {CANARY} \"$CREDENTIALS_DIRECTORY/mqtt.password\"");
+    let (root, output, calls) = first_boot(&laptop, &check);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let boot = laptop.device.path("boot");
+    assert!(std::fs::read_to_string(boot.join("screamd-result.txt")).unwrap().starts_with("well"));
+    assert!(
+        calls.contains("dpkg --force-confold -i ") && calls.contains("systemctl restart screamd.service"),
+        "{calls}"
+    );
+    assert_eq!(leds(&root).0, "default-on");
+    let kept = root.join("etc/credstore/screamd.mqtt.password");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), CANARY);
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(root.join("etc/screamd/update-keys/0.pub").exists() && root.join("etc/cloud/cloud-init.disabled").exists());
+    let left = Command::new("grep").args(["-rl", CANARY]).arg(&boot).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "a secret is left on the boot partition");
+    assert!(!boot.join("network-config").exists(), "nor the network's key");
+    let again = Command::new("sh").arg(boot.join("screamd-first-boot.sh")).env("SCREAMD_ROOT", &root).output().unwrap();
+    assert!(again.status.success(), "a second boot does nothing");
+}
+
+#[test]
+fn a_first_boot_that_fails_says_so_and_leaves_no_secret_either() {
+    let laptop = Laptop::new();
+    let (root, output, _) = first_boot(&laptop, "echo 'site.toml: `audio.device`: missing'; exit 2");
+    assert_eq!(output.status.code(), Some(1));
+    let boot = laptop.device.path("boot");
+    let result = std::fs::read_to_string(boot.join("screamd-result.txt")).unwrap();
+    assert!(result.starts_with("FAILED: screamd check: site.toml: `audio.device`: missing"), "{result}");
+    assert_eq!(leds(&root), ("timer".into(), "100".into()), "fast blink");
+    assert!(!boot.join("screamd-secret-mqtt.password").exists());
+}
+
+#[test]
+fn a_folder_that_is_the_card_itself_is_told_apart_by_what_is_on_it() {
+    let laptop = Laptop::new();
+    std::fs::create_dir(laptop.device.path("old")).unwrap();
+    std::fs::write(laptop.device.path("old/cmdline.txt"), CMDLINE).unwrap();
+    laptop.ok(&["--out", &laptop.path("old")]);
+    let cmdline = std::fs::read_to_string(laptop.device.path("old/cmdline.txt")).unwrap();
+    assert!(cmdline.starts_with(CMDLINE) && cmdline.contains("systemd.run="), "{cmdline}");
+    let said = laptop.ok(&["--out", &laptop.path("apart"), "--os", "bookworm"]);
+    assert!(said.contains("append to the one line of its cmdline.txt: systemd.run="), "{said}");
+    let scripts = ["old/firstrun.sh", "old/screamd-first-boot.sh"];
+    for script in scripts {
+        let parsed = Command::new("sh").arg("-n").arg(laptop.device.path(script)).output().unwrap();
+        assert!(parsed.status.success(), "{script}: {}", String::from_utf8_lossy(&parsed.stderr));
+    }
+}

@@ -25,8 +25,8 @@ mod selftest;
 mod settings;
 mod site;
 mod supervisor;
-mod update;
 mod timeline;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -17,7 +17,10 @@ const TOLERANCE: f64 = 1e-4;
 fn aarch64(name: &str) -> PathBuf {
     // Beside target/release, where this machine's programs lie.
     let path = program(name).parent().unwrap().parent().unwrap().join("aarch64-unknown-linux-gnu/release").join(name);
-    assert!(path.is_file(), "{}: not built (.cargo/build-aarch64.sh)", path.display());
+    let head =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error} (.cargo/build-aarch64.sh)", path.display()));
+    // e_machine of an ELF file: AArch64.
+    assert_eq!(&head[18..20], &[183, 0], "{} is no aarch64 program", path.display());
     path
 }
 

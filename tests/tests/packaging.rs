@@ -10,6 +10,14 @@ fn packaging(name: &str) -> PathBuf {
     root().join("firmware/packaging").join(name)
 }
 
+/// The value of a key that stands once.
+fn unit(key: &str) -> String {
+    let text = std::fs::read_to_string(packaging("screamd.service")).unwrap();
+    let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();
+    assert_eq!(found.len(), 1, "{key} in screamd.service: {found:?}");
+    found[0].to_string()
+}
+
 #[test]
 fn the_units_sandbox_scores_two_or_less() {
     // In tenths. 2.0 is the contract's.
@@ -23,6 +31,21 @@ fn the_units_sandbox_scores_two_or_less() {
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("Overall exposure level"), "{said}");
     assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn what_the_unit_starts_is_what_the_program_takes() {
+    for key in ["ExecStart", "ExecStopPost"] {
+        let line = unit(key);
+        let mut words = line.split(' ');
+        assert_eq!(words.next(), Some("/usr/bin/screamd"), "{key}");
+        let verb = words.next().unwrap();
+        let help = Command::new(program("screamd")).args([verb, "--help"]).output().unwrap();
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        for option in words.filter(|word| word.starts_with("--")) {
+            assert!(help.contains(option), "{key}: `screamd {verb}` knows no {option}\n{help}");
+        }
+    }
 }
 
 #[test]

@@ -203,6 +203,8 @@ def its_line_is_taken(rig):
     rig.say("busy line", "OutputUnavailable names line 5 and gpioset; the scream's alert arrives all the same")
     rig.guest.run("play /quiet.wav; kill $(cat /tmp/thief)")
     rig.broker.heard("event", ['"restore"', "OutputUnavailable"], mark)
+    rig.broker.publish("silence/press", "PRESS")
+    rig.broker.heard("alarm/state", "OFF", mark)
     rig.say("busy line", "let go of: restored")
 
 

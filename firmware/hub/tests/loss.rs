@@ -1,5 +1,5 @@
 //! Numbered alerts over everything that can happen between a device and its broker: none is lost, and a double has the
-//! same id. The small number runs with the suite; `cargo test --release -p hub --test loss -- --ignored` takes ten thousand.
+//! same id. The small number runs with the suite; ten thousand: `cargo test --release --workspace --test loss -- --ignored`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -43,7 +43,7 @@ fn wait_for(observer: &Observer, reach: usize) {
             (last, since) = (count, Instant::now());
         }
         assert!(since.elapsed() < LIMIT, "stands still at {count} of {reach}");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 
@@ -56,12 +56,9 @@ fn nothing_is_lost(count: usize, faults: &[Fault]) {
     for number in 0..count {
         let kind = if number % 2 == 0 { EventType::ScreamStart } else { EventType::Fault };
         device.hub().alert(Event::new(kind, format!("n{number}"), "2026-01-02T03:04:05Z", true));
-        // The mailbox holds a thousand for a disk that hangs; this one does not.
-        while number % 500 == 499 && device.hub().outbox_len() < number {
-            std::thread::yield_now();
-        }
+        // What waits for the hub's thread is bounded (a disk that hangs); five hundred are on the disk in no time.
         if number % 500 == 499 {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
     for (index, fault) in faults.iter().enumerate() {

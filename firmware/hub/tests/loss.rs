@@ -117,6 +117,25 @@ fn five_hundred_alerts_over_four_faults() {
     nothing_is_lost(500, &[Fault::Killed, Fault::Frozen(Duration::from_secs(2)), Fault::Restarted, Fault::Swallows]);
 }
 
+/// 1 KiB/s: discovery alone takes six seconds, and nothing is taken for a dead path.
+#[test]
+fn a_very_slow_link_delivers() {
+    let Some(broker) = Broker::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (observer, gate) = (Observer::new(broker.port), Gate::new(broker.port));
+    gate.slow(1024);
+    let mut device = Device::start(options(gate.port, dir.path()));
+    for number in 0..20 {
+        let event = Event::new(EventType::ScreamStart, format!("n{number}"), "2026-01-02T03:04:05Z", true);
+        device.hub().alert(event);
+    }
+    wait_for(&observer, 20);
+    device.wait_empty_outbox();
+    let lost = device.told().iter().filter(|told| matches!(told, hub::Incoming::Disconnected { .. })).count();
+    assert_eq!((lost, event_ids(&observer.all()).1), (0, 20), "one connection, no double");
+    device.stop(Duration::from_secs(5));
+}
+
 #[test]
 #[ignore = "ten minutes: the drain is held to 18 alerts a second"]
 fn ten_thousand_alerts_over_forty_faults() {

@@ -46,6 +46,7 @@ pub fn options(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<O
     options.siren_on_s_max = f64::from(settings.board.siren_on_s_max);
     options.states = states;
     options.boot_id = crate::clock::boot_id();
+    options.command_ids = settings.saved.command_ids.iter().cloned().collect();
     options.clock_set = crate::clock::is_set();
     Ok(options)
 }

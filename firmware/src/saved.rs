@@ -2,6 +2,7 @@
 //!
 //! Kept in `settings.json` of the state folder. A file that cannot be read is put aside, never a reason not to start.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub struct Saved {
     cooldown_s: Option<Set<f64>>,
     /// `alarm/state`.
     pub latched: bool,
+    /// Ids of the last commands, oldest first.
+    pub command_ids: VecDeque<String>,
 }
 
 impl Saved {
@@ -64,6 +67,14 @@ impl Saved {
         self.cooldown_s.and_then(|set| set.over(site)).filter(fine)
     }
 
+    /// A command with this id was taken.
+    pub fn remember_command(&mut self, id: &str) {
+        self.command_ids.push_back(id.to_string());
+        while self.command_ids.len() > hub::limits::COMMAND_IDS_KEPT {
+            self.command_ids.pop_front();
+        }
+    }
+
     /// The hub armed or disarmed.
     pub fn set_armed(&mut self, value: bool, site: bool) {
         self.armed = Some(Set { value, site });
@@ -92,10 +103,12 @@ mod tests {
         assert_eq!(saved.threshold_on(0.8), None);
         saved.set_threshold_on(0.9, 0.8);
         saved.set_armed(false, true);
+        (0..100).for_each(|number| saved.remember_command(&format!("n{number}")));
         std::fs::write(Saved::path(dir.path()), serde_json::to_vec(&saved).unwrap()).unwrap();
         let again = Saved::load(dir.path());
         assert_eq!((again.threshold_on(0.8), again.armed(true)), (Some(0.9), Some(false)));
         assert_eq!((again.threshold_on(0.7), again.armed(false)), (None, None));
+        assert_eq!((again.command_ids.len(), again.command_ids[63].as_str()), (64, "n99"));
     }
 
     #[test]

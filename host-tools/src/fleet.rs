@@ -29,8 +29,8 @@ use crate::broker::{Access, BrokerArgs, Line, News, token};
 use crate::progress;
 use ledger::{Ledger, Spread};
 
-/// Open files of one device: socket, poll, wake-up, segments of its outbox.
-const FILES_PER_DEVICE: u64 = 8;
+/// Open files of one device: socket, poll, wake-ups, lock and segments of its outbox; six were counted.
+const FILES_PER_DEVICE: u64 = 7;
 /// How long the listener is waited for at the start and the end.
 const LISTENER: Duration = Duration::from_secs(10);
 /// What a device leaves with the broker.

@@ -351,7 +351,7 @@ def chromium(root, path):
         url = f"http://127.0.0.1:{home.port}/config/devices/device/{device['id']}"
         profile = tempfile.mkdtemp()
         browser = subprocess.Popen(["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--lang=en",
-                                    "--window-size=1400,1300", f"--remote-debugging-port={port}", f"--user-data-dir={profile}",
+                                    "--window-size=1250,1750", f"--remote-debugging-port={port}", f"--user-data-dir={profile}",
                                     "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "shot.py"), os.path.join(root, "ha/shot.py"))

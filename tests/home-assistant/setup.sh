@@ -11,12 +11,15 @@ if [ ! -e "$dir/.ready" ]; then
     cp /etc/resolv.conf "$dir/etc/"
     cp /etc/ssl/certs/ca-certificates.crt "$dir/etc/ssl/certs/"
     [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$dir/etc/"
-    chroot "$dir" apt-get install -y -q --no-install-recommends gcc python3-dev libffi-dev libssl-dev zlib1g-dev libturbojpeg0 >/dev/null
+    chroot "$dir" apt-get install -y -q --no-install-recommends g++ python3-dev libffi-dev libssl-dev zlib1g-dev libturbojpeg0 >/dev/null
     mountpoint -q "$dir/proc" || mount -t proc proc "$dir/proc"
     mountpoint -q "$dir/dev" || mount --bind /dev "$dir/dev"
     chroot "$dir" python3 -m venv /ha
+    # From hassil on: what its pages load.
     chroot "$dir" env -u PIP_FIND_LINKS /ha/bin/pip install -q --prefer-binary \
-        homeassistant==2026.2.3 home-assistant-frontend==20260128.6 paho-mqtt==2.1.0 numpy
+        homeassistant==2026.2.3 home-assistant-frontend==20260128.6 paho-mqtt==2.1.0 numpy \
+        hassil==3.5.0 home-assistant-intents==2026.1.28 pymicro-vad==1.0.1 pyspeex-noise==1.0.2 \
+        PyTurboJPEG==1.8.0 mutagen==1.47.0 Pillow==12.0.0 ha-ffmpeg==3.2.2
     touch "$dir/.ready"
 fi
 mountpoint -q "$dir/proc" || mount -t proc proc "$dir/proc"

@@ -204,6 +204,8 @@ fn every_command_is_obeyed_echoed_and_answered() {
     for (topic, expect) in [("threshold/state", "0.35"), ("cooldown/state", "7.5"), ("armed/state", "OFF")] {
         assert_eq!(ear.on(topic), [expect], "{topic}");
     }
+    // A command of before is not obeyed again.
+    refused(&broker, &ear, "siren/set", r#"{"state":"ON","duration":1,"id":"a"}"#, "taken already");
 }
 
 #[test]

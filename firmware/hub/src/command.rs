@@ -301,6 +301,13 @@ impl Gate {
         Self::default()
     }
 
+    /// With the ids that an earlier run of the program took, oldest first.
+    pub fn remembering(ids: &[String]) -> Self {
+        let mut gate = Self::new();
+        ids.iter().for_each(|id| gate.remember(id));
+        gate
+    }
+
     /// Lets a request in, or says why not. `now` is monotonic; `wall` is the wall clock, `None` while it is not set.
     ///
     /// # Errors
@@ -325,15 +332,21 @@ impl Gate {
         }
         if let Some(id) = &request.id {
             // Only what was let in is remembered: what was refused may be sent again as it is.
-            self.ids.insert(id.clone());
-            self.ids_oldest_first.push_back(id.clone());
-            if self.ids_oldest_first.len() > COMMAND_IDS_MAX
-                && let Some(oldest) = self.ids_oldest_first.pop_front()
-            {
-                self.ids.remove(&oldest);
-            }
+            self.remember(id);
         }
         Ok(())
+    }
+
+    fn remember(&mut self, id: &str) {
+        if !self.ids.insert(id.to_owned()) {
+            return;
+        }
+        self.ids_oldest_first.push_back(id.to_owned());
+        if self.ids_oldest_first.len() > COMMAND_IDS_MAX
+            && let Some(oldest) = self.ids_oldest_first.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
     }
 }
 

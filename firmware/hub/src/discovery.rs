@@ -202,7 +202,10 @@ impl Maker {
             "level",
             "sensor",
             "Sound level",
-            telemetry("value_json.level_dbfs", json!({ "unit_of_measurement": "dBFS" })),
+            telemetry(
+                "value_json.level_dbfs",
+                json!({ "unit_of_measurement": "dBFS", "suggested_display_precision": 1 }),
+            ),
         );
         add(
             "latency",
@@ -210,7 +213,10 @@ impl Maker {
             "Inference latency p95",
             telemetry(
                 "value_json.inference_ms_p95",
-                json!({ "entity_category": "diagnostic", "device_class": "duration", "unit_of_measurement": "ms" }),
+                json!({
+                    "entity_category": "diagnostic", "device_class": "duration", "unit_of_measurement": "ms",
+                    "suggested_display_precision": 0,
+                }),
             ),
         );
         add(

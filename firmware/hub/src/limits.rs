@@ -13,6 +13,8 @@ pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 pub const COMMAND_ID_BYTES_MAX: usize = 64;
 /// Ids of commands that are remembered against a replay. Older ones need `expires`.
 pub const COMMAND_IDS_MAX: usize = 1024;
+/// Of them, the latest outlive the program: 64 ids of 64 bytes are one block of flash.
+pub const COMMAND_IDS_KEPT: usize = 64;
 /// Commands that are always taken within [`COMMANDS_WINDOW`].
 pub const COMMANDS_MAX: usize = 10;
 /// See [`COMMANDS_MAX`].
@@ -115,4 +117,5 @@ const _: () =
     assert!(CLIENT_IN_FLIGHT_MAX as usize <= CLIENT_REQUESTS_MAX, "what may be in flight fits into the client's queue");
 const _: () = assert!(COMMAND_BYTES_MAX < PACKET_BYTES_MAX, "what is refused for its size was read first");
 const _: () = assert!(COMMAND_ID_BYTES_MAX < COMMAND_BYTES_MAX, "an id is a part of a command");
+const _: () = assert!(COMMAND_IDS_KEPT <= COMMAND_IDS_MAX, "what is kept is remembered");
 const _: () = assert!(DRAIN_INTERVAL.as_millis() >= 50, "20 alerts a second at most");

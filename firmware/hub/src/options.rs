@@ -94,6 +94,8 @@ pub struct Options {
     pub states: Vec<State>,
     /// `/proc/sys/kernel/random/boot_id`: with it the delay of an alert of the same boot is exact without a wall clock.
     pub boot_id: Option<String>,
+    /// Ids of commands that an earlier run took, oldest first: a replay after a restart is refused too.
+    pub command_ids: Vec<String>,
     /// Whether the wall clock can be trusted at the start; later [`crate::Hub::set_clock`].
     pub clock_set: bool,
 }
@@ -121,6 +123,7 @@ impl Options {
             siren_on_s_max: 180.0,
             states: Vec::new(),
             boot_id: None,
+            command_ids: Vec::new(),
             clock_set: false,
         }
     }

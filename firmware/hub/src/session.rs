@@ -137,7 +137,7 @@ impl Session {
             telemetry: None,
             live: None,
             results: VecDeque::new(),
-            gate: Gate::new(),
+            gate: Gate::remembering(&options.command_ids),
             path: Path::Unknown,
             phase: Phase::Waiting { until: now },
             pace: Pace::new(now),

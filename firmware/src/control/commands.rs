@@ -17,6 +17,10 @@ impl Control {
         match incoming {
             Incoming::Command { command, topic, id } => {
                 let refused = self.obey(command);
+                if let Some(id) = &id {
+                    self.saved.remember_command(id);
+                    self.save();
+                }
                 if let Some(hub) = &self.parts.hub {
                     let reason = refused.unwrap_or_default();
                     hub.answer(CommandResult { topic, ok: reason.is_empty(), reason: reason.into(), id });

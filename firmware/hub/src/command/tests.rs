@@ -129,6 +129,9 @@ fn ids_and_expires() {
     assert_eq!(gate.admit(&with(ON, Some("b"), Some(later)), now, Some(wall)), Ok(()));
     assert_eq!(gate.admit(&with(ON, Some("c"), Some(later)), now, None), Err(Refusal::NoClock));
     assert_eq!(gate.admit(&with(Command::Silence, Some("c"), Some(later)), now, None), Ok(()));
+    let mut after_a_restart = Gate::remembering(&["a".into(), "a".into()]);
+    assert_eq!(after_a_restart.admit(&with(ON, Some("a"), None), now, None), Err(Refusal::Repeated));
+    assert_eq!(after_a_restart.ids_oldest_first.len(), 1);
     for number in 0..COMMAND_IDS_MAX {
         let silence = with(Command::Silence, Some(&format!("n{number}")), None);
         assert_eq!(gate.admit(&silence, now, Some(wall)), Ok(()));

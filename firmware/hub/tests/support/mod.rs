@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -329,6 +329,7 @@ pub struct Gate {
     pub port: u16,
     open: Arc<AtomicBool>,
     swallows: Arc<AtomicBool>,
+    bytes_per_s: Arc<AtomicU32>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -337,9 +338,14 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (open, streams) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
-        let swallows = Arc::new(AtomicBool::new(false));
-        let gate =
-            Self { port, open: Arc::clone(&open), swallows: Arc::clone(&swallows), streams: Arc::clone(&streams) };
+        let (swallows, bytes_per_s) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let gate = Self {
+            port,
+            open: Arc::clone(&open),
+            swallows: Arc::clone(&swallows),
+            bytes_per_s: Arc::clone(&bytes_per_s),
+            streams: Arc::clone(&streams),
+        };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if !open.load(SeqCst) {
@@ -349,8 +355,8 @@ impl Gate {
                 let mut streams = streams.lock().unwrap();
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let swallows = Arc::clone(&swallows);
-                    std::thread::spawn(move || pass(from, to, &swallows));
+                    let (swallows, bytes_per_s) = (Arc::clone(&swallows), Arc::clone(&bytes_per_s));
+                    std::thread::spawn(move || pass(from, to, &swallows, &bytes_per_s));
                 }
                 streams.extend([client, server]);
             }
@@ -371,14 +377,26 @@ impl Gate {
         self.swallows.store(swallows, SeqCst);
     }
 
+    /// Lets so much through in a second, each way; 0: all.
+    pub fn slow(&self, bytes_per_s: u32) {
+        self.bytes_per_s.store(bytes_per_s, SeqCst);
+    }
+
     pub fn open(&self) {
         self.open.store(true, SeqCst);
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, swallows: &AtomicBool) {
+fn pass(mut from: TcpStream, mut to: TcpStream, swallows: &AtomicBool, bytes_per_s: &AtomicU32) {
     let mut bytes = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
+    loop {
+        let slow = bytes_per_s.load(SeqCst);
+        // A slow link takes little at a time, so that the sender's own buffers fill.
+        let room = if slow > 0 { 64 } else { bytes.len() };
+        let Ok(count @ 1..) = from.read(&mut bytes[..room]) else { break };
+        if slow > 0 {
+            std::thread::sleep(Duration::from_secs_f64(count as f64 / f64::from(slow)));
+        }
         if !swallows.load(SeqCst) && to.write_all(&bytes[..count]).is_err() {
             break;
         }

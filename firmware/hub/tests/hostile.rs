@@ -1,0 +1,137 @@
+//! A broker that means harm or is broken: the session ends, the alert stays, memory stays, and a good broker gets it after.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use hub::{Event, EventType, Options};
+use support::Device;
+
+/// Every packet of a connection: its first byte and its body. `None` at the end.
+fn packet(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut byte = [0];
+    stream.read_exact(&mut byte).ok()?;
+    let first = byte[0];
+    let (mut length, mut shift) = (0usize, 0);
+    loop {
+        stream.read_exact(&mut byte).ok()?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some((first, body))
+}
+
+/// CONNACK and SUBACK, as a broker that is well gives them.
+fn welcome(stream: &mut TcpStream) {
+    assert_eq!(packet(stream).unwrap().0, 0x10, "CONNECT");
+    stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+    let (kind, body) = packet(stream).unwrap();
+    assert_eq!(kind, 0x82, "SUBSCRIBE");
+    let mut topics = 0;
+    let mut rest = &body[2..];
+    while !rest.is_empty() {
+        let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+        rest = &rest[2 + length + 1..];
+        topics += 1;
+    }
+    let mut answer = vec![0x90, 2 + topics, body[0], body[1]];
+    answer.extend(vec![1; usize::from(topics)]);
+    stream.write_all(&answer).unwrap();
+}
+
+/// Until the device hangs up; how many bytes it took meanwhile, where `flood` is poured into it.
+fn until_hung_up(mut stream: TcpStream, flood: &[u8]) -> usize {
+    let (mut taken, mut bytes) = (0, [0; 4096]);
+    stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < support::LIMIT, "the device stays with a broker that is broken");
+        if !flood.is_empty() {
+            match stream.write(flood) {
+                Ok(count) => taken += count,
+                Err(_) => return taken,
+            }
+        }
+        match stream.read(&mut bytes) {
+            Ok(0) => return taken,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(_) => return taken,
+        }
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_broken_broker_costs_neither_an_alert_nor_memory() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new("hostile", "Hallway", "127.0.0.1", dir.path());
+    options.port = listener.local_addr().unwrap().port();
+    let mut device = Device::start(options);
+    device.hub().alert(Event::new(EventType::ScreamStart, "kept", "2026-01-02T03:04:05Z", true));
+    let accept = || listener.accept().unwrap().0;
+
+    // No MQTT at all.
+    let mut stream = accept();
+    stream.write_all(&[0xff; 64]).unwrap();
+    until_hung_up(stream, &[]);
+    device.wait_disconnected();
+    // Refused.
+    let mut stream = accept();
+    packet(&mut stream).unwrap();
+    stream.write_all(&[0x20, 2, 0, 5]).unwrap();
+    until_hung_up(stream, &[]);
+    // An acknowledgement of what was never sent.
+    let mut stream = accept();
+    welcome(&mut stream);
+    stream.write_all(&[0x40, 2, 0xff, 0xfe]).unwrap();
+    until_hung_up(stream, &[]);
+    assert_eq!(device.hub().outbox_len(), 1, "not acknowledged by that");
+    // A packet of 256 MiB.
+    let before_kib = resident_kib();
+    let mut stream = accept();
+    welcome(&mut stream);
+    stream.write_all(&[0x30, 0xff, 0xff, 0xff, 0x7f]).unwrap();
+    let taken = until_hung_up(stream, &[b'x'; 16 * 1024]);
+    let grown_kib = resident_kib().saturating_sub(before_kib);
+    println!("of a packet of 256 MiB {} KiB were taken, memory grew by {grown_kib} KiB", taken / 1024);
+    // The kernel's buffers of both ends hold some MiB whatever the device does.
+    assert!(grown_kib < 8 * 1024, "{grown_kib} KiB");
+    assert_eq!(device.hub().outbox_len(), 1);
+
+    // A good one gets what was kept.
+    let mut stream = accept();
+    welcome(&mut stream);
+    let mut heard = Vec::new();
+    while device.hub().outbox_len() > 0 {
+        let (kind, body) = packet(&mut stream).unwrap();
+        if kind & 0xf6 == 0x32 {
+            let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+            let (topic, rest) = body[2..].split_at(length);
+            stream.write_all(&[0x40, 2, rest[0], rest[1]]).unwrap();
+            heard.push((String::from_utf8(topic.to_vec()).unwrap(), String::from_utf8(rest[2..].to_vec()).unwrap()));
+            if heard.last().unwrap().0.ends_with("/event") {
+                device.wait_empty_outbox();
+            }
+        }
+    }
+    let (topic, event) = heard.last().unwrap();
+    assert_eq!(topic, "screamd/hostile/event");
+    assert!(event.contains("\"kept\""), "{event}");
+    drop(stream);
+    device.stop(Duration::ZERO);
+}

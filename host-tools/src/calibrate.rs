@@ -16,6 +16,7 @@ use anyhow::{Context, bail, ensure};
 use detector::manifest::{Decision, Manifest, Votes};
 use detector::model::{Executor, Model};
 use files::model_dir;
+use files::recording::Recording;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -94,6 +95,17 @@ struct Choice {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let rate = args.false_alarms_per_hour;
     ensure!(rate > 0.0 && rate.is_finite(), "--false-alarms-per-hour {rate}: must be above 0");
+    // Where all headers state a length, a refusal need not wait for the network.
+    let stated: Option<f64> = args
+        .background
+        .iter()
+        .map(|path| Ok(Recording::open(path)?.stated_s()))
+        .collect::<anyhow::Result<Vec<_>>>()?
+        .into_iter()
+        .sum();
+    if let Some(seconds) = stated {
+        enough(seconds / 3600.0, rate)?;
+    }
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let bar = crate::progress::bar((args.background.len() + args.screams.len()) as u64, "recordings");
     let heard = |path: &PathBuf| {
@@ -103,13 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let background: Vec<Trace> = args.background.par_iter().map(heard).collect::<anyhow::Result<_>>()?;
     let hours = trace::hours(&background);
-    // What nobody rounds by hand must not refuse: 6 h for 0.5 an hour.
-    ensure!(
-        hours * rate >= 3.0 - 1e-9,
-        "--false-alarms-per-hour {rate}: {hours:.2} h of background show no rate under {:.2} an hour; this one needs {:.2} h (3 / {rate})",
-        3.0 / hours,
-        3.0 / rate
-    );
+    enough(hours, rate)?;
     let screams: Vec<Trace> = args
         .screams
         .par_iter()
@@ -133,6 +139,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
     }
     print!("{text}");
+    Ok(())
+}
+
+/// Refuses hours that cannot show a rate.
+fn enough(hours: f64, rate: f64) -> anyhow::Result<()> {
+    // What nobody rounds by hand must not refuse: 6 h for 0.5 an hour.
+    ensure!(
+        hours * rate >= 3.0 - 1e-9,
+        "--false-alarms-per-hour {rate}: {hours:.2} h of background show no rate under {:.2} an hour; this one needs {:.2} h (3 / {rate})",
+        3.0 / hours,
+        3.0 / rate
+    );
     Ok(())
 }
 

@@ -142,6 +142,36 @@ fn bench_measures_and_judges() {
 }
 
 #[test]
+fn bench_compares_with_an_earlier_run_and_takes_the_shipped_model_apart() {
+    let device = Device::tiny("");
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    let shipped = system_tests::root().join("models/default");
+    let bench = |json: &str, more: &[&str]| {
+        let (model, json) = (shipped.to_str().unwrap().to_string(), path(json));
+        host_tools_ok(&[&["bench", "--model", &model, "--windows", "3", "--json", &json], more].concat())
+    };
+    bench("first.json", &["--engine", "tract"]);
+    let text = bench("second.json", &["--threads", "2", "--scaling", "--profile", "--compare", &path("first.json")]);
+    let figures = json(&device.path("second.json"));
+    let compared = &figures["compared"];
+    assert!(compared["inference_ratio"].as_f64().unwrap() > 0.0 && text.contains("beside"), "{text}");
+    let differs = compared["differs"].to_string();
+    assert!(differs.contains("engine") && differs.contains("threads") && !differs.contains("model was"), "{differs}");
+    let scaling: Vec<_> = figures["scaling"].as_array().unwrap().iter().map(|row| row["threads"].as_u64()).collect();
+    assert_eq!(scaling, [Some(1), Some(2)]);
+    let layers = figures["profile"]["layers"].as_array().unwrap();
+    let convolutions = layers.iter().filter(|layer| layer["gflops"].as_f64().unwrap() > 0.0).count();
+    assert_eq!(convolutions, 36, "ResNet34 has 33 convolutions of blocks and stem and 3 beside blocks");
+    assert!(figures["profile"]["peak_gflops"].as_f64().unwrap() > 0.1);
+    // Weights once, in 8 bits: tract alone needs the 85 MiB of their f32 form.
+    assert!(figures["rss_mib"].as_f64().unwrap() < 70.0, "{}", figures["rss_mib"]);
+    std::fs::write(device.path("first.json"), "{}").unwrap();
+    let broken = ["bench", "--model", &path("model"), "--windows", "1", "--compare", &path("first.json")];
+    let broken = system_tests::host_tools(&broken);
+    assert!(String::from_utf8_lossy(&broken.stderr).contains("first.json: not a file of `bench --json`"));
+}
+
+#[test]
 fn boards_are_checked() {
     assert!(host_tools_ok(&["boards", "check"]).contains("raspberry-pi-4"));
 }

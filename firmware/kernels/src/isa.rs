@@ -20,6 +20,8 @@ pub(crate) trait Isa {
     type Quad: Copy;
     /// Channels in a vector.
     const LANES: usize;
+    /// Whether instructions can name a lane: then [`Isa::load`] brings four values of a pixel at once.
+    const LANEWISE: bool = false;
     /// The byte that stands for an activation of 0. A family that multiplies signed bytes alone keeps activations less 128.
     const ZERO: u8;
 
@@ -30,6 +32,14 @@ pub(crate) trait Isa {
     unsafe fn splat(from: *const f32) -> Self::Floats;
     /// `a * b + c`, rounded once where the processor can.
     unsafe fn fused(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `values[LANE] * weights + sums`; only of families that are [`Isa::LANEWISE`].
+    unsafe fn fused_lane<const LANE: i32>(
+        values: Self::Floats,
+        weights: Self::Floats,
+        sums: Self::Floats,
+    ) -> Self::Floats {
+        unsafe { Self::fused(values, weights, sums) }
+    }
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;

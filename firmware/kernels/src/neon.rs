@@ -18,6 +18,7 @@ macro_rules! common {
         type Codes = int8x16_t;
         type Quad = int8x16_t;
         const LANES: usize = 4;
+        const LANEWISE: bool = true;
         const ZERO: u8 = 0x80;
 
         #[inline(always)]
@@ -39,6 +40,14 @@ macro_rules! common {
         #[inline(always)]
         unsafe fn fused(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
             unsafe { vfmaq_f32(c, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fused_lane<const LANE: i32>(
+            values: float32x4_t,
+            weights: float32x4_t,
+            sums: float32x4_t,
+        ) -> float32x4_t {
+            unsafe { vfmaq_laneq_f32::<LANE>(sums, weights, values) }
         }
         #[inline(always)]
         unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {

@@ -55,28 +55,78 @@ pub(crate) unsafe fn float<I: Isa, const VECTORS: usize, const PIXELS: usize, co
     unsafe {
         let mut sums = [[I::zero(); VECTORS]; PIXELS];
         let mut weights = tile.weights;
-        let bytes = if NARROW { 1 } else { 4 };
         for row in 0..tile.rows {
             let mut input = [tile.input.cast::<f32>(); PIXELS];
             for (pixel, start) in input.iter_mut().zip(tile.pixels) {
                 *pixel = pixel.add(start + row * tile.row_stride);
             }
-            for k in 0..tile.run {
-                let mut column = [I::zero(); VECTORS];
-                for (vector, value) in column.iter_mut().enumerate() {
-                    let at = weights.add(vector * I::LANES * bytes);
-                    *value = if NARROW { I::widen(at.cast()) } else { I::load(at.cast()) };
+            let mut k = 0;
+            while I::LANEWISE && k + 4 <= tile.run {
+                let mut four = [I::zero(); PIXELS];
+                for (values, pixel) in four.iter_mut().zip(input) {
+                    *values = I::load(pixel.add(k));
                 }
+                lane::<I, VECTORS, PIXELS, NARROW, 0>(&mut weights, &four, &mut sums);
+                lane::<I, VECTORS, PIXELS, NARROW, 1>(&mut weights, &four, &mut sums);
+                lane::<I, VECTORS, PIXELS, NARROW, 2>(&mut weights, &four, &mut sums);
+                lane::<I, VECTORS, PIXELS, NARROW, 3>(&mut weights, &four, &mut sums);
+                k += 4;
+            }
+            // All of it where lanes have no names; a run of the first layer may be no multiple of four.
+            while k < tile.run {
+                let column = column::<I, VECTORS, NARROW>(&mut weights);
                 for pixel in 0..PIXELS {
                     let value = I::splat(input[pixel].add(k));
                     for vector in 0..VECTORS {
                         sums[pixel][vector] = I::fused(value, column[vector], sums[pixel][vector]);
                     }
                 }
-                weights = weights.add(VECTORS * I::LANES * bytes);
+                k += 1;
             }
         }
         finish::<I, VECTORS, PIXELS>(tile, &sums)
+    }
+}
+
+/// One position of the window: its weights times one lane of each pixel's values.
+///
+/// # Safety
+/// [`TileKernel`].
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn lane<I: Isa, const VECTORS: usize, const PIXELS: usize, const NARROW: bool, const LANE: i32>(
+    weights: &mut *const u8,
+    four: &[I::Floats; PIXELS],
+    sums: &mut [[I::Floats; VECTORS]; PIXELS],
+) {
+    // SAFETY: as above.
+    unsafe {
+        let column = column::<I, VECTORS, NARROW>(weights);
+        for (sums, values) in sums.iter_mut().zip(four) {
+            for (sum, weights) in sums.iter_mut().zip(column) {
+                *sum = I::fused_lane::<LANE>(*values, weights, *sum);
+            }
+        }
+    }
+}
+
+/// The panel's weights at the next position.
+///
+/// # Safety
+/// [`TileKernel`].
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn column<I: Isa, const VECTORS: usize, const NARROW: bool>(weights: &mut *const u8) -> [I::Floats; VECTORS] {
+    // SAFETY: as above.
+    unsafe {
+        let bytes = if NARROW { 1 } else { 4 };
+        let mut column = [I::zero(); VECTORS];
+        for (vector, value) in column.iter_mut().enumerate() {
+            let at = weights.add(vector * I::LANES * bytes);
+            *value = if NARROW { I::widen(at.cast()) } else { I::load(at.cast()) };
+        }
+        *weights = weights.add(VECTORS * I::LANES * bytes);
+        column
     }
 }
 

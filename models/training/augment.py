@@ -11,7 +11,9 @@ from clips import RATE, loudest
 
 FADE = RATE // 200
 # What a detector of screams takes for one most easily, on the validation split: drawn twice as often.
-HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crying", "dog", "vocal_burst")
+HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crowd", "crying", "dog", "music", "singing", "vocal_burst")
+# Few clips of these stand for very many songs: any key and tempo.
+TUNEFUL = ("music", "singing")
 
 
 EXPONENTS = np.linspace(-1, 2.5, 36)
@@ -61,9 +63,9 @@ def faded(sound):
     return sound
 
 
-def speed(rng, sound):
-    """Speed and pitch together, 0.8 to 1.25 times."""
-    factor = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
+def speed(rng, sound, most=1.25):
+    """Speed and pitch together, by `most` at the most, up or down."""
+    factor = np.exp(rng.uniform(-np.log(most), np.log(most)))
     places = np.arange(0, len(sound) - 1, factor)
     left = places.astype(np.int64)
     share = (places - left).astype(np.float32)
@@ -175,7 +177,7 @@ class Scenes:
     def _prepared(self, rng, index, longest):
         sound = excerpt(rng, self.clips.sound(index), longest)
         if rng.random() < 0.6:
-            sound = speed(rng, sound)
+            sound = speed(rng, sound, 1.6 if self.clips.rows[index]["class"] in TUNEFUL else 1.25)
         return faded(sound)
 
     def _place(self, rng, scene, sound):
@@ -222,6 +224,12 @@ class Scenes:
                 scene = scene * rng.uniform(0.05, 1) + other * rng.uniform(0.5, 3)
             level = 10 ** (rng.uniform(-50, 0) / 20)
             scene *= level
+        elif not positive and rng.random() < 0.3:
+            # What a device hears all day: one sound after another and over another, none of them a scream.
+            scene, label = self._filled(rng, length)
+            if rng.random() < 0.6:
+                scene = scene + self._filled(rng, length)[0] * rng.uniform(0.2, 1)
+            scene = self._wet(rng, scene)[:length] * 10 ** (rng.uniform(-30, 15) / 20)
         else:
             index = self._draw(rng, self.scream if positive else self.other)
             label = self._label(index)

@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use detector::model::{Executor, Model};
+use files::board::Board;
 use files::model_dir;
 
 use crate::faults::Fault;
-use crate::settings::{Paths, Settings};
+use crate::settings::{self, Paths, Settings};
 use crate::site::{self, Site};
 
 /// The copy's name in the state folder.
@@ -87,6 +88,11 @@ pub fn keep(config: &Path, settings: &Settings) {
     if let Err(cause) = written {
         log::warn!("{}: the site file is not kept for `run --last-good`: {cause}", copy.display());
     }
+}
+
+/// The board of the last good site file, for `safe-outputs` beside a broken one.
+pub fn board(config: &Path, board: Option<&Path>) -> Option<Board> {
+    settings::board_of(Some(&find_copy(config)?), board).ok()
 }
 
 /// The copy, where there is one. The state folder is what the broken file still says, else what the service manager

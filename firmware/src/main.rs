@@ -82,17 +82,21 @@ fn main() -> ExitCode {
 }
 
 fn safe_outputs(args: &SafeOutputs) -> ExitCode {
-    let board = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
-        Ok(board) => board,
+    let (board, well) = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
+        Ok(board) => (board, ExitCode::SUCCESS),
         Err(wrong) => {
             wrong.iter().for_each(|problem| eprintln!("{problem}"));
-            return ExitCode::from(EXIT_CONFIG);
+            // After a crash the lines matter more than the mistake: those that the last good site file names are driven.
+            match args.config.as_deref().and_then(|config| last_good::board(config, args.board.as_deref())) {
+                Some(board) => (board, ExitCode::from(EXIT_CONFIG)),
+                None => return ExitCode::from(EXIT_CONFIG),
+            }
         }
     };
     match outputs::safe_outputs(&board) {
         Ok(driven) => {
             driven.iter().for_each(|line| println!("{line}"));
-            ExitCode::SUCCESS
+            well
         }
         Err(error) => {
             error.driven.iter().for_each(|line| println!("{line}"));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use system_tests::device::{Device, Ran};
 use system_tests::sound::{hiss, wav};
+use system_tests::{program, root};
 
 const RATE_HZ: u32 = 16_000;
 /// The watchdog's interval: short, so that the test is; pings come at half of it.
@@ -102,5 +103,12 @@ fn a_broken_site_file_starts_with_the_last_good_one() {
         assert!(faults[0]["detail"].as_str().unwrap().contains("site.toml"), "{}", faults[0]);
         assert!(ran.of_type("restore").is_empty(), "it stays until the file is right");
         assert_eq!(ran.of_type("window").len(), 5);
+
+        // After a crash of such a run, the lines that it held are driven safe; the mistake is still said.
+        let mut command = std::process::Command::new(program("screamd"));
+        let safe = command.current_dir(root()).args(["safe-outputs", "--config"]).arg(device.path("site.toml"));
+        let safe = safe.output().unwrap();
+        let said = String::from_utf8_lossy(&safe.stdout);
+        assert!(safe.status.code() == Some(2) && said.contains("outputs of board `generic`"), "{said}");
     }
 }

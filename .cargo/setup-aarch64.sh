@@ -18,6 +18,11 @@ if [ "$(uname -m)" = aarch64 ]; then
     exit 0
 fi
 [ "$(id -u)" = 0 ] || { echo "setup-aarch64.sh: run me as root (sudo .cargo/setup-aarch64.sh)" >&2; exit 1; }
+apt-cache show rustc-web >/dev/null 2>&1 || apt-get -q update
+if ! apt-cache show rustc-web >/dev/null 2>&1; then
+    echo "setup-aarch64.sh: this system's archive has no rustc-web (Debian 12 has); elsewhere use \`cross\` (Cross.toml), or a Debian 12 machine" >&2
+    exit 1
+fi
 need_packages gcc-aarch64-linux-gnu rustc-web cargo-web rust-web-clippy rustfmt-web qemu-user pkg-config \
     libasound2-dev binutils debian-archive-keyring
 

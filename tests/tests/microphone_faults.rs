@@ -1,6 +1,11 @@
 //! Sounds that no working microphone gives, through the whole program: named faults after a minute, each with its restore.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
 use system_tests::broker::Broker;
 use system_tests::device::{Device, Ran};
 use system_tests::sound::{hiss, silence, wav};
@@ -52,6 +57,25 @@ fn a_quiet_room_and_a_minutes_pause_raise_nothing() {
         let ran = device.hear(&wav(&sound, RATE_HZ, channels));
         assert_eq!((ran.code, told(&ran)), (0, vec![]), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn an_absent_card_is_a_fault_at_once_and_no_failed_start() {
+    let device = Device::tiny("[audio]\ndevice = \"hw:CARD=NoSuchCard\"");
+    let mut child = device.spawn(&["--json"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["type"], "start");
+    let fault = next();
+    assert_eq!((&fault["type"], &fault["fault"]), (&"fault".into(), &"CaptureLost".into()));
+    assert!(fault["detail"].as_str().unwrap().contains("NoSuchCard"), "{fault}");
+    // It goes on trying, for ever; only a signal ends it.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(child.try_wait().unwrap().is_none());
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let stop = next();
+    assert_eq!((&stop["type"], &stop["windows"]), (&"stop".into(), &0.into()), "told once: {stop}");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model, sha256_hex};
 use detector::pipeline::Pipeline;
+use detector::sound_health::SoundHealth;
 
 const WINDOWS: u64 = 10_000;
 /// Not the model's rate: the resampler works too.
@@ -21,6 +22,7 @@ fn ten_thousand_windows_allocate_nothing() {
     let model = Model::load(&manifest, &bytes, Executor::SingleThread).unwrap();
     assert!(model.engine().starts_with("kernels"), "{}", model.engine());
     let mut pipeline = Pipeline::new(&manifest, model, SOURCE_HZ, manifest.decision.stride_s).unwrap();
+    let mut health = SoundHealth::new(SOURCE_HZ, None);
     let mut alarm = Alarm::new(manifest.decision, SirenSettings { on_us: us(30.0), max_us: us(60.0) }, true, false);
     // Silence and hiss in turn, so that alarms start and end; made once, before anything is counted.
     let mut state = 1u32;
@@ -37,7 +39,9 @@ fn ten_thousand_windows_allocate_nothing() {
         let mut period = 0u64;
         while windows < WINDOWS {
             let loud = (period / 50) % 20 < 2;
-            pipeline.feed(if loud { &hiss } else { &silence }, |span, sound, scorer| {
+            let piece = if loud { &hiss } else { &silence };
+            health.push(piece, |_| {});
+            pipeline.feed(piece, |span, sound, scorer| {
                 windows += 1;
                 scorer.picture(sound);
                 let score = scorer.score().ok().map(|scored| scored.score);

@@ -13,4 +13,6 @@ for program in screamd host-tools; do
     [ -x "${CARGO_TARGET_DIR:-target}/release/$program" ] || { need_rust; cargo build --release --workspace --bins; }
 done
 as_root "$here/setup.sh" "$root"
-exec python3 "$here/run.py" --root "$root" --bin "${CARGO_TARGET_DIR:-target}/release" "$@"
+# Whoever removes the folder later must not remove this machine's /dev with it.
+trap 'as_root umount "$root/dev" "$root/proc"' EXIT
+as_root python3 "$here/run.py" --root "$root" --bin "${CARGO_TARGET_DIR:-target}/release" "$@"

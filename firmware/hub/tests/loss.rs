@@ -137,7 +137,7 @@ fn a_very_slow_link_delivers() {
 }
 
 #[test]
-#[ignore = "ten minutes: the drain is held to 18 alerts a second"]
+#[ignore = "sixteen minutes: the drain is held to 18 alerts a second"]
 fn ten_thousand_alerts_over_forty_faults() {
     let each = [Fault::Killed, Fault::Frozen(Duration::from_secs(14)), Fault::Restarted, Fault::Swallows];
     nothing_is_lost(10_000, &each.repeat(10));

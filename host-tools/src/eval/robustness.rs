@@ -19,7 +19,7 @@ use super::lay::{self, rms};
 use super::table::Clip;
 use super::{clips, stream};
 use crate::rooms::{self, Room};
-use crate::trace::Trace;
+use crate::trace::{Cores, Trace};
 
 const SNRS_DB: [f32; 5] = [20.0, 10.0, 5.0, 0.0, -5.0];
 const DISTANCES_M: [f64; 3] = [1.0, 5.0, 10.0];
@@ -79,7 +79,7 @@ impl<'a> Stretch<'a> {
     /// Whether an alarm starts in the windows that hold some of what lies at `start`. Those before it are left out: a bed that
     /// alarms by itself would hide the scream behind its own incident.
     fn found(&self, sound: &[f32], start: usize, clip: usize) -> anyhow::Result<bool> {
-        let mut trace = Trace::of_sound(self.manifest, self.model, sound)?;
+        let mut trace = Trace::of_sound(self.manifest, self.model, sound, Cores::One)?;
         let rate_hz = f64::from(self.manifest.front_end.sample_rate_hz);
         let event = (start as f64 / rate_hz, (start + clip) as f64 / rate_hz);
         let reach_s = self.manifest.front_end.window_s;

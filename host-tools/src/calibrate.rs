@@ -1,4 +1,5 @@
-//! `host-tools calibrate --model DIR --background FILE... [--screams FILE...] --false-alarms-per-hour X --out FILE.toml [--json FILE]`
+//! `host-tools calibrate --model DIR --background FILE... [--screams FILE...] --false-alarms-per-hour X --out FILE.toml
+//! [--json FILE]`
 //!
 //! A site's own threshold and votes, from recordings of its everyday sound in which nobody screams (WAV, FLAC or Ogg; the
 //! more hours, the better). They run through the whole product, each from a fresh start. Taken is the lowest threshold of

@@ -1,5 +1,5 @@
-//! `host-tools eval --model DIR --data DIR [--split test] [--cut 2.5] [--background DIR] [--full] [--scores FILE.csv] [--plots DIR]
-//! [--json FILE] [--write-measured]`
+//! `host-tools eval --model DIR --data DIR [--split test] [--cut 2.5] [--background DIR] [--full] [--scores FILE.csv]
+//! [--plots DIR] [--json FILE] [--write-measured]`
 //!
 //! Accuracy on labelled clips, laid so that neither length nor padding gives the label away (`lay`), once more whole and
 //! zero-padded, by class and by source, with bootstrap intervals by group. With `--background` false alarms per hour of

@@ -1,9 +1,10 @@
 //! Recall where it gets hard: screams in background sound at falling signal-to-noise ratios, and from a distance.
 //!
 //! Each scream, cut as in the clip figures, stands alone in a stretch that begins a window before it at a seeded phase of
-//! the stride; found is one in whose windows the product's decision, fresh with the first of them, starts an alarm. *SNR* is the scream's level over the
-//! bed's while it lasts; the bed is scaled, the scream keeps its level. *Distance* takes the clip for a recording from one
-//! metre, weakens it, and adds the echoes of a simulated room, in pink noise 40 dB under the level at one metre.
+//! the stride; found is one in whose windows the product's decision, fresh with the first of them, starts an alarm. *SNR*
+//! is the scream's level over the bed's while it lasts; the bed is scaled, the scream keeps its level. *Distance* takes the
+//! clip for a recording from one metre, weakens it, and adds the echoes of a simulated room, in pink noise 40 dB under the
+//! level at one metre.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! `host-tools calibrate --model DIR --background FILE... [--screams FILE...] --false-alarms-per-hour X --out FILE.toml [--json FILE]`
+//! `host-tools calibrate --model DIR --background FILE... [--screams FILE...] --false-alarms-per-hour X --out FILE.toml
+//! [--json FILE]`
 //!
 //! A site's own threshold and votes, from recordings of its everyday sound in which nobody screams (WAV, FLAC or Ogg; the
 //! more hours, the better). They run through the whole product, each from a fresh start. Taken is the lowest threshold of
@@ -22,7 +23,7 @@ use serde::Serialize;
 
 use crate::eval::lay;
 use crate::poisson;
-use crate::trace::{self, Trace};
+use crate::trace::{self, Cores, Trace};
 
 /// Votes that are tried beside the manifest's. More would delay an alarm past what the product promises.
 const VOTES: [Votes; 3] = [Votes { needed: 1, of: 1 }, Votes { needed: 2, of: 2 }, Votes { needed: 2, of: 3 }];
@@ -108,12 +109,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let bar = crate::progress::bar((args.background.len() + args.screams.len()) as u64, "recordings");
-    let heard = |path: &PathBuf| {
-        let trace = Trace::of_file(&manifest, &model, path);
-        bar.inc(1);
-        trace
-    };
-    let background: Vec<Trace> = args.background.par_iter().map(heard).collect::<anyhow::Result<_>>()?;
+    // One recording can take minutes: the clock shows that it goes on.
+    bar.enable_steady_tick(std::time::Duration::from_millis(500));
+    let background = Trace::of_files(&manifest, &model, &args.background, || bar.inc(1))?;
     let hours = trace::hours(&background);
     enough(hours, rate)?;
     let screams: Vec<Trace> = args
@@ -162,7 +160,7 @@ fn laid_scream(manifest: &Manifest, model: &Model, path: &Path) -> anyhow::Resul
     let clip = lay::loudest(&sound, (CUT_S * f64::from(rate_hz)).round() as usize);
     let name = path.display().to_string();
     let laid = lay::lay(clip, &name, 2 * window + clip.len(), window);
-    Trace::of_sound(manifest, model, &laid).with_context(|| name)
+    Trace::of_sound(manifest, model, &laid, Cores::One).with_context(|| name)
 }
 
 /// Alarms that a rate allows in all hours together: so many that the rate is still shown.

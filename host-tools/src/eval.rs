@@ -1,5 +1,5 @@
-//! `host-tools eval --model DIR --data DIR [--split test] [--cut 2.5] [--background DIR] [--full] [--scores FILE.csv] [--plots DIR]
-//! [--json FILE] [--write-measured]`
+//! `host-tools eval --model DIR --data DIR [--split test] [--cut 2.5] [--background DIR] [--full] [--scores FILE.csv]
+//! [--plots DIR] [--json FILE] [--write-measured]`
 //!
 //! Accuracy on labelled clips, laid so that neither length nor padding gives the label away (`lay`), once more whole and
 //! zero-padded, by class and by source, with bootstrap intervals by group. With `--background` false alarms per hour of
@@ -28,7 +28,7 @@ use detector::model::{Executor, Model};
 use files::model_dir;
 use serde::Serialize;
 
-use crate::trace::Trace;
+use crate::trace::{Cores, Trace};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -174,7 +174,7 @@ impl Streams {
         let soundscapes = stream::hear(manifest, model, &args.data, &screams(rows), args.cut, &bed)?;
         let clips = match heard {
             Some(_) => Vec::new(),
-            None => vec![Trace::of_sound(manifest, model, &bed.whole()?)?],
+            None => vec![Trace::of_sound(manifest, model, &bed.whole()?, Cores::All)?],
         };
         Ok(Self { soundscapes, clips })
     }
@@ -315,11 +315,13 @@ fn print_stream(stream: &stream::Figures) {
             _ => println!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed),
         }
     }
+    println!("  settings to choose from:");
     for setting in &stream.sweep {
         println!(
-            "  votes {} of {}, hold {:4.1} s: {:3} false alarms ({:.2} per hour), recall {:.3}, {}",
+            "  votes {} of {}, threshold {:.2}, hold {:4.1} s: {:3} false alarms ({:6.2} per hour), recall {:.3}, {}",
             setting.votes.needed,
             setting.votes.of,
+            setting.threshold,
             setting.hold_s,
             setting.alarms,
             setting.per_hour,

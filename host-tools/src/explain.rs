@@ -20,7 +20,7 @@ use files::picture::{Evidence, PictureError, Spectrogram};
 use files::private_file::write_private;
 use serde::Serialize;
 
-use crate::trace::Trace;
+use crate::trace::{Cores, Trace};
 use occlude::Occlusion;
 
 /// Arguments.
@@ -164,7 +164,7 @@ struct Highest {
 
 impl Highest {
     fn of(manifest: &Manifest, model: &Model, sound: &[f32]) -> anyhow::Result<Self> {
-        let trace = Trace::of_sound(manifest, model, sound)?;
+        let trace = Trace::of_sound(manifest, model, sound, Cores::All)?;
         let mut best = trace.windows.iter();
         let first = *best.next().context("no window")?;
         let (t_end_s, score) = best.fold(first, |best, window| if window.1 > best.1 { *window } else { best });

@@ -5,8 +5,8 @@
 //! turned back into rough sound), so it is written for its owner alone.
 //!
 //! Under each incident's picture stands what its score rests on (`evidence`), where the model that heard it is the one named
-//! with `--model`, models/default if none is. A record that cannot be read is listed with its cause; an empty folder gives a page that says so. Times are this
-//! machine's local time, with UTC beside them.
+//! with `--model`, models/default if none is. A record that cannot be read is listed with its cause; an empty folder gives
+//! a page that says so. Times are this machine's local time, with UTC beside them.
 
 mod chart;
 mod evidence;

@@ -3,7 +3,7 @@
 //! A *trace* is the score of every window of a sound, with the windows' ends. It is what costs time; deciding is free, so
 //! thresholds, votes and hold can be swept over one trace.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use detector::alarm::{Action, Alarm, Event, SirenSettings, us};
@@ -19,6 +19,16 @@ use rayon::prelude::*;
 const BATCH_BYTES: usize = 16 << 20;
 const BATCH_WINDOWS_MAX: usize = 64;
 
+/// Where windows are scored. Work that is already spread over the cores asks for one: spread twice, every waiting thread
+/// would begin yet another recording and hold on to its windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cores {
+    /// The caller's.
+    One,
+    /// All, for one sound at a time.
+    All,
+}
+
 /// Scores of one sound.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -29,13 +39,32 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Of a recording; windows and zero-padding are those of `screamd run`. On all cores.
-    pub fn of_file(manifest: &Manifest, model: &Model, path: &Path) -> anyhow::Result<Self> {
+    /// Of recordings, in their order, on all cores; `done` is called after each.
+    pub fn of_files(
+        manifest: &Manifest,
+        model: &Model,
+        paths: &[PathBuf],
+        done: impl Fn() + Sync,
+    ) -> anyhow::Result<Vec<Self>> {
+        let of = |path: &PathBuf, cores| {
+            let trace = Self::of_file(manifest, model, path, cores);
+            done();
+            trace
+        };
+        // Few long recordings would leave cores idle, many short ones are best taken whole.
+        match paths.len() < 2 * rayon::current_num_threads() {
+            true => paths.iter().map(|path| of(path, Cores::All)).collect(),
+            false => paths.par_iter().map(|path| of(path, Cores::One)).collect(),
+        }
+    }
+
+    /// Of a recording; windows and zero-padding are those of `screamd run`.
+    fn of_file(manifest: &Manifest, model: &Model, path: &Path, cores: Cores) -> anyhow::Result<Self> {
         let named = || path.display().to_string();
         let mut recording = Recording::open(path)?;
         let rate_hz = recording.rate_hz();
         let mut resampler = Resampler::new(rate_hz, manifest.front_end.sample_rate_hz)?;
-        let mut tracing = Tracing::new(manifest, model);
+        let mut tracing = Tracing::new(manifest, model, cores);
         let (mut samples, mut failed) = (0, None);
         let mut keep = |done: Result<(), RunError>| failed = failed.take().or(done.err());
         while let Some(piece) = recording.next_piece()? {
@@ -53,8 +82,8 @@ impl Trace {
     }
 
     /// Of `sound`, which has the model's rate.
-    pub fn of_sound(manifest: &Manifest, model: &Model, sound: &[f32]) -> Result<Self, RunError> {
-        let mut tracing = Tracing::new(manifest, model);
+    pub fn of_sound(manifest: &Manifest, model: &Model, sound: &[f32], cores: Cores) -> Result<Self, RunError> {
+        let mut tracing = Tracing::new(manifest, model, cores);
         tracing.push(sound)?;
         let seconds = sound.len() as f64 / f64::from(manifest.front_end.sample_rate_hz);
         Ok(Self { seconds, windows: tracing.finish()? })
@@ -86,22 +115,27 @@ struct Tracing<'a> {
     manifest: &'a Manifest,
     model: &'a Model,
     window: SlidingWindow,
-    batch_max: usize,
+    cores: Cores,
+    /// One core's.
+    scorer: Scorer,
     /// End of each waiting window (samples), and its sound.
     waiting: Vec<(u64, Vec<f32>)>,
+    waiting_max: usize,
     scored: Vec<(f64, f64)>,
 }
 
 impl<'a> Tracing<'a> {
-    fn new(manifest: &'a Manifest, model: &'a Model) -> Self {
+    fn new(manifest: &'a Manifest, model: &'a Model, cores: Cores) -> Self {
         let samples = manifest.front_end.window_samples();
         let stride = manifest.decision.stride_s * f64::from(manifest.front_end.sample_rate_hz);
         Self {
             manifest,
             model,
             window: SlidingWindow::new(samples, stride),
-            batch_max: (BATCH_BYTES / (4 * samples)).clamp(1, BATCH_WINDOWS_MAX),
+            cores,
+            scorer: Scorer::new(manifest, model.clone()),
             waiting: Vec::new(),
+            waiting_max: (BATCH_BYTES / (4 * samples)).clamp(1, BATCH_WINDOWS_MAX),
             scored: Vec::new(),
         }
     }
@@ -110,18 +144,25 @@ impl<'a> Tracing<'a> {
         while !sound.is_empty() {
             let (rest, span) = self.window.push(sound);
             sound = rest;
-            if let Some(span) = span {
-                self.waiting.push((span.end, self.window.samples().to_vec()));
-            }
-            if self.waiting.len() >= self.batch_max {
-                self.score()?;
+            match (span, self.cores) {
+                (None, _) => {}
+                (Some(span), Cores::One) => {
+                    let end_s = self.seconds(span.end);
+                    self.scorer.picture(self.window.samples());
+                    self.scored.push((end_s, self.scorer.score()?.score));
+                }
+                (Some(span), Cores::All) => {
+                    self.waiting.push((span.end, self.window.samples().to_vec()));
+                    if self.waiting.len() >= self.waiting_max {
+                        self.score_waiting()?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn score(&mut self) -> Result<(), RunError> {
-        let rate_hz = f64::from(self.manifest.front_end.sample_rate_hz);
+    fn score_waiting(&mut self) -> Result<(), RunError> {
         let scored: Result<Vec<(f64, f64)>, RunError> = self
             .waiting
             .par_iter()
@@ -130,7 +171,7 @@ impl<'a> Tracing<'a> {
                 || Scorer::new(self.manifest, self.model.clone()),
                 |scorer, (end, sound)| {
                     scorer.picture(sound);
-                    Ok((*end as f64 / rate_hz, scorer.score()?.score))
+                    Ok((self.seconds(*end), scorer.score()?.score))
                 },
             )
             .collect();
@@ -139,10 +180,14 @@ impl<'a> Tracing<'a> {
         Ok(())
     }
 
+    fn seconds(&self, sample: u64) -> f64 {
+        sample as f64 / f64::from(self.manifest.front_end.sample_rate_hz)
+    }
+
     fn finish(mut self) -> Result<Vec<(f64, f64)>, RunError> {
         let zeros = vec![0.0; self.window.missing()];
         self.push(&zeros)?;
-        self.score()?;
+        self.score_waiting()?;
         Ok(self.scored)
     }
 }

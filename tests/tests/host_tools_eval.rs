@@ -67,7 +67,7 @@ fn everything_that_eval_knows_of_a_model() {
     // More votes find no more screams.
     let sweep = figures["stream"]["sweep"].as_array().unwrap();
     let recall = |needed: u64| {
-        let of = |at: &&Value| at["votes"]["needed"] == needed && at["hold_s"] == 10.0;
+        let of = |at: &&Value| at["votes"]["needed"] == needed && at["threshold"] == 0.8;
         sweep.iter().filter(of).map(|at| at["recall"].as_f64().unwrap()).fold(0.0, f64::max)
     };
     assert!(recall(1) >= recall(2) && recall(2) >= recall(3), "{sweep:?}");

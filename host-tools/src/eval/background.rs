@@ -5,7 +5,6 @@ use std::path::Path;
 
 use detector::manifest::Manifest;
 use detector::model::Model;
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::table::{self, Background};
@@ -45,14 +44,8 @@ pub struct Heard {
 pub fn hear(manifest: &Manifest, model: &Model, folder: &Path, split: Option<&str>) -> anyhow::Result<Heard> {
     let rows: Vec<Background> = table::read(folder, split)?;
     let bar = crate::progress::bar(rows.len() as u64, "background");
-    let traces = rows
-        .par_iter()
-        .map(|row| {
-            let trace = Trace::of_file(manifest, model, &folder.join(&row.file))?;
-            bar.inc(1);
-            Ok(trace)
-        })
-        .collect::<anyhow::Result<_>>()?;
+    let files: Vec<_> = rows.iter().map(|row| folder.join(&row.file)).collect();
+    let traces = Trace::of_files(manifest, model, &files, || bar.inc(1))?;
     bar.finish_and_clear();
     Ok(Heard { rows, traces })
 }

@@ -1,9 +1,10 @@
 //! Recall where it gets hard: screams in background sound at falling signal-to-noise ratios, and from a distance.
 //!
 //! Each scream, cut as in the clip figures, stands alone in a stretch that begins a window before it at a seeded phase of
-//! the stride; found is one in whose windows the product's decision, fresh with the first of them, starts an alarm. *SNR* is the scream's level over the
-//! bed's while it lasts; the bed is scaled, the scream keeps its level. *Distance* takes the clip for a recording from one
-//! metre, weakens it, and adds the echoes of a simulated room, in pink noise 40 dB under the level at one metre.
+//! the stride; found is one in whose windows the product's decision, fresh with the first of them, starts an alarm. *SNR*
+//! is the scream's level over the bed's while it lasts; the bed is scaled, the scream keeps its level. *Distance* takes the
+//! clip for a recording from one metre, weakens it, and adds the echoes of a simulated room, in pink noise 40 dB under the
+//! level at one metre.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use super::lay::{self, rms};
 use super::table::Clip;
 use super::{clips, stream};
 use crate::rooms::{self, Room};
-use crate::trace::Trace;
+use crate::trace::{Cores, Trace};
 
 const SNRS_DB: [f32; 5] = [20.0, 10.0, 5.0, 0.0, -5.0];
 const DISTANCES_M: [f64; 3] = [1.0, 5.0, 10.0];
@@ -79,7 +80,7 @@ impl<'a> Stretch<'a> {
     /// Whether an alarm starts in the windows that hold some of what lies at `start`. Those before it are left out: a bed that
     /// alarms by itself would hide the scream behind its own incident.
     fn found(&self, sound: &[f32], start: usize, clip: usize) -> anyhow::Result<bool> {
-        let mut trace = Trace::of_sound(self.manifest, self.model, sound)?;
+        let mut trace = Trace::of_sound(self.manifest, self.model, sound, Cores::One)?;
         let rate_hz = f64::from(self.manifest.front_end.sample_rate_hz);
         let event = (start as f64 / rate_hz, (start + clip) as f64 / rate_hz);
         let reach_s = self.manifest.front_end.window_s;

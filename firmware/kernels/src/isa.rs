@@ -157,6 +157,8 @@ macro_rules! tiles {
                 }
             }
 
+            const _: () = assert!([$($pixels),*].len() <= tile::PIXELS_MAX, "a tile has room for so many pixels");
+
             pub(crate) static TABLE: Kernels = Kernels {
                 name: $name,
                 panel: $vectors * <$isa>::LANES,

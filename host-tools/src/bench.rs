@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::Context;
 use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::front_end::FrontEnd;
-use detector::manifest::{Arithmetic, Manifest};
+use detector::manifest::Manifest;
 use detector::model::{Engine, Executor, Model};
 use detector::pipeline::Scorer;
 use detector::resample::Resampler;
@@ -88,10 +88,9 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let began = Instant::now();
     let (manifest, model) = load(&args.model, args.threads, args.engine)?;
     let load_ms = ms(began);
-    let engine = match (model.layers().is_empty(), manifest.arithmetic) {
-        (false, Arithmetic::Integer) => format!("{}, integer arithmetic", model.engine()),
-        _ => format!("{}, float arithmetic", model.engine()),
-    };
+    // What the layers do, not what the manifest asks for: f32 weights stay in float.
+    let integer = model.layers().iter().any(|layer| layer.kind.contains("int8"));
+    let engine = format!("{}, {} arithmetic", model.engine(), if integer { "integer" } else { "float" });
     let (resample, alarm) = around_the_network(&manifest, args.windows)?;
     let windows = windows(&manifest, model, args.windows)?;
     let resample_ms = Quantiles::of(resample);

@@ -10,7 +10,7 @@ use crate::builder::{Picture, Window};
 use crate::isa::Kernels;
 use crate::plan::Slot;
 use crate::tile::{PIXELS_MAX, Tile, TileKernel};
-use crate::weights::{Matrix, code_panels, float_panels};
+use crate::weights::{Matrix, Order, code_panels, float_panels};
 
 /// Under this many multiplications a layer is not worth waking other threads for.
 const PARALLEL_MIN: usize = 400_000;
@@ -87,8 +87,12 @@ impl Conv {
                         *start = i32::from(kernels.zero) * row.iter().map(|code| i32::from(*code)).sum::<i32>();
                     }
                 }
-                let (kind, group) = if integer { (Kind::Integer, 4) } else { (Kind::Narrow, 1) };
-                (kind, code_panels(&codes, positions, kernels.panel, group), fill(&codes.scales, 0.0))
+                let (kind, order) = match (integer, kernels.paired) {
+                    (false, _) => (Kind::Narrow, Order::Positions),
+                    (true, false) => (Kind::Integer, Order::Fours),
+                    (true, true) => (Kind::Integer, Order::Pairs),
+                };
+                (kind, code_panels(&codes, positions, kernels.panel, order), fill(&codes.scales, 0.0))
             }
             None => (Kind::Float, float_panels(&matrix, kernels.panel), Buffer::of_floats(&vec![1.0; padded])),
         };

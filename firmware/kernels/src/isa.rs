@@ -20,6 +20,8 @@ pub(crate) trait Isa {
     type Quad: Copy;
     /// Channels in a vector.
     const LANES: usize;
+    /// Whether `codes` wants the first two of each channel's four weights for four channels, then the other two.
+    const PAIRED: bool = false;
     /// Whether instructions can name a lane: then [`Isa::load`] brings four values of a pixel at once.
     const LANEWISE: bool = false;
     /// The byte that stands for an activation of 0. A family that multiplies signed bytes alone keeps activations less 128.
@@ -65,6 +67,7 @@ pub struct Kernels {
     /// Output channels in a panel.
     pub(crate) panel: usize,
     pub(crate) zero: u8,
+    pub(crate) paired: bool,
     /// By pixels in the tile, less one.
     pub(crate) float: &'static [TileKernel],
     pub(crate) narrow: &'static [TileKernel],
@@ -154,10 +157,13 @@ macro_rules! tiles {
                 }
             }
 
+            const _: () = assert!([$($pixels),*].len() <= tile::PIXELS_MAX, "a tile has room for so many pixels");
+
             pub(crate) static TABLE: Kernels = Kernels {
                 name: $name,
                 panel: $vectors * <$isa>::LANES,
                 zero: <$isa>::ZERO,
+                paired: <$isa>::PAIRED,
                 float: &[$(float::<$pixels>),*],
                 narrow: &[$(narrow::<$pixels>),*],
                 integer: &[$(integer::<$pixels>),*],

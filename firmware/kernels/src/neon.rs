@@ -81,10 +81,6 @@ macro_rules! common {
             unsafe { vld1q_s8(from) }
         }
         #[inline(always)]
-        unsafe fn quad(from: *const u8) -> int8x16_t {
-            unsafe { vreinterpretq_s8_u32(vld1q_dup_u32(from.cast())) }
-        }
-        #[inline(always)]
         unsafe fn quantise(from: *const f32, inverse: f32, to: *mut u8) {
             unsafe {
                 // Rounds to even; a negative value becomes 0, and narrowing saturates.
@@ -109,13 +105,23 @@ mod plain {
     impl Isa for Neon {
         common!();
 
+        const PAIRED: bool = true;
+
+        #[inline(always)]
+        unsafe fn quad(from: *const u8) -> int8x16_t {
+            // Activations 0 and 1 four times, then 2 and 3 four times.
+            const PLACES: [u8; 16] = [0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3];
+            unsafe {
+                let four = vreinterpretq_s8_u32(vld1q_dup_u32(from.cast()));
+                vqtbl1q_s8(four, vld1q_u8(PLACES.as_ptr()))
+            }
+        }
         #[inline(always)]
         unsafe fn dot(sums: int32x4_t, quad: int8x16_t, codes: int8x16_t) -> int32x4_t {
             unsafe {
-                let low = vmull_s8(vget_low_s8(codes), vget_low_s8(quad));
-                let high = vmull_high_s8(codes, quad);
-                // Pairs fit 16 bits: 2 x 128 x 127 is below 32,768.
-                vpadalq_s16(sums, vpaddq_s16(low, high))
+                // Two products fit 16 bits: 2 x 128 x 127 is below 32,768.
+                let first = vmull_s8(vget_low_s8(codes), vget_low_s8(quad));
+                vpadalq_s16(sums, vmlal_high_s8(first, codes, quad))
             }
         }
     }
@@ -134,6 +140,10 @@ mod dotprod {
     impl Isa for Dotprod {
         common!();
 
+        #[inline(always)]
+        unsafe fn quad(from: *const u8) -> int8x16_t {
+            unsafe { vreinterpretq_s8_u32(vld1q_dup_u32(from.cast())) }
+        }
         #[inline(always)]
         unsafe fn dot(mut sums: int32x4_t, quad: int8x16_t, codes: int8x16_t) -> int32x4_t {
             // The intrinsic is not stable yet.

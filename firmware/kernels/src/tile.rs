@@ -206,6 +206,7 @@ unsafe fn finish<I: Isa, const VECTORS: usize, const PIXELS: usize>(
                 I::store(tile.output.add(tile.output_pixels[pixel] + channel), value);
             }
         }
+        const { assert!(I::LANES <= 16, "a vector is stored whole below") };
         let mut lanes = [0f32; 16];
         I::store(lanes.as_mut_ptr(), most);
         let mut largest = 0f32;

@@ -1,8 +1,8 @@
 //! Weights of a convolution as the kernels read them.
 //!
 //! A panel holds some output channels. Float and narrow panels go position by position through the window (row, column,
-//! input channel), all channels of the panel at each; integer panels go four positions at a time, those four beside each
-//! other for each channel.
+//! input channel), all channels of the panel at each; integer panels go four positions at a time, in the [`Order`] that the
+//! processor's instructions want.
 
 use crate::buffer::Buffer;
 
@@ -59,16 +59,33 @@ pub(crate) fn float_panels(matrix: &Matrix, panel: usize) -> Buffer {
     buffer
 }
 
-/// 8-bit panels, `group` positions beside each other: 1 for narrow, 4 for integer kernels.
-pub(crate) fn code_panels(codes: &Codes, positions: usize, panel: usize, group: usize) -> Buffer {
+/// How an 8-bit panel lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Position by position, as f32 panels do: for narrow kernels.
+    Positions,
+    /// Four positions of a channel beside each other.
+    Fours,
+    /// The first two of four positions for four channels, then the other two.
+    Pairs,
+}
+
+/// 8-bit panels; positions are padded to whole fours where they lie so.
+pub(crate) fn code_panels(codes: &Codes, positions: usize, panel: usize, order: Order) -> Buffer {
     let channels = codes.scales.len();
-    let padded = positions.next_multiple_of(group);
+    let padded = positions.next_multiple_of(if order == Order::Positions { 1 } else { 4 });
     let mut buffer = Buffer::filled(channels.div_ceil(panel) * panel * padded, 0);
     let out = buffer.as_bytes_mut();
     for (channel, row) in codes.values.chunks_exact(positions).enumerate() {
         let base = channel / panel * panel * padded;
+        let lane = channel % panel;
         for (position, code) in row.iter().enumerate() {
-            let at = (position / group * panel + channel % panel) * group + position % group;
+            let (four, place) = (position / 4 * panel * 4, position % 4);
+            let at = match order {
+                Order::Positions => position * panel + lane,
+                Order::Fours => four + lane * 4 + place,
+                Order::Pairs => four + lane / 4 * 16 + place / 2 * 8 + lane % 4 * 2 + place % 2,
+            };
             out[base + at] = code.cast_unsigned();
         }
     }
@@ -106,7 +123,9 @@ mod tests {
         assert_eq!(floats.as_floats()[..8], [0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0]);
         assert_eq!(floats.as_floats()[8..12], [20.0, 0.0, 21.0, 0.0]);
         let codes = Codes { values: matrix.values.iter().map(|x| *x as i8).collect(), scales: vec![1.0; 3] };
-        assert_eq!(code_panels(&codes, 4, 2, 4).as_bytes_mut()[..8], [0, 1, 2, 3, 10, 11, 12, 13]);
-        assert_eq!(code_panels(&codes, 4, 2, 1).as_bytes_mut()[..4], [0, 10, 1, 11]);
+        assert_eq!(code_panels(&codes, 4, 2, Order::Fours).as_bytes_mut()[..8], [0, 1, 2, 3, 10, 11, 12, 13]);
+        assert_eq!(code_panels(&codes, 4, 2, Order::Positions).as_bytes_mut()[..4], [0, 10, 1, 11]);
+        let pairs = code_panels(&codes, 4, 4, Order::Pairs).as_bytes_mut()[..16].to_vec();
+        assert_eq!(pairs, [0, 1, 10, 11, 20, 21, 0, 0, 2, 3, 12, 13, 22, 23, 0, 0]);
     }
 }

@@ -23,6 +23,7 @@ mod run;
 mod saved;
 mod selftest;
 mod settings;
+mod setup;
 mod site;
 mod supervisor;
 mod timeline;
@@ -54,6 +55,8 @@ enum Command {
     Selftest(selftest::Args),
     /// Drives every output to its safe level and exits; 1 where a line is held by another
     SafeOutputs(SafeOutputs),
+    /// The installer's questions, each by a flag too; writes a checked site file
+    Setup(setup::Args),
     /// A signed release beside the running one; goes back by itself where the new one does not come up
     Update(update::Args),
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Check(_) => ExitCode::from(EXIT_CONFIG),
         Command::Selftest(args) => selftest::run(&args),
         Command::SafeOutputs(args) => safe_outputs(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Update(args) => update::run(&args),
     }
 }

@@ -44,6 +44,9 @@ enum Command {
         /// Also where it is older than what runs
         #[arg(long)]
         allow_downgrade: bool,
+        /// A public key to trust this once, beside those in /etc/screamd/update-keys
+        #[arg(long = "key")]
+        keys: Vec<PathBuf>,
     },
     /// What runs, what it would go back to, how the last update ended
     Status {
@@ -72,7 +75,7 @@ enum Command {
 pub fn run(args: &Args) -> ExitCode {
     let device = Device::below(&args.root);
     match &args.command {
-        Command::Apply { bundle, allow_downgrade } => device.apply(bundle, *allow_downgrade),
+        Command::Apply { bundle, allow_downgrade, keys } => device.apply(bundle, *allow_downgrade, keys),
         Command::Status { json } => device.status(*json),
         Command::Rollback => device.rollback(),
         Command::Begin => launch::begin(&device),
@@ -118,9 +121,12 @@ impl Device {
         state.join(INBOX)
     }
 
-    /// Trusted keys; none is an error that says where they belong.
-    fn trusted(&self) -> Result<Vec<release::keys::TrustedKey>, release::Refused> {
-        let keys = release::keys::in_folder(&self.keys())?;
+    /// Trusted keys, and `also`; none is an error that says where they belong.
+    fn trusted(&self, also: &[PathBuf]) -> Result<Vec<release::keys::TrustedKey>, release::Refused> {
+        let mut keys = release::keys::in_folder(&self.keys())?;
+        for path in also {
+            keys.push(release::keys::read(path)?);
+        }
         if keys.is_empty() { Err(release::Refused::at(&self.keys(), release::Cause::NoKeys)) } else { Ok(keys) }
     }
 
@@ -129,7 +135,12 @@ impl Device {
         self.root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
     }
 
-    fn try_apply(&self, bundle: &Path, allow_downgrade: bool) -> Result<release::store::Release, release::Refused> {
+    fn try_apply(
+        &self,
+        bundle: &Path,
+        allow_downgrade: bool,
+        keys: &[PathBuf],
+    ) -> Result<release::store::Release, release::Refused> {
         let board = self.site().and_then(|site| site.board).unwrap_or_else(|| files::board::DEFAULT_BOARD.into());
         let package = package_version();
         let fit = Fit { package: &package, arch: std::env::consts::ARCH, board: &board, allow_downgrade };
@@ -145,12 +156,12 @@ impl Device {
                 }
             );
         };
-        self.store.apply(bundle, &self.trusted()?, &fit, read_health(&self.health()), step)
+        self.store.apply(bundle, &self.trusted(keys)?, &fit, read_health(&self.health()), step)
     }
 
-    fn apply(&self, bundle: &Path, allow_downgrade: bool) -> ExitCode {
+    fn apply(&self, bundle: &Path, allow_downgrade: bool, keys: &[PathBuf]) -> ExitCode {
         let before = self.store.current().map_or_else(|| "the package's release".into(), |release| release.id);
-        match self.try_apply(bundle, allow_downgrade) {
+        match self.try_apply(bundle, allow_downgrade, keys) {
             Ok(release) => {
                 println!("{} is current, on trial; {before} comes back where it does not come up", release.id);
                 if self.is_live() {

@@ -22,7 +22,7 @@ pub fn serve(device: &Device) -> ExitCode {
     loop {
         let asked = take_request(device);
         if let Some(name) = &asked {
-            match device.try_apply(&device.inbox().join(name), false) {
+            match device.try_apply(&device.inbox().join(name), false, &[]) {
                 Ok(release) => log::info!("{} is current, on trial", release.id),
                 Err(refused) => {
                     log::error!("{refused}");

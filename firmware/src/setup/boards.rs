@@ -1,0 +1,147 @@
+//! The second question: which board, and which of its lines. What the device tree says is offered first.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use files::board::{self, Board, LineOverride, LineOverrides, LineRef};
+
+use super::answers::Lines;
+use super::ask::Ask;
+use crate::led::{self, LedPattern};
+use crate::outputs::{Outputs, show_on_stderr};
+
+/// What the firmware or the device tree calls this machine.
+const MODEL: &str = "/proc/device-tree/model";
+/// How long the LED blinks.
+const BLINK: Duration = Duration::from_secs(4);
+
+/// Asks for the board.
+///
+/// # Errors
+/// No board files, or nobody answers.
+pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<String> {
+    let known = board::list(&board::default_roots());
+    anyhow::ensure!(!known.is_empty(), "no board files in boards/ or /usr/share/screamd/boards");
+    let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+    let model = std::fs::read_to_string(MODEL).unwrap_or_default();
+    let likely = recognise(model.trim_matches(['\0', '\n', ' ']), &names);
+    let options: Vec<String> = known
+        .iter()
+        .map(|(name, path)| match Board::load(path) {
+            Ok(board) => format!("{name}  {}", board.description),
+            Err(_) => format!("{name}  (its file has mistakes: host-tools boards check)"),
+        })
+        .collect();
+    ask.say("Boards:");
+    let default = names.iter().position(|name| *name == likely).unwrap_or(0);
+    let chosen = ask.choice("Which board", &options, default, "--board")?;
+    Ok(names[chosen].to_string())
+}
+
+/// The lines: as given, else asked for, with a blink to see. `asked` is false where flags have said which board.
+///
+/// # Errors
+/// No such board, or nobody answers.
+pub fn lines(
+    ask: &mut Ask<impl BufRead, impl Write>,
+    name: &str,
+    siren: Option<&str>,
+    led: Option<&str>,
+    asked: bool,
+) -> anyhow::Result<Lines> {
+    let path = board::find(name, &board::default_roots()).context("--board")?;
+    let mut board = Board::load(&path)?;
+    let own = |line: &Option<board::OutputLine>| line.as_ref().map(|line| line.line.to_string()).unwrap_or_default();
+    let (own_siren, own_led) = (own(&board.siren), own(&board.led));
+    let mut lines = Lines { siren: siren.map(String::from), led: led.map(String::from) };
+    if board.simulated || !asked {
+        return Ok(lines);
+    }
+    for (given, own, what, flag) in [
+        (&mut lines.siren, &own_siren, "Siren's line", "--siren-line"),
+        (&mut lines.led, &own_led, "LED's line", "--led-line"),
+    ] {
+        if given.is_none() {
+            *given = Some(ask.text(what, own, flag)?).filter(|line| line != own && !line.is_empty());
+        }
+    }
+    let wrong = board.apply("setup", &overrides(&lines));
+    anyhow::ensure!(wrong.is_empty(), "{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    if ask.terminal && ask.yes_no("Blink the LED now, to see that it is the one?", true, "--board")? {
+        match blink(&board) {
+            Ok(()) => ask.say("It has blinked; where nothing was seen, its line or its wiring is another"),
+            Err(cause) => ask.say(&cause),
+        }
+    }
+    Ok(lines)
+}
+
+/// As a site file would say them.
+fn overrides(lines: &Lines) -> LineOverrides {
+    let of = |line: &Option<String>| LineOverride { line: line.as_deref().map(line_ref), ..LineOverride::default() };
+    LineOverrides { siren: of(&lines.siren), led: of(&lines.led), ..LineOverrides::default() }
+}
+
+fn line_ref(text: &str) -> LineRef {
+    text.parse().map_or_else(|_| LineRef::Name(text.to_string()), LineRef::Offset)
+}
+
+/// Every output at its safe level, the LED on and off, and all let go; Ctrl-C ends it, and the program, the same way.
+fn blink(board: &Board) -> Result<(), String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    // A second Ctrl-C ends the program at once, as it would without this.
+    let kept = signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, Arc::clone(&stop))
+        .and_then(|_| signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)));
+    kept.map_err(|error| error.to_string())?;
+    let (mut outputs, problems) = Outputs::open(board, show_on_stderr());
+    let began = Instant::now();
+    while began.elapsed() < BLINK && !stop.load(Relaxed) {
+        let _ = outputs.show_led(LedPattern::Fault, began.elapsed().as_millis() as u64);
+        std::thread::sleep(Duration::from_millis(led::TICK_MS_MAX));
+    }
+    outputs.all_safe();
+    drop(outputs);
+    if stop.load(Relaxed) {
+        std::process::exit(130);
+    }
+    // From here on Ctrl-C is what it was: ends the program at once.
+    stop.store(true, Relaxed);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// The board whose name's words all stand in the model's name; the one with most words where several do.
+fn recognise<'a>(model: &str, names: &[&'a str]) -> &'a str {
+    let words: Vec<String> = model.split([' ', '-']).map(str::to_lowercase).collect();
+    let fits = |name: &&&str| name.split('-').all(|word| words.iter().any(|said| said == word));
+    let best = names.iter().filter(fits).max_by_key(|name| name.split('-').count());
+    best.or_else(|| names.iter().find(|name| **name == board::DEFAULT_BOARD)).copied().unwrap_or(board::DEFAULT_BOARD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recognise;
+
+    #[test]
+    fn boards_are_recognised_by_what_the_device_tree_says() {
+        let names =
+            ["generic", "jetson-nano", "jetson-orin-nano", "raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero-2-w"];
+        for (model, expect) in [
+            ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4"),
+            ("Raspberry Pi 5 Model B Rev 1.0", "raspberry-pi-5"),
+            ("Raspberry Pi Zero 2 W Rev 1.0", "raspberry-pi-zero-2-w"),
+            ("NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "jetson-orin-nano"),
+            ("NVIDIA Jetson Nano Developer Kit", "jetson-nano"),
+            ("linux,dummy-virt", "generic"),
+            ("", "generic"),
+        ] {
+            assert_eq!(recognise(model, &names), expect, "{model}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `screamd setup` from outside: by flags alone, by answers, and broken off.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Output, Stdio};
+
+use system_tests::device::Device;
+use system_tests::{program, root};
+
+fn setup(device: &Device, args: &[&str]) -> Child {
+    let mut command = Command::new(program("screamd"));
+    command.current_dir(root()).arg("setup").arg("--model").arg(device.path("model"));
+    command.arg("--out").arg(device.path("new.toml")).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn answered(device: &Device, args: &[&str], answers: &str) -> Output {
+    let mut child = setup(device, args);
+    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn written(device: &Device) -> String {
+    std::fs::read_to_string(device.path("new.toml")).unwrap()
+}
+
+/// Names in the device's folder that setup could have left.
+fn left(device: &Device) -> Vec<String> {
+    let names = std::fs::read_dir(device.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).filter(|name| name.contains("new.toml")).collect()
+}
+
+const ALL: [&str; 8] =
+    ["--audio", "hw:CARD=Device", "--board", "raspberry-pi-4", "--zone", "Hall", "--pictures", "false"];
+
+#[test]
+fn with_every_flag_nothing_is_asked() {
+    let device = Device::tiny("");
+    std::fs::write(device.path("new.toml"), "zone = \"before\"\n").unwrap();
+    let output = answered(&device, &[&ALL[..], &["--no-mqtt", "--siren-line", "GPIO22"]].concat(), "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let site: toml::Table = toml::from_str(&written(&device)).unwrap();
+    assert_eq!(site["board"].as_str(), Some("raspberry-pi-4"));
+    assert_eq!(site["siren"]["line"].as_str(), Some("GPIO22"));
+    assert_eq!(site["events"]["pictures"].as_bool(), Some(false));
+    assert_eq!(site["mqtt"]["enabled"].as_bool(), Some(false));
+    let mode = std::fs::metadata(device.path("new.toml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "the service is another user, and no secret stands in it");
+    assert_eq!(std::fs::read_to_string(device.path("new.toml.before")).unwrap(), "zone = \"before\"\n");
+}
+
+#[test]
+fn what_no_flag_has_said_is_asked() {
+    let device = Device::tiny("");
+    // The board by its name, another siren line, the board's LED, no hub, pictures.
+    let output = answered(&device, &ALL[..2], "raspberry-pi-5\nGPIO22\n\n-\ny\n");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let site: toml::Table = toml::from_str(&written(&device)).unwrap();
+    assert_eq!((site["board"].as_str(), site["siren"]["line"].as_str()), (Some("raspberry-pi-5"), Some("GPIO22")));
+    assert!(site.get("led").is_none() && site["events"]["pictures"].as_bool() == Some(true));
+}
+
+#[test]
+fn nothing_is_written_where_an_answer_is_missing_or_wrong() {
+    let device = Device::tiny("");
+    let check = |args: &[&str], answers: &str, expect: &str| {
+        let output = answered(&device, args, answers);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(expect), "{args:?}: {said}");
+        assert_eq!(left(&device), [""; 0], "{args:?}");
+    };
+    check(&ALL[..2], "raspberry-pi-4\n", "give --siren-line");
+    check(&ALL, "", "give --mqtt-host or --no-mqtt");
+    check(&["--audio", "hw:1", "--board", "generic", "--no-mqtt", "--pictures", "true"], "", "card number 1");
+    check(
+        &["--audio", "default", "--board", "raspberry-pi-9", "--no-mqtt", "--pictures", "true"],
+        "",
+        "no board `raspberry-pi-9`",
+    );
+    let odd = [&ALL[..], &["--no-mqtt", "--device-id", "a/b"]].concat();
+    check(&odd, "", "`device_id`");
+}
+
+#[test]
+fn broken_off_it_leaves_everything_as_it_was() {
+    let device = Device::tiny("");
+    let mut child = setup(&device, &ALL[..2]);
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"raspberry-pi-4\n").unwrap();
+    // It waits for the next answer: asleep in a read, with the board's lines asked for.
+    let mut question = String::new();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    while !question.contains("Siren's line") {
+        let mut byte = [0u8];
+        std::io::Read::read_exact(&mut stderr, &mut byte).unwrap();
+        question.push(char::from(byte[0]));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(left(&device), [""; 0]);
+}

@@ -4,9 +4,10 @@
 //! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
 
 mod commands;
+mod figures;
 mod incident;
+mod senses;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -15,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
 use detector::sound_health::{Defect, Finding};
-use hub::{Hub, State, Telemetry};
+use hub::{Hub, State};
 
 use crate::capture::{self, Notice};
 use crate::clock;
-use crate::faults::{self, Fault, Faults};
+use crate::faults::{Fault, Faults};
 use crate::history::History;
-use crate::inputs::{Change, Inputs};
+use crate::inputs::Inputs;
 use crate::led::{self, LedPattern};
 use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
@@ -336,18 +337,6 @@ impl Control {
         }
     }
 
-    fn capture(&mut self, notice: Notice) {
-        match notice {
-            Notice::Opened { detail } => log::info!("{detail}"),
-            Notice::Lost { detail } => self.fault(Fault::CaptureLost, &detail),
-            Notice::Stalled { detail } => self.fault(Fault::CaptureStalled, &detail),
-            Notice::Heard => {
-                self.restore(Fault::CaptureLost, "the microphone is heard again");
-                self.restore(Fault::CaptureStalled, "the microphone is heard again");
-            }
-        }
-    }
-
     fn window(&mut self, report: &Report) {
         self.windows += 1;
         if report.score.is_some() {
@@ -386,19 +375,6 @@ impl Control {
                 report.t_end_s > from && until.is_none_or(|until| report.t_start_s < until)
             }
             _ => false,
-        }
-    }
-
-    /// Several defects may be one fault; it is over with the last of them.
-    fn sound(&mut self, Finding { defect, stands }: Finding) {
-        let fault = Fault::of_defect(defect);
-        let words = faults::defect_words(defect);
-        self.defects.retain(|known| *known != defect);
-        if stands {
-            self.defects.push(defect);
-            self.fault(fault, words.stands);
-        } else if !self.defects.iter().any(|known| Fault::of_defect(*known) == fault) {
-            self.restore(fault, words.over);
         }
     }
 
@@ -452,38 +428,6 @@ impl Control {
         if Instant::now() >= self.telemetry_at {
             self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
             self.telemetry();
-        }
-    }
-
-    /// One line for all that was missing within a second: a card that stutters must not flood who reads.
-    fn tell_gap(&mut self) {
-        if Instant::now() >= self.gap_at
-            && let Some((t_s, length_s)) = self.gap.take()
-        {
-            self.gap_at = Instant::now() + GAP_EVERY;
-            self.lines.write(&Line::Gap { t_s, length_s });
-        }
-    }
-
-    fn read_inputs(&mut self) {
-        let mut changes = Vec::new();
-        for problem in self.parts.inputs.poll(self.began.elapsed(), |change| changes.push(change)) {
-            self.fault(Fault::OutputUnavailable, &problem.to_string());
-        }
-        for change in changes {
-            let t_s = self.now_us() as f64 / 1e6;
-            match change {
-                Change::Tamper(true) => {
-                    self.lines.write(&Line::Tamper { state: "start", t_s });
-                    self.supervise(hub::EventType::Tamper, None, "the case is open");
-                }
-                // A restore is a signal of its own, as with faults: nobody has to guess which way a contact went.
-                Change::Tamper(false) => {
-                    self.lines.write(&Line::Tamper { state: "end", t_s });
-                    self.supervise(hub::EventType::Restore, None, "tamper: the case is closed again");
-                }
-                Change::SilencePressed => self.step(Event::Silence),
-            }
         }
     }
 
@@ -599,72 +543,6 @@ impl Control {
         if !self.parts.recorder.submit(Job::File { path, bytes }) {
             log::error!("settings are not written: the disk does not keep up");
         }
-    }
-
-    fn telemetry(&mut self) {
-        let health = std::mem::take(&mut self.health);
-        let Some(hub) = &self.parts.hub else { return };
-        let mut times = health.inference_ms;
-        times.sort_by(f64::total_cmp);
-        let p95 = times.get((times.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0);
-        let rounded = |value: f64| (value * 1e3).round() / 1e3;
-        let thermal = self.parts.settings.board.thermal_path().and_then(|path| std::fs::read_to_string(path).ok());
-        let manifest = &self.parts.settings.manifest;
-        hub.telemetry(Telemetry {
-            score_max: health.score_max,
-            level_dbfs: rounded(health.level_dbfs),
-            inference_ms_p95: rounded(p95),
-            windows: self.windows,
-            dropped: self.dropped_windows(),
-            xruns: self.xruns(),
-            outbox: hub.outbox_len() as u64,
-            refused: hub.refused(),
-            cpu_c: thermal.and_then(|text| text.trim().parse::<f64>().ok()).map(|milli| milli / 1000.0),
-            uptime_s: self.began.elapsed().as_secs(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            model: format!("{} {}", manifest.name, manifest.version),
-        });
-    }
-
-    fn dropped_windows(&self) -> u64 {
-        self.listener.as_ref().map_or(0, |listener| listener.counters.dropped.load(Relaxed))
-    }
-
-    fn xruns(&self) -> u64 {
-        self.parts.capture_status.as_ref().map_or(0, |status| status.xruns.load(Relaxed))
-    }
-
-    fn say_start(&self) {
-        let settings = &self.parts.settings;
-        self.lines.write(&Line::Start {
-            version: env!("CARGO_PKG_VERSION"),
-            model: &settings.manifest.name,
-            model_version: &settings.manifest.version,
-            model_sha256: &settings.manifest.sha256,
-            board: &settings.board.name,
-            device_id: &settings.device_id,
-            window_s: settings.manifest.front_end.window_s,
-            stride_s: settings.decision.stride_s,
-            source: &self.parts.source_name,
-        });
-    }
-
-    fn say_window(&self, report: &Report, masked: bool) {
-        let labels = &self.parts.settings.manifest.labels;
-        let scores: BTreeMap<&str, f64> =
-            labels.iter().map(String::as_str).zip(report.scores.iter().copied()).collect();
-        self.lines.write(&Line::Window {
-            seq: report.span.seq,
-            t_start_s: report.t_start_s,
-            t_end_s: report.t_end_s,
-            scores,
-            score: report.score.unwrap_or(0.0),
-            level_dbfs: report.level_dbfs,
-            front_end_ms: report.front_end_ms,
-            inference_ms: report.inference_ms,
-            gap: report.gap,
-            masked,
-        });
     }
 
     /// Siren off, incident closed, files written, broker told; in this order.

@@ -1,0 +1,72 @@
+//! What the device perceives beside screams: the card's coming and going, the sound's health, what is missing of it, the
+//! case and the button.
+
+use std::time::Instant;
+
+use detector::alarm::Event;
+use detector::sound_health::Finding;
+
+use super::{Control, GAP_EVERY};
+use crate::capture::Notice;
+use crate::faults::{self, Fault};
+use crate::inputs::Change;
+use crate::lines::Line;
+
+impl Control {
+    pub(super) fn capture(&mut self, notice: Notice) {
+        match notice {
+            Notice::Opened { detail } => log::info!("{detail}"),
+            Notice::Lost { detail } => self.fault(Fault::CaptureLost, &detail),
+            Notice::Stalled { detail } => self.fault(Fault::CaptureStalled, &detail),
+            Notice::Heard => {
+                self.restore(Fault::CaptureLost, "the microphone is heard again");
+                self.restore(Fault::CaptureStalled, "the microphone is heard again");
+            }
+        }
+    }
+
+    /// Several defects may be one fault; it is over with the last of them.
+    pub(super) fn sound(&mut self, Finding { defect, stands }: Finding) {
+        let fault = Fault::of_defect(defect);
+        let words = faults::defect_words(defect);
+        self.defects.retain(|known| *known != defect);
+        if stands {
+            self.defects.push(defect);
+            self.fault(fault, words.stands);
+        } else if !self.defects.iter().any(|known| Fault::of_defect(*known) == fault) {
+            self.restore(fault, words.over);
+        }
+    }
+
+    /// One line for all that was missing within a second: a card that stutters must not flood who reads.
+    pub(super) fn tell_gap(&mut self) {
+        if Instant::now() >= self.gap_at
+            && let Some((t_s, length_s)) = self.gap.take()
+        {
+            self.gap_at = Instant::now() + GAP_EVERY;
+            self.lines.write(&Line::Gap { t_s, length_s });
+        }
+    }
+
+    pub(super) fn read_inputs(&mut self) {
+        let mut changes = Vec::new();
+        for problem in self.parts.inputs.poll(self.began.elapsed(), |change| changes.push(change)) {
+            self.fault(Fault::OutputUnavailable, &problem.to_string());
+        }
+        for change in changes {
+            let t_s = self.now_us() as f64 / 1e6;
+            match change {
+                Change::Tamper(true) => {
+                    self.lines.write(&Line::Tamper { state: "start", t_s });
+                    self.supervise(hub::EventType::Tamper, None, "the case is open");
+                }
+                // A restore is a signal of its own, as with faults: nobody has to guess which way a contact went.
+                Change::Tamper(false) => {
+                    self.lines.write(&Line::Tamper { state: "end", t_s });
+                    self.supervise(hub::EventType::Restore, None, "tamper: the case is closed again");
+                }
+                Change::SilencePressed => self.step(Event::Silence),
+            }
+        }
+    }
+}

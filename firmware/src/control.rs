@@ -419,7 +419,7 @@ impl Control {
         if Instant::now() >= self.reopen_at {
             self.reopen_at = Instant::now() + REOPEN_EVERY;
             if self.faults.stands(Fault::OutputUnavailable)
-                && self.parts.outputs.reopen().is_empty()
+                && self.parts.outputs.reopen(self.alarm.siren_on()).is_empty()
                 && self.parts.inputs.reopen().is_empty()
             {
                 self.restore(Fault::OutputUnavailable, "every line is held again");

@@ -79,12 +79,13 @@ impl Outputs {
                 problems.push(outputs.problem("siren", format!("its guard cannot start, it stays silent: {error}")))
             }
         }
-        problems.extend(outputs.reopen());
+        problems.extend(outputs.reopen(false));
         (outputs, problems)
     }
 
     /// Tries the outputs that are not open again. Returns those that still are not; the fault is over where none is left.
-    pub fn reopen(&mut self) -> Vec<OutputProblem> {
+    /// A siren that has its line at last sounds at once where `siren_on` says that it should.
+    pub fn reopen(&mut self, siren_on: bool) -> Vec<OutputProblem> {
         let mut problems = Vec::new();
         for (output, wanted) in self.board.outputs() {
             let (is_open, may_open) = match output {
@@ -101,6 +102,9 @@ impl Outputs {
                 (Ok(line), _) => self.fault.attach(line),
                 (Err(problem), _) => problems.push(problem),
             }
+        }
+        if siren_on && self.siren.is_attached() && !self.siren.is_on() {
+            problems.extend(self.set_siren(true).err());
         }
         problems
     }

@@ -201,11 +201,22 @@ fn a_missing_siren_is_a_problem_and_the_rest_works() {
     let emergency = outputs.emergency();
 
     missing.store(false, Ordering::SeqCst);
-    assert_eq!(outputs.reopen(), []);
+    assert_eq!(outputs.reopen(false), []);
     outputs.set_siren(true).expect("on");
     assert_eq!(siren.last(), Some(true));
     emergency.all_safe();
     assert_eq!((siren.last(), led.last(), fault.last()), (Some(false), Some(false), Some(false)));
+}
+
+#[test]
+fn a_siren_that_was_busy_when_the_alarm_began_sounds_once_its_line_is_free() {
+    let missing = Arc::new(AtomicBool::new(true));
+    let (mut outputs, _, [siren, ..]) = faked(&missing);
+    assert!(outputs.set_siren(true).is_err());
+    assert_eq!((outputs.reopen(true).len(), siren.last()), (1, None), "still busy");
+    missing.store(false, Ordering::SeqCst);
+    assert_eq!((outputs.reopen(true), siren.last()), (vec![], Some(true)));
+    assert!(outputs.siren_is_on());
 }
 
 #[test]

@@ -8,6 +8,8 @@ use rand::{Rng, SeedableRng};
 use super::disk::Folder;
 use super::sim::{Break, SimDisk};
 use super::*;
+use crate::session::delay::{Moment, delayed_s};
+use crate::session::pace::Pace;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -439,4 +441,35 @@ fn a_full_box_opens_at_once() {
     outbox.close();
     let left = Folder::new(folder.path().into()).list().unwrap();
     assert!(left.len() <= 2, "{left:?}");
+}
+
+#[test]
+fn a_broker_away_for_a_day_gets_every_alert_within_ten_minutes() {
+    const AWAY: Duration = Duration::from_secs(86_400);
+    let start = Instant::now();
+    let mut outbox = Outbox::open(SimDisk::new(), Bounds::default(), start);
+    let last = 9_999;
+    for id in 0..last {
+        // The last of them a minute before the broker is back: none of the backlog counts as fresh.
+        let now = start + (AWAY - Duration::from_secs(60)).mul_f64(id as f64 / last as f64);
+        outbox.append([alert(id, Class::Alarm, now)], now);
+    }
+    let back = start + AWAY;
+    outbox.append([alert(last, Class::Alarm, back)], back);
+
+    let (mut now, mut pace, mut delivered) = (back, Pace::new(back), Vec::new());
+    while !outbox.is_empty() {
+        assert!(pace.take(now));
+        let offer = outbox.offer(now).expect("what is not acknowledged waits");
+        let moment = Moment { now, wall: None, boot_id: None, uptime_ms: None };
+        delivered.push((id_of(offer.payload), delayed_s(&offer, &moment)));
+        let key = offer.key;
+        outbox.ack(key, now);
+        now = pace.next();
+    }
+    assert_eq!(delivered[0].0, last, "the alarm of this moment goes before the backlog");
+    assert!(delivered[1..].iter().map(|(id, _)| *id).eq(0..last), "then the oldest first, none lost, none twice");
+    assert!(delivered[1].1 >= AWAY.as_secs_f64() && delivered[0].1 == 0.0, "{:?}", &delivered[..2]);
+    assert!(now - back <= Duration::from_secs(600), "{:?}", now - back);
+    assert_eq!(outbox.dropped(), 0);
 }

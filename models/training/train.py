@@ -124,7 +124,9 @@ def main():
     front_end = FrontEnd(config).to(device)
     channels = 1 if config["colormap"] == "none" else 3
     network = resnet34(channels, len(labels)).to(device, memory_format=torch.channels_last)
-    if args.init:
+    checkpoint = work / "checkpoint.pt"
+    # A run that goes on has its weights already.
+    if args.init and not checkpoint.exists():
         if Path(args.init).is_dir():
             batches = [np.stack([scenes.window(np.random.default_rng([args.seed, 10**9 + 1 + b, i]), window)[0] for i in range(64)]) for b in range(4)]
             off = warm_start(network, args.init, [front_end(torch.from_numpy(batch).to(device)) for batch in batches])
@@ -136,7 +138,6 @@ def main():
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=args.rate)
     step, spent_s = 0, 0.0
-    checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device)
         network.load_state_dict(state["network"])

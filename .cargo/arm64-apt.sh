@@ -3,11 +3,22 @@
 #   arm64_begin DIR SUITE   lists of SUITE (bullseye or bookworm) and of bookworm's updates, in DIR
 #   arm64_apt_get ARGS, arm64_apt_cache ARGS
 
+# The address of a suite on this machine's mirror; its lists may have been cleaned away.
+debian_mirror() { # CODENAME
+    local found
+    found=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -1)
+    if [ -z "$found" ]; then
+        if [ "$(id -u)" = 0 ]; then apt-get -qq update; else sudo apt-get -qq update; fi >&2
+        found=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -1)
+    fi
+    echo "$found"
+}
+
 arm64_begin() {
     local dir suite=$2 key='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]' main security
     dir=$(realpath -m "$1")
-    main=$(apt-get indextargets --format '$(REPO_URI)' "Codename: bookworm" | head -1)
-    security=$(apt-get indextargets --format '$(REPO_URI)' "Codename: bookworm-security" | head -1)
+    main=$(debian_mirror bookworm)
+    security=$(debian_mirror bookworm-security)
     [ -n "$main" ] || { echo "apt knows no Debian 12 (bookworm) on this machine" >&2; return 1; }
     rm -rf "$dir"
     mkdir -p "$dir"/{state/lists/partial,cache/archives/partial}

@@ -139,6 +139,8 @@ pub struct Control {
     gap: Option<(f64, f64)>,
     gap_at: Instant,
     windows: u64,
+    /// Of those, without the network.
+    skipped: u64,
     late_until_seq: u64,
     guard_trips: u32,
     alarms: u64,
@@ -203,6 +205,7 @@ impl Control {
             gap: None,
             gap_at: now,
             windows: 0,
+            skipped: 0,
             late_until_seq: 0,
             guard_trips: 0,
             alarms: 0,
@@ -264,6 +267,7 @@ impl Control {
             stride_s: settings.decision.stride_s,
             keep_sound: settings.site.events.clips,
             floor: settings.site.audio.floor(),
+            gate: settings.site.audio.gate(),
         }
     }
 
@@ -339,6 +343,7 @@ impl Control {
 
     fn window(&mut self, report: &Report) {
         self.windows += 1;
+        self.skipped += u64::from(report.skipped);
         if report.score.is_some() {
             self.parts.update.scored();
         }
@@ -555,7 +560,7 @@ impl Control {
         }
         self.step(Event::Stop);
         self.parts.outputs.all_safe();
-        let (dropped, xruns) = (self.dropped_windows(), self.xruns());
+        let (dropped, skipped, xruns) = (self.dropped_windows(), self.skipped, self.xruns());
         let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
         let audio_s = audio_us as f64 / 1e6;
         let Self { parts, lines, windows, alarms, began, mut stored, failure, .. } = self;
@@ -581,7 +586,15 @@ impl Control {
             stored.dedup();
             stored.iter().for_each(|path| lines.say(&format!("picture: {}", path.display())));
         }
-        lines.write(&Line::Stop { windows, dropped, xruns, alarms, audio_s, elapsed_s: began.elapsed().as_secs_f64() });
+        lines.write(&Line::Stop {
+            windows,
+            dropped,
+            skipped,
+            xruns,
+            alarms,
+            audio_s,
+            elapsed_s: began.elapsed().as_secs_f64(),
+        });
         failure.map_or(Ok(()), Err)
     }
 }

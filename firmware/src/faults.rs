@@ -18,6 +18,7 @@ pub enum Fault {
     OutputUnavailable,
     ConfigInvalid,
     ModelInvalid,
+    CrashLoop,
 }
 
 impl Fault {
@@ -35,6 +36,7 @@ impl Fault {
             Self::OutputUnavailable => "OutputUnavailable",
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ModelInvalid => "ModelInvalid",
+            Self::CrashLoop => "CrashLoop",
         }
     }
 

@@ -15,6 +15,8 @@ use crate::site::{self, Site};
 
 /// The copy's name in the state folder.
 const COPY: &str = "site.last-good.toml";
+/// The copy of one that has run for as long as makes a start a good one: a file may check and crash all the same.
+const PROVEN: &str = "site.proven.toml";
 /// The package's own model.
 const PACKAGE_MODEL: &str = "/usr/share/screamd/models/default";
 
@@ -71,18 +73,59 @@ fn fall_back(paths: &Paths, package_model: &Path) -> Result<Basis, Vec<String>> 
     }
 }
 
-/// Keeps the site file that `settings` came from. Written only where it differs, to spare the flash.
-pub fn keep(config: &Path, settings: &Settings) {
-    let copy = settings.site.state.dir.join(COPY);
+/// For a start that comes after many that crashed: the site file that last ran well and the package's own model. Where either
+/// is missing, what was asked for.
+///
+/// # Errors
+/// Every problem of the files that were asked for, where nothing can stand in.
+pub fn safe(paths: &Paths, state_dir: &Path, crashes: usize) -> Result<Basis, Vec<String>> {
+    safe_with(paths, state_dir, crashes, Path::new(PACKAGE_MODEL))
+}
+
+fn safe_with(paths: &Paths, state_dir: &Path, crashes: usize, package_model: &Path) -> Result<Basis, Vec<String>> {
+    let mut careful = paths.clone();
+    let proven = state_dir.join(PROVEN);
+    if proven.is_file() {
+        careful.config = proven;
+    }
+    if package_model.is_dir() {
+        careful.model = Some(package_model.to_path_buf());
+    }
+    let (mut basis, config) = match load(&careful) {
+        Ok(basis) => (basis, careful.config),
+        Err(_) => (fall_back(paths, package_model)?, paths.config.clone()),
+    };
+    let detail = format!(
+        "{crashes} starts in a row ended badly; running with {} and {}",
+        config.display(),
+        basis.settings.manifest.name
+    );
+    basis.faults.push((Fault::CrashLoop, detail));
+    Ok(basis)
+}
+
+/// Keeps the file that `site` was read from, because it checks.
+pub fn keep(config: &Path, site: &Site) {
+    keep_as(COPY, config, site);
+}
+
+/// Keeps the file that `site` was read from, because the device has run with it.
+pub fn keep_proven(config: &Path, site: &Site) {
+    keep_as(PROVEN, config, site);
+}
+
+/// Written only where it differs, to spare the flash.
+fn keep_as(name: &str, config: &Path, site: &Site) {
+    let copy = site.state.dir.join(name);
     let Ok(text) = model_dir::read_text(config) else { return };
     // The file may have been edited since it was read: only what has been checked is kept.
-    if Site::parse(COPY, &text).ok().as_ref() != Some(&settings.site) {
+    if Site::parse(COPY, &text).ok().as_ref() != Some(site) {
         return;
     }
     if copy == config || std::fs::read_to_string(&copy).is_ok_and(|kept| kept == text) {
         return;
     }
-    let written = std::fs::create_dir_all(&settings.site.state.dir)
+    let written = std::fs::create_dir_all(&site.state.dir)
         .map_err(|error| error.to_string())
         .and_then(|()| files::private_file::write_private(&copy, text.as_bytes()).map_err(|error| error.to_string()));
     if let Err(cause) = written {

@@ -54,6 +54,8 @@ pub enum Line<'a> {
         gap: bool,
         /// Holds the device's own siren.
         masked: bool,
+        /// So quiet that the network was not asked (`audio.quiet_level_dbfs`).
+        skipped: bool,
     },
     /// An incident begins or ends.
     Alarm {
@@ -106,6 +108,8 @@ pub enum Line<'a> {
         windows: u64,
         /// Not scored.
         dropped: u64,
+        /// Of the scored, those so quiet that the network was not asked.
+        skipped: u64,
         /// Sound that the kernel dropped, times.
         xruns: u64,
         /// Incidents.
@@ -157,9 +161,9 @@ impl Lines {
                     "screamd {version}: {source}, board {board}, model {model} {model_version}, windows of {window_s} s every {stride_s} s"
                 )
             }
-            Line::Window { t_end_s, score, level_dbfs, gap, masked, .. } => {
+            Line::Window { t_end_s, score, level_dbfs, gap, masked, skipped, .. } => {
                 let full = (score * 40.0).round() as usize;
-                let marks = [(*gap, " gap"), (*masked, " masked")]
+                let marks = [(*gap, " gap"), (*masked, " masked"), (*skipped, " quiet")]
                     .iter()
                     .filter(|(is, _)| *is)
                     .map(|(_, mark)| *mark)
@@ -182,7 +186,7 @@ impl Lines {
             Line::Tamper { state: "start", t_s } => bold(format!("{t_s:8.1} s  TAMPER: the case is open")),
             Line::Tamper { t_s, .. } => format!("{t_s:8.1} s  the case is closed again"),
             Line::Gap { t_s, length_s } => format!("{t_s:8.1} s  {length_s:.3} s of sound are missing"),
-            Line::Stop { windows, dropped, xruns, alarms, audio_s, elapsed_s } => {
+            Line::Stop { windows, dropped, xruns, alarms, audio_s, elapsed_s, .. } => {
                 format!(
                     "{alarms} alarm(s) in {audio_s:.1} s of sound: {windows} windows scored, {dropped} dropped, {xruns} xruns, {elapsed_s:.1} s elapsed"
                 )

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use detector::level::level_dbfs;
 use detector::manifest::Manifest;
 use detector::pipeline::{Pipeline, Scorer};
+use detector::quiet_gate::QuietGate;
 use detector::sound_health::{Floor, SoundHealth};
 use detector::window::Span;
 use files::recording::Recording;
@@ -53,6 +54,8 @@ pub struct Report {
     pub front_end_ms: f64,
     /// Time for the network.
     pub inference_ms: f64,
+    /// So quiet that the network was not asked: scored 0.
+    pub skipped: bool,
     /// Sound was lost inside it.
     pub gap: bool,
     /// When its last sample was there.
@@ -86,6 +89,8 @@ pub struct Options<'a> {
     pub keep_sound: bool,
     /// The site's.
     pub floor: Option<Floor>,
+    /// The site's.
+    pub gate: Option<QuietGate>,
 }
 
 impl Source {
@@ -129,7 +134,7 @@ impl Listener {
         options: &Options,
         out: SyncSender<Message>,
     ) -> std::io::Result<Self> {
-        let Options { manifest, stride_s, keep_sound, floor } = *options;
+        let Options { manifest, stride_s, keep_sound, floor, gate } = *options;
         let counters = Arc::new(Counters::default());
         let (free, reports) = sync_channel(REPORTS);
         let config = &manifest.front_end;
@@ -144,6 +149,7 @@ impl Listener {
                 level_dbfs: 0.0,
                 front_end_ms: 0.0,
                 inference_ms: 0.0,
+                skipped: false,
                 gap: false,
                 complete: Instant::now(),
                 log_mel: vec![0.0; config.n_mels * config.frames()],
@@ -157,6 +163,7 @@ impl Listener {
             behind_s: BEHIND_S.max(stride_s),
             timeline: Timeline::new(f64::from(config.sample_rate_hz)),
             keep_sound,
+            gate,
             reports,
             out,
             counters: Arc::clone(&counters),
@@ -198,6 +205,7 @@ struct Work {
     behind_s: f64,
     timeline: Timeline,
     keep_sound: bool,
+    gate: Option<QuietGate>,
     reports: Receiver<Box<Report>>,
     out: SyncSender<Message>,
     counters: Arc<Counters>,
@@ -329,13 +337,18 @@ impl Work {
         scorer.picture(sound);
         let pictured = Instant::now();
         report.front_end_ms = ms(pictured - began);
-        match scorer.score() {
-            Ok(scored) => {
+        report.skipped = self.gate.is_some_and(|gate| gate.is_quiet(sound, scorer.front_end().log_mel()));
+        match (!report.skipped).then(|| scorer.score()) {
+            None => {
+                report.scores.fill(0.0);
+                (report.score, report.label) = (Some(0.0), 0);
+            }
+            Some(Ok(scored)) => {
                 report.scores.copy_from_slice(scored.scores);
                 report.score = Some(scored.score);
                 report.label = scored.label;
             }
-            Err(_) => report.score = None,
+            Some(Err(_)) => report.score = None,
         }
         report.inference_ms = ms(pictured.elapsed());
         report.span = span;

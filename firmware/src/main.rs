@@ -25,6 +25,7 @@ mod selftest;
 mod settings;
 mod setup;
 mod site;
+mod starts;
 mod supervisor;
 mod timeline;
 mod update;

@@ -19,6 +19,7 @@ use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
 use crate::recorder::Recorder;
 use crate::settings::Paths;
+use crate::starts::Start;
 use crate::supervisor::Supervisor;
 use crate::update::agent::Agent;
 use crate::{EXIT_CONFIG, capture};
@@ -57,8 +58,11 @@ enum Speed {
 /// Runs until the source ends or the program is told to stop.
 pub fn run(args: &Args) -> ExitCode {
     match start(args) {
-        Ok(control) => match control.run() {
-            Ok(()) => ExitCode::SUCCESS,
+        Ok((control, counted)) => match control.run() {
+            Ok(()) => {
+                counted.iter().for_each(Start::good);
+                ExitCode::SUCCESS
+            }
             Err(cause) => {
                 log::error!("{cause}");
                 ExitCode::FAILURE
@@ -71,8 +75,14 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn start(args: &Args) -> Result<Control, Vec<String>> {
-    let basis = if args.last_good { last_good::load_or_fall_back(&args.paths)? } else { last_good::load(&args.paths)? };
+fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
+    let mut basis =
+        if args.last_good { last_good::load_or_fall_back(&args.paths)? } else { last_good::load(&args.paths)? };
+    let counted = args.last_good.then(|| Start::begin(&basis.settings.site.state.dir));
+    if let Some(start) = counted.as_ref().filter(|start| start.in_a_loop()) {
+        let state_dir = basis.settings.site.state.dir.clone();
+        basis = last_good::safe(&args.paths, &state_dir, start.before)?;
+    }
     basis
         .settings
         .warnings
@@ -80,9 +90,15 @@ fn start(args: &Args) -> Result<Control, Vec<String>> {
         .filter(|warning| args.wav.is_none() || !warning.contains("audio.device"))
         .for_each(|warning| log::warn!("{warning}"));
     if basis.faults.is_empty() {
-        last_good::keep(&args.paths.config, &basis.settings);
+        last_good::keep(&args.paths.config, &basis.settings.site);
+        if let Some(start) = &counted {
+            let (config, site) = (args.paths.config.clone(), basis.settings.site.clone());
+            let watched = start.watch(move || last_good::keep_proven(&config, &site));
+            watched.map_err(|error| vec![format!("the thread that counts starts: {error}")])?;
+        }
     }
-    start_with(args, basis).map_err(|error| vec![format!("{error:#}")])
+    let control = start_with(args, basis).map_err(|error| vec![format!("{error:#}")])?;
+    Ok((control, counted))
 }
 
 fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
@@ -137,7 +153,7 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
         false => None,
     };
     let board = settings.site.board.as_deref().unwrap_or(files::board::DEFAULT_BOARD);
-    let update = Agent::start(&settings.site.state.dir, board, messages.clone()).context("the update thread")?;
+    let update = Agent::start(&settings.site, board, messages.clone()).context("the update thread")?;
     let terminate = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&terminate)).context("signal handler")?;

@@ -22,10 +22,10 @@ use crate::settings::{Paths, Settings};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    paths: Paths,
+    pub paths: Paths,
     /// Leaves the siren alone
     #[arg(long)]
-    no_siren: bool,
+    pub no_siren: bool,
 }
 
 /// What a check found.

@@ -2,7 +2,9 @@
 //!
 //! 1. Which microphone: what is plugged in is listed, and its level is shown while somebody claps.
 //! 2. Which board and lines: the board is recognised, and its LED blinks to be seen.
-//! 3. Which hub: it is tried at once. And whether pictures of events are kept.
+//! 3. Which hub: those that announce themselves are listed, and it is tried at once. And whether pictures of events are kept.
+//!
+//! It ends with `check`, the site file and, where a person wants it, `selftest`.
 //!
 //! Nothing is written before all is answered and `check` is content: Ctrl-C at any moment leaves everything as it was. The
 //! siren's line is opened at its safe level alone, for the LED's blink, and let go.
@@ -10,6 +12,7 @@
 mod answers;
 mod ask;
 mod boards;
+mod found;
 mod hub;
 mod meter;
 mod microphones;
@@ -76,6 +79,20 @@ pub struct Args {
     /// Model folder, for the check
     #[arg(long)]
     model: Option<PathBuf>,
+    /// At the end: every part of the device, all but the siren, or nothing [default: asked in a terminal, else nothing]
+    #[arg(long, value_enum)]
+    selftest: Option<Selftest>,
+}
+
+/// What is tried at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Selftest {
+    /// Everything; the siren sounds for a blip
+    Full,
+    /// Everything but the siren
+    Silent,
+    /// Nothing
+    No,
 }
 
 /// Asks, tries, writes, checks.
@@ -84,7 +101,7 @@ pub fn run(args: &Args) -> ExitCode {
     let terminal = stdin.is_terminal();
     let mut ask = Ask::new(stdin.lock(), stderr.lock(), terminal);
     match answers(args, &mut ask).and_then(|answers| write(args, &answers)) {
-        Ok(true) => ExitCode::SUCCESS,
+        Ok(true) => selftest(args, &mut ask),
         Ok(false) => ExitCode::from(EXIT_CONFIG),
         Err(error) => {
             eprintln!("{error:#}");
@@ -165,8 +182,29 @@ fn write(args: &Args, answers: &Answers) -> anyhow::Result<bool> {
         return placed;
     }
     println!("{}: written", args.out.display());
-    println!("next: screamd selftest --config {}", args.out.display());
     Ok(true)
+}
+
+/// The last step. The site file stands whatever it finds.
+fn selftest(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write>) -> ExitCode {
+    let wanted = match args.selftest {
+        Some(wanted) => wanted,
+        None if !ask.terminal => Selftest::No,
+        None => {
+            let options = ["full  the siren sounds for a blip", "silent  all but the siren", "no  later"];
+            match ask.choice("Selftest now", &options.map(str::to_string), 0, "--selftest") {
+                Ok(0) => Selftest::Full,
+                Ok(1) => Selftest::Silent,
+                _ => Selftest::No,
+            }
+        }
+    };
+    if wanted == Selftest::No {
+        println!("next: screamd selftest --config {}", args.out.display());
+        return ExitCode::SUCCESS;
+    }
+    let paths = Paths { config: args.out.clone(), model: args.model.clone(), board: None };
+    crate::selftest::run(&crate::selftest::Args { paths, no_siren: wanted == Selftest::Silent })
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use detector::keys::{self, KeyError};
 use detector::manifest::{Decision, Votes};
+use detector::quiet_gate::QuietGate;
 use detector::sound_health::Floor;
 use files::board::{Labels, LineOverride, LineOverrides, LineRef};
 use serde::Deserialize;
@@ -55,6 +56,11 @@ pub struct Audio {
     pub level_floor_dbfs: Option<f64>,
     /// The same above 2 kHz.
     pub high_floor_dbfs: Option<f64>,
+    /// Energy: windows whose loudest 50 ms stay under this, dBFS, and whose picture stays under `quiet_band_db`, are scored 0
+    /// without the network. Off where the two are missing; `host-tools calibrate` measures them.
+    pub quiet_level_dbfs: Option<f64>,
+    /// Of the strongest cell, decibels of mel power.
+    pub quiet_band_db: Option<f64>,
 }
 
 impl Audio {
@@ -62,6 +68,12 @@ impl Audio {
     pub fn floor(&self) -> Option<Floor> {
         let (level_dbfs, high_dbfs) = self.level_floor_dbfs.zip(self.high_floor_dbfs)?;
         Some(Floor { level_dbfs, high_dbfs })
+    }
+
+    /// When the network need not be asked.
+    pub fn gate(&self) -> Option<QuietGate> {
+        let (level, band) = self.quiet_level_dbfs.zip(self.quiet_band_db)?;
+        Some(QuietGate { level_dbfs: level as f32, band_db: band as f32 })
     }
 }
 
@@ -210,11 +222,15 @@ impl Default for State {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Update {
-    /// None where empty: only bundles placed on the device.
+    /// Of a bundle, over TLS. None where empty: only bundles placed on the device.
     pub url: String,
+    /// Who vouches for that server, PEM; the system's authorities where it is missing.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Bounds of what stands in a site file.
+const GATE_LEVEL_DBFS: std::ops::RangeInclusive<f64> = -120.0..=-45.0;
+const GATE_BAND_DB: std::ops::RangeInclusive<f64> = -100.0..=10.0;
 const ON_S_MAX: f64 = 3600.0;
 const PRE_ROLL_S_MAX: f64 = 60.0;
 
@@ -316,6 +332,20 @@ impl Site {
                 wrong.push(KeyError::new(file, key, "missing: the two floors stand together"));
             }
         }
+        // Above these a person speaks: a gate there would not be one for quiet rooms.
+        let gates = [
+            ("audio.quiet_level_dbfs", self.audio.quiet_level_dbfs, GATE_LEVEL_DBFS),
+            ("audio.quiet_band_db", self.audio.quiet_band_db, GATE_BAND_DB),
+        ];
+        for (key, bound, allowed) in &gates {
+            if bound.is_some_and(|bound| !allowed.contains(&bound)) {
+                let (from, to) = (allowed.start(), allowed.end());
+                wrong.push(KeyError::new(file, key, format!("must be {from} to {to}")));
+            }
+            if bound.is_none() && gates.iter().any(|(_, other, _)| other.is_some()) {
+                wrong.push(KeyError::new(file, key, "missing: the two bounds stand together"));
+            }
+        }
         if self.mqtt_enabled() && self.mqtt.host.as_deref().unwrap_or("").is_empty() {
             wrong.push(KeyError::new(file, "mqtt.host", "missing: the broker's name or address"));
         }
@@ -366,6 +396,8 @@ impl Site {
         }
         if !self.update.url.is_empty() && !self.update.url.starts_with("https://") {
             wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
+        } else if !self.update.url.is_empty() && self.update.url.parse::<ureq::http::Uri>().is_err() {
+            wrong.push(KeyError::new(file, "update.url", "is no address"));
         }
         wrong
     }
@@ -446,6 +478,8 @@ url = ""
             ("[audio]\ndevice = \"hw:1\"", "`audio.device`"),
             ("[audio]\nlevel_floor_dbfs = -70", "`audio.high_floor_dbfs`: missing"),
             ("[audio]\nlevel_floor_dbfs = -70\nhigh_floor_dbfs = 3", "`audio.high_floor_dbfs`: must be"),
+            ("[audio]\nquiet_level_dbfs = -70", "`audio.quiet_band_db`: missing"),
+            ("[audio]\nquiet_level_dbfs = -20\nquiet_band_db = -30", "`audio.quiet_level_dbfs`: must be -120 to -45"),
             ("[mqtt]\nport = 1883", "`mqtt.host`: missing"),
             ("[siren]\non_s = 0", "`siren.on_s`: is 0"),
             ("[siren]\nquiet_hours = [\"25:00-26:00\"]", "`siren.quiet_hours`"),

@@ -11,6 +11,7 @@
 //! update replaces. `exec` is what the unit starts: it hands over to the release that is `current`.
 
 pub mod agent;
+mod fetch;
 mod launch;
 mod serve;
 
@@ -56,6 +57,8 @@ enum Command {
     },
     /// Back to the release before
     Rollback,
+    /// Looks at `[update] url` now; a bundle that fits is placed where the hub can ask for it
+    Fetch,
     /// Before each start of the service: counts it, and goes back after the third that failed
     #[command(hide = true)]
     Begin,
@@ -78,6 +81,7 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Apply { bundle, allow_downgrade, keys } => device.apply(bundle, *allow_downgrade, keys),
         Command::Status { json } => device.status(*json),
         Command::Rollback => device.rollback(),
+        Command::Fetch => device.fetch(),
         Command::Begin => launch::begin(&device),
         Command::Exec { args } => launch::exec(&device, args),
         Command::Serve => serve::serve(&device),
@@ -178,6 +182,31 @@ impl Device {
                 }
             }
         }
+    }
+
+    fn fetch(self) -> ExitCode {
+        let Some(site) = self.site() else {
+            eprintln!("{}: cannot be read; see `screamd check`", self.path("/etc/screamd/site.toml").display());
+            return ExitCode::from(EXIT_CONFIG);
+        };
+        let inbox = self.inbox();
+        let board = site.board.clone().unwrap_or_else(|| files::board::DEFAULT_BOARD.into());
+        let fetch =
+            fetch::Fetch { device: std::sync::Arc::new(self), update: site.update, inbox: inbox.clone(), board };
+        match fetch.once() {
+            Ok(fetch::Fetched::Same) => println!("nothing new"),
+            Ok(fetch::Fetched::New(offer)) => {
+                println!("{}: version {}", inbox.join(offer.file).display(), offer.version)
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                return match error {
+                    fetch::FetchError::NoUrl | fetch::FetchError::Ca(..) => ExitCode::from(EXIT_CONFIG),
+                    _ => ExitCode::FAILURE,
+                };
+            }
+        }
+        ExitCode::SUCCESS
     }
 
     fn rollback(&self) -> ExitCode {

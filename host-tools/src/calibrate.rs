@@ -10,12 +10,17 @@
 //! With `--screams` (recordings of screams, as the site's microphone hears them) votes are chosen too, those that leave the
 //! most of them, and the recall that is left is said: each is cut to its loudest 2.5 s and laid between windows of quiet pink
 //! noise. FILE.toml is a `[decision]` table to paste into the site file, with how it was found as comments.
+//!
+//! With `--quiet` (recordings of the same room while nobody is there) the bounds of the energy gate are measured too: a window under
+//! both is scored 0 without the network. They stand as comments, since a site file has its `[audio]` table already.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use detector::front_end::FrontEnd;
 use detector::manifest::{Decision, Manifest, Votes};
 use detector::model::{Executor, Model};
+use detector::quiet_gate;
 use files::model_dir;
 use files::recording::Recording;
 use rayon::prelude::*;
@@ -29,6 +34,10 @@ use crate::trace::{self, Cores, Trace};
 const VOTES: [Votes; 3] = [Votes { needed: 1, of: 1 }, Votes { needed: 2, of: 2 }, Votes { needed: 2, of: 3 }];
 /// A threshold lies this far above the score that it must not reach, where there is room.
 const MARGIN: f64 = 0.02;
+/// The gate's bounds lie this far above the empty room.
+const QUIET_MARGIN_DB: f64 = 3.0;
+/// A site file takes no higher one.
+const QUIET_LEVEL_DBFS_MAX: f64 = -45.0;
 /// Screams are cut to their loudest seconds, as in `eval`.
 const CUT_S: f64 = 2.5;
 
@@ -44,6 +53,9 @@ pub struct Args {
     /// Recordings of screams at the site, one each
     #[arg(long, num_args = 1..)]
     screams: Vec<PathBuf>,
+    /// Recordings of the empty room, for the energy gate
+    #[arg(long, num_args = 1..)]
+    quiet: Vec<PathBuf>,
     /// The rate of false alarms to keep under
     #[arg(long)]
     false_alarms_per_hour: f64,
@@ -74,6 +86,18 @@ struct Figures {
     highest_t_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     screams: Option<Screams>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<Gate>,
+}
+
+/// Bounds of [`detector::quiet_gate::QuietGate`].
+#[derive(Serialize, Clone, Copy)]
+struct Gate {
+    quiet_level_dbfs: f64,
+    quiet_band_db: f64,
+    /// Of the empty room, how many of which lie under both.
+    windows: usize,
+    skipped: usize,
 }
 
 #[derive(Serialize)]
@@ -130,7 +154,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             "{file}: a window that ends at {t_s:.1} s scores {highest}: no threshold keeps under {rate} an hour; is somebody screaming in it?"
         );
     };
-    let figures = figures(args, &manifest, &background, &screams, choice);
+    let gate = if args.quiet.is_empty() { None } else { Some(gate(&manifest, &args.quiet)?) };
+    let figures = Figures { gate, ..figures(args, &manifest, &background, &screams, choice) };
     let text = table(args, &figures, &manifest);
     std::fs::write(&args.out, &text).with_context(|| args.out.display().to_string())?;
     if let Some(path) = &args.json {
@@ -247,7 +272,38 @@ fn figures(args: &Args, manifest: &Manifest, background: &[Trace], screams: &[Tr
             recall: choice.found as f64 / screams.len() as f64,
             missed: missed.map(|(path, _)| path.display().to_string()).collect(),
         }),
+        gate: None,
     }
+}
+
+/// Bounds 3 dB over what 99 of 100 windows of the empty room stay under: a door somewhere must not switch the gate off for good.
+fn gate(manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<Gate> {
+    let mut front_end = FrontEnd::new(&manifest.front_end);
+    let (mut levels, mut bands) = (Vec::new(), Vec::new());
+    for path in files {
+        let sound = crate::audio::read_at(path, manifest.front_end.sample_rate_hz)?;
+        for window in sound.chunks_exact(manifest.front_end.window_samples()) {
+            front_end.picture(window);
+            levels.push(quiet_gate::loudest_dbfs(window));
+            bands.push(quiet_gate::strongest_db(front_end.log_mel()));
+        }
+    }
+    ensure!(!levels.is_empty(), "--quiet: not one whole window of {} s", manifest.front_end.window_s);
+    let bound = |values: &[f32]| {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f32::total_cmp);
+        let place = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+        ((f64::from(sorted[place]) + QUIET_MARGIN_DB) * 10.0).round() / 10.0
+    };
+    let (quiet_level_dbfs, quiet_band_db) = (bound(&levels), bound(&bands));
+    ensure!(
+        quiet_level_dbfs <= QUIET_LEVEL_DBFS_MAX,
+        "--quiet: the empty room reaches {quiet_level_dbfs:.1} dBFS; over {QUIET_LEVEL_DBFS_MAX} dBFS nothing is provably quiet, \
+         so there is no gate for this room"
+    );
+    let under = |(level, band): (&f32, &f32)| f64::from(*level) < quiet_level_dbfs && f64::from(*band) < quiet_band_db;
+    let skipped = levels.iter().zip(&bands).filter(|pair| under(*pair)).count();
+    Ok(Gate { quiet_level_dbfs, quiet_band_db, windows: levels.len(), skipped })
 }
 
 /// The table as text. Comments hold one line each: a file's name could hold a line break.
@@ -293,6 +349,14 @@ fn table(args: &Args, figures: &Figures, manifest: &Manifest) -> String {
         "The model's own: threshold_on {}, votes {} of {}. Stride, hold and cooldown stay the model's.",
         own.threshold_on, own.votes.needed, own.votes.of
     ));
+    if let Some(gate) = &figures.gate {
+        let share = 100.0 * gate.skipped as f64 / gate.windows as f64;
+        text += &line(format!(
+            "The empty room, for the site file's [audio] table (saves {share:.0} % of its inferences; leave them out for none):"
+        ));
+        text += &line(format!("  quiet_level_dbfs = {:.1}", gate.quiet_level_dbfs));
+        text += &line(format!("  quiet_band_db = {:.1}", gate.quiet_band_db));
+    }
     text + &format!(
         "[decision]\nthreshold_on = {}\nthreshold_off = {}\nvotes = {{ needed = {}, of = {} }}\n",
         toml_number(figures.threshold_on),

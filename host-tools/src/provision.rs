@@ -1,4 +1,4 @@
-//! `host-tools provision --board NAME --site FILE --deb FILE --out DIR|IMAGE`
+//! `host-tools provision --board NAME --site FILE [--deb FILE] --out DIR|IMAGE`
 //! `  [--image FILE] [--os trixie|bookworm] [--secret FILE]... [--update-key FILE]...`
 //! `  [--wifi-ssid NAME --wifi-password-file FILE [--wifi-country CC]] [--ssh-key FILE [--user NAME]] [--hostname NAME]`
 //!
@@ -9,7 +9,8 @@
 //!
 //! The first boot installs the package without a network, puts the site file in its place, runs `screamd check` and says
 //! over the board's own LED how it went. Raspberry Pi OS 13 (trixie) runs it through cloud-init, 12 (bookworm) through
-//! the kernel's command line, as Raspberry Pi Imager does for each.
+//! the kernel's command line, as Raspberry Pi Imager does for each. An image of `boards/image/build.sh` has the package in
+//! it and takes the rest from there; `--deb` is not needed then.
 //!
 //! Files that the site file names as secrets (`password_file = "mqtt.password"`) are taken from beside the site file or
 //! from `--secret`. The first boot moves them to /etc/credstore, where systemd reads them for the service alone, and
@@ -37,16 +38,16 @@ pub struct Args {
     /// The device's site file
     #[arg(long)]
     site: PathBuf,
-    /// The package; several times where it needs others that the card does not have
-    #[arg(long, required = true)]
+    /// The package; several times where it needs others that the card does not have. Our own image has it already
+    #[arg(long)]
     deb: Vec<PathBuf>,
     /// A folder, such as the card's mounted boot partition, or an image file
     #[arg(long)]
     out: PathBuf,
-    /// A Raspberry Pi OS image, unpacked, that is copied to `--out` first
+    /// A Raspberry Pi OS image, or one of our own, unpacked, that is copied to `--out` first
     #[arg(long)]
     image: Option<PathBuf>,
-    /// Release of Raspberry Pi OS [default: what the boot partition shows, else trixie]
+    /// What boots from the card [default: what the boot partition shows, else trixie]
     #[arg(long, value_enum)]
     os: Option<Os>,
     /// A file that the site file names
@@ -167,11 +168,12 @@ struct Written {
 }
 
 fn folder(card: &Card, out: &Path) -> anyhow::Result<Written> {
-    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let cmdline = std::fs::read_to_string(out.join("cmdline.txt")).ok();
-    let os = card.os_of(cmdline.is_some(), out.join("meta-data").exists());
+    let os = card.os_of(|name| out.join(name).exists());
+    let made = card.files(os, cmdline.as_deref())?;
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let mut files = Vec::new();
-    for (name, bytes) in card.files(os, cmdline.as_deref())? {
+    for (name, bytes) in made {
         let path = out.join(&name);
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| write(&path, &bytes));
         written.with_context(|| path.display().to_string())?;

@@ -14,6 +14,10 @@ FADE = RATE // 200
 HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crowd", "crying", "dog", "music", "singing", "vocal_burst")
 # Few clips of these stand for very many songs: any key and tempo.
 TUNEFUL = ("music", "singing")
+# Whose voices together make a crowd, a school yard, a bar.
+CROWD = ("cheer", "child_voice", "crowd", "emotional_speech", "laughter", "shout_speech", "singing", "speech")
+# What an hour of everyday sound (everyday.py) is, and what it is called where a label is wanted.
+EVERYDAY = {"music": (0.72, "music"), "voice": (0.2, "speech"), "machine": (0.08, "vehicle")}
 
 
 EXPONENTS = np.linspace(-1, 2.5, 36)
@@ -150,14 +154,15 @@ def microphone(rng, sound):
 class Scenes:
     """Draws training windows from clips of one split."""
 
-    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.35):
-        self.clips, self.labels, self.rooms = clips, labels, rooms
+    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None):
+        self.clips, self.labels, self.rooms, self.everyday = clips, labels, rooms, everyday
         self.alarm = labels.index(alarm_label)
         self.positives = positives
         rows = clips.rows
         keep = [i for i, row in enumerate(rows) if row["split"] == split]
         self.scream = self._balanced([i for i in keep if rows[i]["label"] == "1"], "source_repo", 0.5)
         self.other = self._balanced([i for i in keep if rows[i]["label"] == "0"], "class", 0.5, HARD)
+        self.voices = self._balanced([i for i in keep if rows[i]["class"] in CROWD], "class", 0.5)
 
     def _balanced(self, indices, column, power, favour=()):
         """Indices with probabilities that flatten `column`: each value counts as its size to the `power`, a favoured twice."""
@@ -203,6 +208,42 @@ class Scenes:
             place += max(len(sound) - FADE, RATE // 4)
         return scene, label
 
+    def _continuous(self, rng, length):
+        """A window of music, talk or engines as they go on for hours; a label."""
+        kind = str(rng.choice(list(EVERYDAY), p=[share for share, _ in EVERYDAY.values()]))
+        scene, place = np.zeros(length, np.float32), 0
+        while place < length:
+            factor = 1.3 if kind == "music" else 1.15
+            sound = self.everyday.excerpt(rng, kind, int((length - place) * factor) + 2)
+            if rng.random() < 0.5:
+                sound = speed(rng, sound, factor)
+            sound = faded(sound[: length - place])
+            scene[place : place + len(sound)] = sound
+            place += len(sound) + int(rng.integers(RATE // 20, RATE // 2))
+        return scene / (rms(scene) + 1e-4) * 0.05, self.labels.index(EVERYDAY[kind][1])
+
+    def _babble(self, rng, length):
+        """Many voices at once: a crowd, a school yard, a bar; a label."""
+        scene = np.zeros(length, np.float32)
+        for _ in range(int(rng.integers(4, 16))):
+            sound = self.clips.sound(self._draw(rng, self.voices))[: 3 * RATE]
+            if rng.random() < 0.5:
+                sound = speed(rng, sound, 1.3)
+            sound = faded(sound)[:length]
+            start = int(rng.integers(-len(sound) // 2, max(1, length - len(sound) // 2)))
+            a, b = max(start, 0), min(start + len(sound), length)
+            scene[a:b] += sound[a - start : b - start] * (0.05 / (rms(sound) + 1e-4) * 10 ** (rng.normal(0, 6) / 20))
+        return scene / (rms(scene) + 1e-4) * 0.05, self.labels.index("cheer")
+
+    def _ambience(self, rng, length):
+        """A window of everyday sound of one kind or another; a label."""
+        kind = rng.random()
+        if kind < 0.15:
+            return self._babble(rng, length)
+        if kind < 0.5 and self.everyday is not None:
+            return self._continuous(rng, length)
+        return self._filled(rng, length)
+
     def _wet(self, rng, sound):
         if rng.random() < 0.5:
             response = self.rooms[int(rng.integers(len(self.rooms)))]
@@ -216,7 +257,7 @@ class Scenes:
     def window(self, rng, length):
         """One window and its label."""
         positive = rng.random() < self.positives
-        if not positive and rng.random() < 0.10:
+        if not positive and rng.random() < 0.08:
             scene = synthetic(rng, length)
             label = self.labels.index("silence")
             if rng.random() < 0.3:
@@ -224,11 +265,11 @@ class Scenes:
                 scene = scene * rng.uniform(0.05, 1) + other * rng.uniform(0.5, 3)
             level = 10 ** (rng.uniform(-50, 0) / 20)
             scene *= level
-        elif not positive and rng.random() < 0.3:
+        elif not positive and rng.random() < 0.45:
             # What a device hears all day: one sound after another and over another, none of them a scream.
-            scene, label = self._filled(rng, length)
-            if rng.random() < 0.6:
-                scene = scene + self._filled(rng, length)[0] * rng.uniform(0.2, 1)
+            scene, label = self._ambience(rng, length)
+            if rng.random() < 0.4:
+                scene = scene + self._ambience(rng, length)[0] * rng.uniform(0.2, 1)
             scene = self._wet(rng, scene)[:length] * 10 ** (rng.uniform(-30, 15) / 20)
         else:
             index = self._draw(rng, self.scream if positive else self.other)
@@ -244,8 +285,8 @@ class Scenes:
             level = rms(sound)
             if rng.random() < 0.55:
                 snr_db = rng.uniform(-5, 20) if positive else rng.uniform(-5, 25)
-                if rng.random() < 0.7:
-                    background, name = self._filled(rng, length)
+                if rng.random() < 0.85:
+                    background, name = self._ambience(rng, length)
                     if not positive and snr_db < 0 and name is not None:
                         label = name
                 else:

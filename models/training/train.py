@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from augment import Scenes
 from clips import RATE, Clips
+from everyday import Everyday
 from evaluate import score_clips, summary
 from front_end import FrontEnd, read_manifest
 from network import resnet34
@@ -95,6 +96,7 @@ def main():
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast; faster where the processor computes it")
     parser.add_argument("--minutes", type=float, help="spread the schedule over this time instead of --steps; a busy machine takes fewer steps")
     parser.add_argument("--init", help="model.pt of an earlier run, or a model folder, to start from")
+    parser.add_argument("--everyday", help="the folder that everyday.py filled: hours of music, talk and engines to train on")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
@@ -111,7 +113,8 @@ def main():
     rooms_file = work.parent / "cache" / "rooms.npy"
     if not rooms_file.exists():
         np.save(rooms_file, bank(7, 300))
-    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file))
+    everyday = Everyday(args.everyday) if args.everyday else None
+    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday)
     scenes.batch = args.batch
 
     window = int(manifest["front_end"]["window_s"] * RATE)

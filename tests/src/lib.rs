@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod device;
+pub mod https;
 pub mod package;
 pub mod sound;
 

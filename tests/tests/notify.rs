@@ -1,7 +1,7 @@
 //! What the service manager hears: ready, alive while every stage progresses, stopping. The test is the manager.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -111,4 +111,35 @@ fn a_broken_site_file_starts_with_the_last_good_one() {
         let said = String::from_utf8_lossy(&safe.stdout);
         assert!(safe.status.code() == Some(2) && said.contains("outputs of board `generic`"), "{said}");
     }
+}
+
+#[test]
+fn ten_crashes_in_a_row_are_said_and_a_good_end_is_forgotten() {
+    let device = Device::tiny("");
+    let run = |wav: &str| {
+        let mut command = device.command("run");
+        command.args(["--wav", wav, "--speed", "max", "--json", "--last-good"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let sound = wav(&hiss(RATE_HZ, 3.0, 1), RATE_HZ, 1);
+    std::fs::write(device.path("sound.wav"), &sound).unwrap();
+    let heard = || Ran::of(&run(device.path("sound.wav").to_str().unwrap()).wait_with_output().unwrap());
+    for _ in 0..10 {
+        // It waits for more sound: no end of its own.
+        let mut child = run("-");
+        let mut sound_in = child.stdin.take().unwrap();
+        sound_in.write_all(&sound[..1000]).unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("\"start\""), "{line}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let ran = heard();
+    let faults = ran.of_type("fault");
+    assert_eq!((ran.code, faults.len(), &faults[0]["fault"]), (0, 1, &"CrashLoop".into()), "{faults:?}");
+    assert!(faults[0]["detail"].as_str().unwrap().starts_with("10 starts in a row"), "{}", faults[0]);
+    assert_eq!(ran.of_type("window").len(), 5, "an alarm all the same");
+    assert!(heard().of_type("fault").is_empty(), "a run that ended by itself is none of a loop");
 }

@@ -226,6 +226,8 @@ fn what_cannot_be_made_is_said_in_one_line() {
         &Program::Script("exit 0"),
     );
     assert!(with("raspberry-pi-4", amd64.to_str().unwrap()).contains("is for amd64, raspberry-pi-4 runs arm64"));
+    let without = said(&["--board", "raspberry-pi-4", "--site", &site, "--out", &out]);
+    assert!(without.contains("has no screamd yet: give its package, --deb FILE"), "{without}");
     assert!(!laptop.device.path("card").exists(), "nothing was written");
 }
 
@@ -283,6 +285,47 @@ fn the_first_boot_installs_checks_and_leaves_no_secret_behind() {
     assert!(!boot.join("network-config").exists(), "nor the network's key");
     let again = Command::new("sh").arg(boot.join("screamd-first-boot.sh")).env("SCREAMD_ROOT", &root).output().unwrap();
     assert!(again.status.success(), "a second boot does nothing");
+}
+
+#[test]
+fn our_own_image_takes_the_site_and_needs_no_package() {
+    let laptop = Laptop::new();
+    let card = laptop.device.path("own");
+    std::fs::create_dir_all(&card).unwrap();
+    std::fs::write(card.join("screamd-image.txt"), "screamd").unwrap();
+    std::fs::write(card.join("cmdline.txt"), "quiet\n").unwrap();
+    laptop.ok(&["--out", &laptop.path("own")]);
+    let read = |name: &str| std::fs::read_to_string(card.join(name)).unwrap();
+    assert_eq!(read("cmdline.txt"), "quiet\n", "the kernel's command line is the image's own");
+    assert!(read("screamd-site.toml").contains("hall-1") && read("screamd-hostname") == "screamd-hall-1");
+    assert!(read("screamd-authorized_keys").starts_with("ssh-") && read("screamd-wifi.conf").contains("country=DE"));
+    let packages = std::fs::read_dir(&card).unwrap().filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "deb" || ending == "sh")
+    });
+    assert_eq!(packages.count(), 0, "neither a package nor a script");
+
+    // What the image runs at its first boot: the same script, from elsewhere, with its mark on the data partition.
+    let root = laptop.device.path("image-root");
+    std::fs::create_dir_all(&root).unwrap();
+    let bin = laptop.device.path("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    for (name, body) in [("dpkg", "exit 1"), ("systemctl", "exit 0"), ("screamd", "exit 0")] {
+        std::fs::write(bin.join(name), format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = system_tests::root().join("host-tools/src/provision/first-boot.sh");
+    let output = Command::new("sh")
+        .arg(script)
+        .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+        .env("SCREAMD_ROOT", &root)
+        .env("SCREAMD_BOOT", &card)
+        .env("SCREAMD_DONE", root.join("done"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(root.join("done").exists() && root.join("etc/screamd/site.toml").exists());
+    assert!(read("screamd-result.txt").starts_with("well"));
+    assert!(!card.join("screamd-secret-mqtt.password").exists(), "secrets leave the boot partition");
 }
 
 #[test]

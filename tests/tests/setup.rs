@@ -51,6 +51,22 @@ fn with_every_flag_nothing_is_asked() {
 }
 
 #[test]
+fn it_ends_with_the_selftest_where_that_is_wanted() {
+    let device = Device::tiny("");
+    let generic = ["--audio", "default", "--board", "generic", "--no-mqtt", "--zone", "Hall", "--pictures", "false"];
+    let output = answered(&device, &[&generic[..], &["--selftest", "silent"]].concat(), "");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("new.toml: written"), "{said}");
+    for row in ["microphone", "inference    ok", "siren        skipped  --no-siren"] {
+        assert!(said.contains(row), "{row}: {said}");
+    }
+    let output = answered(&device, &generic, "");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("next: screamd selftest"), "{said}");
+    assert!(!said.contains("inference"), "nothing is tried unasked where nobody sits there: {said}");
+}
+
+#[test]
 fn what_no_flag_has_said_is_asked() {
     let device = Device::tiny("");
     // The board by its name, another siren line, the board's LED, no hub, pictures.

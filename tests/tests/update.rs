@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use system_tests::broker::Broker;
 use system_tests::device::Device;
+use system_tests::https::{Answer, Https};
 use system_tests::package::{self, Program};
 use system_tests::program;
 use system_tests::sound::{silence, write_wav};
@@ -289,4 +290,66 @@ fn a_release_that_hangs_or_never_scores_a_window_is_left_after_two_minutes() {
         scope.spawn(|| run("hangs", "exec sleep 1000", "it has said nothing in 120 s"));
         scope.spawn(|| run("never scores a window", says_no_window, "no window was scored in 120 s"));
     });
+}
+
+#[test]
+fn a_bundle_is_fetched_over_tls_once_and_offered() {
+    let device = Updated::new("");
+    let bundle = device.bundle("9.1.0", &Program::Real);
+    let served = device.path("served");
+    std::fs::copy(&bundle, &served).unwrap();
+    let server = Https::start(&device.path("tls"), served.clone());
+    let site = device.path("etc/screamd/site.toml");
+    let plain = std::fs::read_to_string(&site).unwrap();
+    let with = |url: &str, ca: &Path| {
+        std::fs::write(&site, format!("{plain}\n[update]\nurl = \"{url}\"\nca_file = \"{}\"\n", ca.display())).unwrap();
+    };
+    let inbox = device.path("var/lib/screamd/update");
+    let fetched = inbox.join("fetched.bundle");
+    let refused = |expect: &str| {
+        let output = device.update(&["fetch"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(expect), "{expect}: {said}");
+        assert!(!inbox.join("fetched.part").exists(), "nothing half is left");
+    };
+    refused("`update.url`: is empty");
+    // Another authority, though a real one: the server is not who it should be.
+    let other = Https::start(&device.path("other"), served.clone());
+    with(&server.url(), &other.ca);
+    refused("https://localhost");
+    with(&server.url(), &server.ca);
+    for (answer, expect) in [
+        (Answer::Nothing, "404"),
+        (Answer::Elsewhere, "https"),
+        (Answer::Huge, "is larger than"),
+        (Answer::Half, "nothing was kept"),
+    ] {
+        server.set(answer);
+        refused(expect);
+    }
+    assert!(!fetched.exists());
+    server.set(Answer::File);
+    // Not a bundle, and one whose signature is another's.
+    std::fs::write(&served, "nonsense").unwrap();
+    refused("what it sent is not taken");
+    let mut bent = std::fs::read(&bundle).unwrap();
+    let last = bent.len() - 1;
+    bent[last] ^= 1;
+    std::fs::write(&served, &bent).unwrap();
+    refused("what it sent is not taken");
+
+    std::fs::copy(&bundle, &served).unwrap();
+    let before = server.sent();
+    assert!(device.ok(&["fetch"]).contains("fetched.bundle: version 9.1.0"));
+    assert_eq!(std::fs::read(&fetched).unwrap(), std::fs::read(&bundle).unwrap());
+    assert_eq!(device.ok(&["fetch"]), "nothing new\n");
+    assert_eq!(server.sent() - before, 1, "what is there is not fetched again");
+    // A newer one that breaks off leaves the older as it was.
+    server.set(Answer::Half);
+    std::fs::write(&served, "a newer one").unwrap();
+    refused("nothing was kept");
+    assert_eq!(std::fs::read(&fetched).unwrap(), std::fs::read(&bundle).unwrap());
+    assert_eq!(device.status()["version"], env!("CARGO_PKG_VERSION"), "fetching installs nothing");
+    device.apply(&fetched);
+    assert_eq!(device.status()["version"], "9.1.0");
 }

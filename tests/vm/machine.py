@@ -142,11 +142,11 @@ class Lines:
 class Broker:
     """What the device says: every message of its topics with the time at which it came."""
 
-    def __init__(self, port, device):
-        self.port, self.root = port, f"screamd/{device}/"
+    def __init__(self, port, device, login=()):
+        self.port, self.root, self.login = port, f"screamd/{device}/", login
         self.messages = []
         self.child = subprocess.Popen(
-            ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", self.root + "#", "-F", "%t %p"],
+            ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), *login, "-q", "1", "-t", self.root + "#", "-F", "%t %p"],
             stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -157,7 +157,7 @@ class Broker:
 
     def publish(self, topic, payload):
         subprocess.run(
-            ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", self.root + topic, "-m", payload],
+            ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.port), *self.login, "-q", "1", "-t", self.root + topic, "-m", payload],
             check=True)
 
     def mark(self):

@@ -18,6 +18,7 @@ mod mel;
 pub mod model;
 mod native;
 pub mod pipeline;
+pub mod quiet_gate;
 pub mod resample;
 pub mod sound_health;
 pub mod viridis;

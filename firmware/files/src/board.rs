@@ -330,9 +330,10 @@ pub enum FindError {
     },
 }
 
-/// Where boards (and models) are looked for: the working directory, then the package's folder.
-pub fn default_roots() -> [&'static Path; 2] {
-    [Path::new("."), Path::new("/usr/share/screamd")]
+/// Where boards are looked for: the working directory, the package's folder, then boards of one's own, which no package or
+/// update replaces.
+pub fn default_roots() -> [&'static Path; 3] {
+    [Path::new("."), Path::new("/usr/share/screamd"), Path::new("/etc/screamd")]
 }
 
 /// The file of the board `name`: `boards/<name>.toml` under the first of `roots` that has it.

@@ -217,6 +217,8 @@ pub struct Telemetry {
     pub inference_ms_p95: f64,
     /// Windows scored since the start.
     pub windows: u64,
+    /// Of those, windows so quiet that the network was not asked.
+    pub skipped: u64,
     /// Windows left out because inference was late.
     pub dropped: u64,
     /// Overruns of the microphone.

@@ -83,6 +83,7 @@ fn an_alert_arrives_and_the_device_leaves_cleanly() {
         level_dbfs: -40.0,
         inference_ms_p95: 120.0,
         windows: 30,
+        skipped: 0,
         dropped: 0,
         xruns: 0,
         outbox: 99,

@@ -24,6 +24,7 @@ impl Control {
             level_dbfs: rounded(health.level_dbfs),
             inference_ms_p95: rounded(p95),
             windows: self.windows,
+            skipped: self.skipped,
             dropped: self.dropped_windows(),
             xruns: self.xruns(),
             outbox: hub.outbox_len() as u64,
@@ -73,6 +74,7 @@ impl Control {
             inference_ms: report.inference_ms,
             gap: report.gap,
             masked,
+            skipped: report.skipped,
         });
     }
 }

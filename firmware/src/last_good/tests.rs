@@ -55,7 +55,7 @@ fn what_is_refused_is_stood_in_for_and_said() {
     files.site("zonne = 1");
     assert!(files.start().unwrap_err()[0].contains("zonne"), "nothing was kept yet");
     files.site("");
-    keep(&files.paths.config, &good.settings);
+    keep(&files.paths.config, &good.settings.site);
     assert_eq!(files.start().unwrap(), ("Hall".into(), vec![]));
 
     files.site("zonne = 1");
@@ -74,10 +74,10 @@ fn only_what_checked_is_kept() {
     let good = load(&files.paths).unwrap();
     let copy = files.dir.path().join("state").join(COPY);
     files.site("zonne = 1");
-    keep(&files.paths.config, &good.settings);
+    keep(&files.paths.config, &good.settings.site);
     assert!(!copy.exists(), "edited since it was read");
     files.site("");
-    keep(&files.paths.config, &good.settings);
+    keep(&files.paths.config, &good.settings.site);
     assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&files.paths.config).unwrap());
 }
 
@@ -90,4 +90,24 @@ fn the_state_folder_is_found_in_a_broken_file() {
     check("[events]\ndir = \"/no\"\n[state]\n", None);
     check("[state]\ndir = 5", None);
     check("\0\u{1}", None);
+}
+
+#[test]
+fn after_a_crash_loop_what_ran_before_stands_in() {
+    let files = Files::new();
+    let state = files.dir.path().join("state");
+    let good = load(&files.paths).unwrap();
+    keep_proven(&files.paths.config, &good.settings.site);
+    // A file that checks, and crashes for a reason that no check knows.
+    files.site("[decision]\nhold_s = 3.0");
+    let basis = safe_with(&files.paths, &state, 10, &files.dir.path().join("package")).unwrap();
+    assert_ne!(basis.settings.decision.hold_s, 3.0, "the proven file's");
+    assert_eq!(basis.settings.model_dir, files.dir.path().join("package"));
+    let [(Fault::CrashLoop, detail)] = &basis.faults[..] else { panic!("one fault") };
+    assert!(detail.starts_with("10 starts in a row") && detail.contains(PROVEN), "{detail}");
+    // Nothing has proven itself yet: as asked for, and said.
+    std::fs::remove_file(state.join(PROVEN)).unwrap();
+    let basis = safe_with(&files.paths, &state, 12, Path::new("/nowhere")).unwrap();
+    assert_eq!(basis.settings.decision.hold_s, 3.0);
+    assert_eq!(basis.faults.len(), 1);
 }

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use super::answers::Hub;
 use super::ask::Ask;
+use super::found;
 
 /// Name, connection and answer, each.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long announcements are waited for.
+const LOOK: Duration = Duration::from_secs(3);
 /// A password, bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -19,14 +22,18 @@ const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 /// # Errors
 /// Nobody answers.
 pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Option<Hub>> {
-    let host = ask.text(
-        "MQTT broker, such as homeassistant.local (- for none)",
-        "homeassistant.local",
-        "--mqtt-host or --no-mqtt",
-    )?;
+    let mut found = Vec::new();
+    if ask.terminal {
+        ask.say("looking for hubs in the network ...");
+        found = found::hubs(LOOK);
+        found.iter().for_each(|hub| ask.say(&format!("  {}", hub.text())));
+    }
+    let first = found.first().map_or("homeassistant.local", |hub| &hub.host);
+    let host = ask.text("MQTT broker, its name or address (- for none)", first, "--mqtt-host or --no-mqtt")?;
     if host == "-" || host == "none" {
         return Ok(None);
     }
+    let port = found.iter().find(|hub| hub.host == host).and_then(|hub| hub.port);
     let username = ask.text("User name there (empty for none)", "", "--mqtt-username")?;
     let username = (!username.is_empty()).then_some(username);
     let password_file = match &username {
@@ -37,7 +44,7 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Optio
         }
         None => None,
     };
-    Ok(Some(Hub { host, port: None, username, password_file, ca_file: None }))
+    Ok(Some(Hub { host, port, username, password_file, ca_file: None }))
 }
 
 /// What the broker says.

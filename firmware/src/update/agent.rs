@@ -16,10 +16,12 @@ use release::store::PACKAGE;
 use release::trial::{Health, Outcome};
 use semver::Version;
 
+use super::fetch::Fetch;
 use super::launch::{RELEASE, ROOT};
 use super::{Device, REQUEST, package_version, serve};
 use crate::control::Message;
 use crate::faults::{Fault, Faults};
+use crate::site::Site;
 
 /// How often the flags are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -55,16 +57,25 @@ struct Flags {
 pub struct Agent(Arc<Flags>);
 
 impl Agent {
-    /// Starts the thread. `inbox` is in the state folder; `board` is the site's.
+    /// Starts the threads. The inbox is in the site's state folder; `board` is the board in use.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(state_dir: &std::path::Path, board: &str, out: SyncSender<Message>) -> std::io::Result<Self> {
+    pub fn start(site: &Site, board: &str, out: SyncSender<Message>) -> std::io::Result<Self> {
         let agent = Self::default();
         let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        let device = Arc::new(Device::below(&root));
+        let state_dir = &site.state.dir;
+        let fetch = Fetch {
+            device: Arc::clone(&device),
+            update: site.update.clone(),
+            inbox: state_dir.join(super::INBOX),
+            board: board.to_string(),
+        };
+        fetch.start()?;
         let work = Work {
             flags: Arc::clone(&agent.0),
-            device: Device::below(&root),
+            device,
             release: std::env::var(RELEASE).ok(),
             inbox: state_dir.join(super::INBOX),
             board: board.to_string(),
@@ -111,7 +122,7 @@ pub fn installed_version() -> String {
 
 struct Work {
     flags: Arc<Flags>,
-    device: Device,
+    device: Arc<Device>,
     /// None where nobody launched this as a release: then nobody judges it either.
     release: Option<String>,
     inbox: PathBuf,
@@ -124,11 +135,14 @@ struct Work {
     offer: Option<Offer>,
 }
 
+/// A bundle that fits.
 #[derive(Debug, Clone, PartialEq)]
-struct Offer {
-    file: String,
-    version: Version,
-    release: String,
+pub struct Offer {
+    /// Its name in the inbox.
+    pub file: String,
+    pub version: Version,
+    /// Version and build.
+    pub release: String,
 }
 
 impl Work {
@@ -231,7 +245,7 @@ impl Work {
         if let Some(known) = self.seen.get(&key) {
             return known.clone();
         }
-        let looked_at = self.look_into(&path);
+        let looked_at = look_into(&self.device, &self.board, &path);
         if let Err(refused) = &looked_at {
             log::warn!("{refused}; not offered");
         }
@@ -240,25 +254,6 @@ impl Work {
             self.seen.clear();
         }
         self.seen.entry(key).or_insert(looked_at.ok()).clone()
-    }
-
-    fn look_into(&self, path: &std::path::Path) -> Result<Offer, release::Refused> {
-        let keys = self.device.trusted(&[])?;
-        let file = release::bundle::open(path)?;
-        let read = |cause| release::Refused::at(path, cause);
-        let mut bundle = release::bundle::verify(file, &keys).map_err(read)?;
-        let manifest = bundle.manifest().map_err(read)?;
-        if manifest.arch != std::env::consts::ARCH {
-            let machine = std::env::consts::ARCH.into();
-            return Err(read(release::Cause::Machine { bundle: manifest.arch, machine }));
-        }
-        if !manifest.boards.contains(&self.board) {
-            let bundle = manifest.boards.join(", ");
-            return Err(read(release::Cause::Board { bundle, device: self.board.clone() }));
-        }
-        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let release = format!("{}-{}", manifest.version, bundle.build);
-        Ok(Offer { file, version: manifest.version, release })
     }
 
     /// Root does the rest.
@@ -270,4 +265,27 @@ impl Work {
             log::error!("{error}");
         }
     }
+}
+
+/// What a bundle offers this device, after everything that can be checked without root.
+///
+/// # Errors
+/// Signature, machine or board do not fit, or it cannot be read.
+pub fn look_into(device: &Device, board: &str, path: &std::path::Path) -> Result<Offer, release::Refused> {
+    let keys = device.trusted(&[])?;
+    let file = release::bundle::open(path)?;
+    let read = |cause| release::Refused::at(path, cause);
+    let mut bundle = release::bundle::verify(file, &keys).map_err(read)?;
+    let manifest = bundle.manifest().map_err(read)?;
+    if manifest.arch != std::env::consts::ARCH {
+        let machine = std::env::consts::ARCH.into();
+        return Err(read(release::Cause::Machine { bundle: manifest.arch, machine }));
+    }
+    if !manifest.boards.iter().any(|known| known == board) {
+        let bundle = manifest.boards.join(", ");
+        return Err(read(release::Cause::Board { bundle, device: board.to_string() }));
+    }
+    let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let release = format!("{}-{}", manifest.version, bundle.build);
+    Ok(Offer { file, version: manifest.version, release })
 }

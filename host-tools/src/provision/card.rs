@@ -2,7 +2,7 @@
 //!
 //! Raspberry Pi OS 13 reads `user-data`, `meta-data` and `network-config` from there (cloud-init, its NoCloud source).
 //! Raspberry Pi OS 12 has no cloud-init: systemd runs `firstrun.sh`, named on the kernel's command line, before anything
-//! else, and boots again.
+//! else, and boots again. Our own image (boards/image) takes plain files of its own.
 
 use anyhow::{bail, ensure};
 
@@ -13,13 +13,18 @@ const OWN: &str = "screamd-";
 pub const CMDLINE: &str = "systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot \
                            systemd.unit=kernel-command-line.target";
 
-/// Release of Raspberry Pi OS.
+/// What our own image's boot partition has, and no other.
+pub const IMAGE_MARK: &str = "screamd-image.txt";
+
+/// What boots from the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Os {
     /// 13
     Trixie,
     /// 12
     Bookworm,
+    /// An image of boards/image/build.sh
+    Screamd,
 }
 
 impl Os {
@@ -28,6 +33,7 @@ impl Os {
         match self {
             Self::Trixie => "Raspberry Pi OS 13, cloud-init",
             Self::Bookworm => "Raspberry Pi OS 12, firstrun.sh",
+            Self::Screamd => "screamd's own image",
         }
     }
 }
@@ -59,6 +65,12 @@ impl Wifi {
             _ => bail!("a Wi-Fi password has 8 to 63 printable ASCII characters"),
         };
         Ok(Self { ssid: ssid.into(), psk, country: country.into() })
+    }
+
+    /// As wpa_supplicant reads it; the name in hexadecimal, since any byte may stand in one.
+    fn supplicant(&self) -> String {
+        let ssid = release::unpack::hex(self.ssid.as_bytes());
+        format!("country={}\nnetwork={{\n\tssid={ssid}\n\tpsk={}\n}}\n", self.country, self.psk)
     }
 }
 
@@ -96,25 +108,43 @@ pub struct Card {
 }
 
 impl Card {
-    /// Which release it is for: as told, else as the partition shows. Release 13 has `meta-data` from the start.
-    pub fn os_of(&self, has_cmdline: bool, has_meta_data: bool) -> Os {
-        self.os.unwrap_or(if has_cmdline && !has_meta_data { Os::Bookworm } else { Os::Trixie })
+    /// What it is for: as told, else as the partition shows, whose files `has` knows. Release 13 has `meta-data` from the start.
+    pub fn os_of(&self, has: impl Fn(&str) -> bool) -> Os {
+        self.os.unwrap_or_else(|| match (has(IMAGE_MARK), has("cmdline.txt") && !has("meta-data")) {
+            (true, _) => Os::Screamd,
+            (false, true) => Os::Bookworm,
+            (false, false) => Os::Trixie,
+        })
     }
 
     /// Every file; `cmdline` is the partition's cmdline.txt, where it has one.
     ///
     /// # Errors
-    /// A cmdline.txt that is no single line.
+    /// A cmdline.txt that is no single line; no package for a system that has none.
     pub fn files(&self, os: Os, cmdline: Option<&str>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let own = |name: &str| format!("{OWN}{name}");
-        let mut files: Vec<(String, Vec<u8>)> =
-            self.packages.iter().map(|(name, bytes)| (own(name), bytes.clone())).collect();
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        if os != Os::Screamd {
+            ensure!(!self.packages.is_empty(), "{} has no screamd yet: give its package, --deb FILE", os.name());
+            files.extend(self.packages.iter().map(|(name, bytes)| (own(name), bytes.clone())));
+        }
         files.push((own("site.toml"), self.site.clone().into_bytes()));
         files.extend(self.secrets.iter().map(|(name, bytes)| (own(&format!("secret-{name}")), bytes.clone())));
         let keys = self.update_keys.iter();
         files.extend(keys.map(|(name, text)| (own(&format!("key-{name}")), text.clone().into_bytes())));
-        files.push((own("first-boot.sh"), include_str!("first-boot.sh").as_bytes().to_vec()));
+        if os != Os::Screamd {
+            files.push((own("first-boot.sh"), include_str!("first-boot.sh").as_bytes().to_vec()));
+        }
         match os {
+            Os::Screamd => {
+                files.push((own("hostname"), self.hostname.clone().into_bytes()));
+                if let Some(Ssh { key, .. }) = &self.ssh {
+                    files.push((own("authorized_keys"), format!("{key}\n").into_bytes()));
+                }
+                if let Some(wifi) = &self.wifi {
+                    files.push((own("wifi.conf"), wifi.supplicant().into_bytes()));
+                }
+            }
             Os::Trixie => {
                 files.push(("user-data".into(), self.user_data().into_bytes()));
                 files.push(("meta-data".into(), self.meta_data().into_bytes()));
@@ -267,11 +297,35 @@ mod tests {
     }
 
     #[test]
-    fn the_partition_says_which_release_it_is() {
-        assert_eq!(card().os_of(false, false), Os::Trixie);
-        assert_eq!(card().os_of(true, true), Os::Trixie);
-        assert_eq!(card().os_of(true, false), Os::Bookworm);
-        assert_eq!(Card { os: Some(Os::Bookworm), ..card() }.os_of(true, true), Os::Bookworm);
+    fn the_partition_says_what_it_boots() {
+        let of = |card: Card, there: &[&str]| card.os_of(|name| there.contains(&name));
+        assert_eq!(of(card(), &[]), Os::Trixie);
+        assert_eq!(of(card(), &["cmdline.txt", "meta-data"]), Os::Trixie);
+        assert_eq!(of(card(), &["cmdline.txt"]), Os::Bookworm);
+        assert_eq!(of(card(), &["cmdline.txt", IMAGE_MARK]), Os::Screamd);
+        assert_eq!(of(Card { os: Some(Os::Bookworm), ..card() }, &["cmdline.txt", "meta-data"]), Os::Bookworm);
+    }
+
+    #[test]
+    fn our_own_image_needs_no_package() {
+        let files = Card { packages: Vec::new(), ..card() }.files(Os::Screamd, Some("quiet\n")).unwrap();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "screamd-site.toml",
+                "screamd-secret-mqtt.password",
+                "screamd-key-0.pub",
+                "screamd-hostname",
+                "screamd-authorized_keys",
+                "screamd-wifi.conf"
+            ]
+        );
+        assert!(
+            text(&files, "screamd-wifi.conf").contains("ssid=4974277320226865726522"),
+            "It's \"here\", in hexadecimal"
+        );
+        assert!(Card { packages: Vec::new(), ..card() }.files(Os::Trixie, None).is_err());
     }
 
     #[test]

@@ -3,11 +3,12 @@
 # file, `screamd check`, and the board's own LED says how it went: slow blink while at work, steady when well, fast blink when
 # something is wrong. screamd-result.txt on the boot partition says it in words, for whoever puts the card into a laptop.
 #
-# SCREAMD_ROOT is for tests: every path of the device is below it.
+# SCREAMD_ROOT is for tests: every path of the device is below it. Our own image (boards/image) runs this from its read-only root:
+# there SCREAMD_BOOT is the card's partition, SCREAMD_DONE a mark on the data partition, and the package is there already.
 set -u
 root=${SCREAMD_ROOT:-}
-boot=$(dirname "$(readlink -f "$0")")
-done_mark=$root/var/lib/screamd-first-boot.done
+boot=${SCREAMD_BOOT:-$(dirname "$(readlink -f "$0")")}
+done_mark=${SCREAMD_DONE:-$root/var/lib/screamd-first-boot.done}
 [ -e "$done_mark" ] && exit 0
 
 led() { # trigger, on ms, off ms
@@ -67,8 +68,10 @@ chmod 644 "$root/etc/screamd/site.toml"
 for file in "$boot"/screamd-key-*.pub; do
     [ ! -f "$file" ] || cp "$file" "$root/etc/screamd/update-keys/${file##*/screamd-key-}" || failed "cannot write an update key"
 done
-said=$(DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i "$boot"/screamd-*.deb 2>&1) ||
-    failed "the package was not installed: $(printf '%s' "$said" | tail -n 3 | tr '\n' ' ')"
+if [ -z "${SCREAMD_BOOT:-}" ]; then
+    said=$(DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i "$boot"/screamd-*.deb 2>&1) ||
+        failed "the package was not installed: $(printf '%s' "$said" | tail -n 3 | tr '\n' ' ')"
+fi
 # Nobody sits at the console to answer its wizard.
 systemctl disable --now userconfig.service >/dev/null 2>&1
 systemctl daemon-reload

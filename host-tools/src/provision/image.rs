@@ -102,7 +102,7 @@ fn put(card: &Card, fat: &Fat) -> anyhow::Result<Written> {
         }
         Err(_) => None,
     };
-    let os = card.os_of(cmdline.is_some(), root.open_file("meta-data").is_ok());
+    let os = card.os_of(|name| root.open_file(name).is_ok());
     let mut files = Vec::new();
     for (name, bytes) in card.files(os, cmdline.as_deref())? {
         put_file(&root, &name, &bytes).with_context(|| format!("{name} on its FAT partition"))?;

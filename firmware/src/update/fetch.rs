@@ -1,0 +1,273 @@
+//! Fetches a bundle from the one address in the site file, over TLS, into the folder where bundles are placed.
+//!
+//! The address is the installer's, never the hub's; what comes is offered like any placed bundle, and only if its signature, board
+//! and machine fit. A server that is away, or sends something else, changes nothing.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use files::private_file::{PrivateFile, WriteError, write_private};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use release::limits::{BUNDLE_BYTES_MAX, RESERVE_BYTES};
+use serde::{Deserialize, Serialize};
+use ureq::http::{StatusCode, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::Device;
+use super::agent::{Offer, look_into};
+use crate::site;
+
+/// The name of a fetched bundle: a newer one takes its place.
+const FETCHED: &str = "fetched.bundle";
+/// While it comes: no bundle's name, so that nobody looks at half of one.
+const PART: &str = "fetched.part";
+/// What was fetched last, so that it is not fetched again.
+const SEEN: &str = "fetched.json";
+const SEEN_BYTES_MAX: u64 = 4096;
+/// A certificate authority's file, bytes.
+const CA_BYTES_MAX: u64 = 256 * 1024;
+/// Between two looks, drawn anew each time: hundreds of devices must not ask at once.
+const EVERY_S: std::ops::Range<u64> = 4 * 3600..8 * 3600;
+/// The first look after a start.
+const SOON_S: std::ops::Range<u64> = 60..600;
+/// 256 MiB at 150 kB/s.
+const WHOLE: Duration = Duration::from_secs(1800);
+const CONNECT: Duration = Duration::from_secs(30);
+const REDIRECTS_MAX: u32 = 3;
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The site file names no address.
+    #[error("`update.url`: is empty; it names where bundles come from")]
+    NoUrl,
+    /// Authorities cannot be read.
+    #[error("{0}: {1}")]
+    Ca(String, String),
+    /// The server cannot be reached, is not who it should be, or refuses.
+    #[error("{url}: {cause}")]
+    Server {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        cause: ureq::Error,
+    },
+    /// Larger than any bundle.
+    #[error("{url}: is larger than {BUNDLE_BYTES_MAX} bytes; nothing was kept")]
+    TooLarge {
+        /// The address.
+        url: String,
+    },
+    /// It broke off.
+    #[error("{url}: {cause}; nothing was kept")]
+    Broken {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        cause: std::io::Error,
+    },
+    /// No room.
+    #[error("{dir}: has {free} bytes free, {needed} are needed")]
+    NoSpace {
+        /// Where.
+        dir: String,
+        /// What is there.
+        free: u64,
+        /// With the reserve.
+        needed: u64,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// No bundle for this device.
+    #[error("{url}: what it sent is not taken: {refused}")]
+    Refused {
+        /// The address.
+        url: String,
+        /// Why.
+        refused: release::Refused,
+    },
+}
+
+/// What a look at the address gave.
+#[derive(Debug, PartialEq)]
+pub enum Fetched {
+    /// The server has what was fetched before.
+    Same,
+    /// A bundle is in its place.
+    New(Offer),
+}
+
+/// What the server called it (RFC 9110, 8.8.3), and where from.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    url: String,
+    etag: Option<String>,
+}
+
+/// Where from and where to.
+pub struct Fetch {
+    pub device: Arc<Device>,
+    pub update: site::Update,
+    pub inbox: PathBuf,
+    pub board: String,
+}
+
+impl Fetch {
+    /// Looks again and again, in a thread of its own; does nothing where the site file names no address.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start(self) -> std::io::Result<()> {
+        if self.update.url.is_empty() {
+            return Ok(());
+        }
+        std::thread::Builder::new().name("fetch".into()).spawn(move || self.run())?;
+        Ok(())
+    }
+
+    fn run(&self) {
+        // Hundreds that were switched on by one fuse differ in their hashers' random keys.
+        let mut random = SmallRng::seed_from_u64(RandomState::new().hash_one(&self.board));
+        let mut wait = SOON_S;
+        loop {
+            std::thread::sleep(Duration::from_secs(random.random_range(wait)));
+            match self.once() {
+                Ok(Fetched::New(offer)) => log::info!("{}: {} was fetched", self.update.url, offer.version),
+                Ok(Fetched::Same) => {}
+                Err(error) => log::warn!("{error}"),
+            }
+            wait = EVERY_S;
+        }
+    }
+
+    /// One look.
+    ///
+    /// # Errors
+    /// What kept it from a bundle; what was fetched before is still there.
+    pub fn once(&self) -> Result<Fetched, FetchError> {
+        let url = &self.update.url;
+        if url.is_empty() {
+            return Err(FetchError::NoUrl);
+        }
+        let server = |cause| FetchError::Server { url: url.clone(), cause };
+        let seen = self.seen();
+        let mut request = self.agent()?.get(url);
+        if let Some(etag) = seen.etag.as_ref().filter(|_| seen.url == *url && self.inbox.join(FETCHED).exists()) {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        }
+        let mut response = request.call().map_err(server)?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Fetched::Same);
+        }
+        if response.status() != StatusCode::OK {
+            return Err(server(ureq::Error::StatusCode(response.status().as_u16())));
+        }
+        let etag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_string);
+        let length = response.body().content_length();
+        if length.is_some_and(|length| length > BUNDLE_BYTES_MAX) {
+            return Err(FetchError::TooLarge { url: url.clone() });
+        }
+        let part = self.inbox.join(PART);
+        // Half of a bundle is of no use to anybody.
+        let kept = self.keep(response.body_mut().as_reader(), length, &part).and_then(|()| {
+            look_into(&self.device, &self.board, &part)
+                .map_err(|refused| FetchError::Refused { url: url.clone(), refused })
+        });
+        let offer = match kept {
+            Ok(offer) => offer,
+            Err(error) => {
+                let _ = std::fs::remove_file(&part);
+                return Err(error);
+            }
+        };
+        std::fs::rename(&part, self.inbox.join(FETCHED))
+            .map_err(|cause| FetchError::Broken { url: url.clone(), cause })?;
+        let seen = serde_json::to_vec(&Seen { url: url.clone(), etag }).unwrap_or_default();
+        write_private(&self.inbox.join(SEEN), &seen)?;
+        Ok(Fetched::New(Offer { file: FETCHED.into(), ..offer }))
+    }
+
+    fn seen(&self) -> Seen {
+        let text = release::read_foreign(&self.inbox.join(SEEN), SEEN_BYTES_MAX);
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    fn keep(&self, mut from: impl Read, length: Option<u64>, part: &Path) -> Result<(), FetchError> {
+        let broken = |cause| FetchError::Broken { url: self.update.url.clone(), cause };
+        std::fs::create_dir_all(&self.inbox).map_err(broken)?;
+        let at = rustix::fs::statvfs(&self.inbox).map_err(|errno| broken(errno.into()))?;
+        let free = at.f_bavail.saturating_mul(at.f_frsize);
+        let room = free.saturating_sub(RESERVE_BYTES);
+        if let Some(length) = length.filter(|length| *length > room) {
+            let needed = length.saturating_add(RESERVE_BYTES);
+            return Err(FetchError::NoSpace { dir: self.inbox.display().to_string(), free, needed });
+        }
+        let mut file = PrivateFile::create(part)?;
+        let mut buffer = vec![0u8; 64 * 1024];
+        let mut written = 0u64;
+        loop {
+            let read = from.read(&mut buffer).map_err(broken)?;
+            if read == 0 {
+                break;
+            }
+            written += read as u64;
+            if written > BUNDLE_BYTES_MAX {
+                return Err(FetchError::TooLarge { url: self.update.url.clone() });
+            }
+            // A server need not say how much comes.
+            if written > room {
+                let needed = written.saturating_add(RESERVE_BYTES);
+                return Err(FetchError::NoSpace { dir: self.inbox.display().to_string(), free, needed });
+            }
+            file.write_all(&buffer[..read]).map_err(broken)?;
+        }
+        file.commit()?;
+        Ok(())
+    }
+
+    fn agent(&self) -> Result<ureq::Agent, FetchError> {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::new(self.authorities()?)))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let config = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .https_only(true)
+            .http_status_as_error(false)
+            .max_redirects(REDIRECTS_MAX)
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(WHOLE))
+            .user_agent(concat!("screamd/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(config.into())
+    }
+
+    /// The site's own authority, or the system's.
+    fn authorities(&self) -> Result<Vec<Certificate<'static>>, FetchError> {
+        let Some(file) = &self.update.ca_file else {
+            let found = rustls_native_certs::load_native_certs();
+            if found.certs.is_empty() {
+                let why = found.errors.first().map_or_else(|| "none is installed".into(), ToString::to_string);
+                return Err(FetchError::Ca("the system's certificate authorities".into(), why));
+            }
+            return Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
+        };
+        let path = crate::settings::credential(file);
+        let wrong = |why: String| FetchError::Ca(path.display().to_string(), why);
+        let pem = files::model_dir::read_bounded(&path, CA_BYTES_MAX).map_err(|error| wrong(error.to_string()))?;
+        let mut found = Vec::new();
+        for item in ureq::tls::parse_pem(&pem) {
+            match item {
+                Ok(ureq::tls::PemItem::Certificate(certificate)) => found.push(certificate),
+                Ok(_) => {}
+                Err(error) => return Err(wrong(error.to_string())),
+            }
+        }
+        if found.is_empty() { Err(wrong("holds no certificate".into())) } else { Ok(found) }
+    }
+}

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""What the image is put through, in order: first boot, a scream, the power cut with the siren on, the second boot. `image.sh` calls this."""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+from machine import Broker, Failed, Lines, await_
+
+SIREN = 5
+# Emulated, and on a machine that does other things as well.
+BOOT_S = 600
+
+
+class Machine:
+    """A running QEMU with the card in it."""
+
+    def __init__(self, work, ssh_port):
+        self.work, self.ssh_port = work, ssh_port
+        (work / "monitor.sock").unlink(missing_ok=True)
+        cmdline = (work / "cmdline.txt").read_text(encoding="utf-8").strip()
+        # The board's own line, with this machine's console and sound card beside it.
+        append = f"{cmdline} console=ttyAMA0 modules_load=snd-aloop"
+        self.console = open(work / "console.log", "ab")
+        self.child = subprocess.Popen(
+            ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "768", "-display", "none", "-serial", "stdio",
+             "-monitor", f"unix:{work}/monitor.sock,server=on,wait=off", "-kernel", work / "vmlinuz", "-initrd", work / "initrd.img",
+             "-append", append, "-drive", f"file={work}/screamd.img,format=raw,if=virtio,cache=writethrough", "-no-reboot",
+             "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22", "-device", "virtio-net-pci,netdev=net,romfile="],
+            stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
+        (work / "machine.pid").write_text(str(self.child.pid), encoding="utf-8")
+        self.lines = Lines(work / "monitor.sock")
+
+    def ssh(self, command, check=True, options=(), **more):
+        """What a command in the device prints, by the installer's key."""
+        said = subprocess.run(
+            ["ssh", "-q", "-p", str(self.ssh_port), "-i", self.work / "key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+             "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", *options, "root@127.0.0.1", command], capture_output=True, text=True, **more)
+        if check and said.returncode:
+            raise Failed(f"in the device: {command}: {said.stdout}{said.stderr}")
+        return said.stdout.strip() if check else said
+
+    def log_in(self):
+        """Waits until the key is taken."""
+        await_("a login by the installer's key", lambda: self.gone() or self.ssh("true", check=False).returncode == 0, BOOT_S)
+
+    def gone(self):
+        if self.child.poll() is not None:
+            raise Failed(f"the machine ended with {self.child.returncode}; see {self.work}/console.log")
+        return False
+
+    def put(self, file):
+        """A file into the device's /tmp."""
+        with open(self.work / file, "rb") as data:
+            subprocess.run(
+                ["ssh", "-q", "-p", str(self.ssh_port), "-i", self.work / "key", "-o", "StrictHostKeyChecking=no",
+                 "-o", "UserKnownHostsFile=/dev/null", "root@127.0.0.1", f"cat >/tmp/{file}"], stdin=data, check=True)
+
+    def cut_the_power(self):
+        self.lines.stop = True
+        self.child.kill()
+        self.child.wait()
+
+
+class Run:
+    """What the steps share."""
+
+    def __init__(self, args):
+        self.args, self.began = args, time.monotonic()
+        self.broker = Broker(args.port, "rig", ("-u", "rig", "-P", (args.work / "mqtt.password").read_text(encoding="utf-8").strip()))
+
+    def say(self, step, text):
+        print(f"{time.monotonic() - self.began:7.1f} s  {step:<12} {text}", flush=True)
+
+
+def first_boot(run):
+    mark, began = run.broker.mark(), time.monotonic()
+    machine = Machine(run.args.work, run.args.ssh_port)
+    online, _ = run.broker.heard("status", "online", mark, BOOT_S)
+    run.say("first boot", f"online at the broker {online - began:.0f} s after power (emulated): the card's site, its password, its board")
+    machine.log_in()
+    result = await_("the first boot's result", lambda: machine.ssh("cat /boot/firmware/screamd-result.txt", check=False).stdout.strip(), BOOT_S)
+    if not result.startswith("well"):
+        raise Failed(f"screamd-result.txt: {result}")
+    run.say("first boot", f"screamd-result.txt on the card: {result}")
+    return machine
+
+
+def is_as_promised(run, machine):
+    def same(what, command, wanted):
+        if (said := machine.ssh(command)) != wanted:
+            raise Failed(f"{what}: {command} says {said!r}")
+    same("the root", "findmnt -no FSTYPE,OPTIONS / | cut -d, -f1", "squashfs ro")
+    if machine.ssh("touch /usr/x", check=False).returncode == 0:
+        raise Failed("the root can be written")
+    same("failed units", "systemctl list-units --failed --plain --no-legend", "")
+    same("the service", "systemctl is-active screamd ssh systemd-timesyncd systemd-networkd | uniq", "active")
+    same("the secret", "stat -c '%a %U' /etc/credstore/screamd.mqtt.password", "600 root")
+    same("secrets on the card", "ls /boot/firmware | grep -c screamd-secret || true", "0")
+    same("its name", "hostname", "screamd-rig")
+    size = int(machine.ssh("df --output=size -m /data | tail -1"))
+    if size < 900:
+        raise Failed(f"the data partition has {size} MiB of a card with a free GiB")
+    if "passwd" in machine.ssh("cut -d: -f2 /etc/shadow | grep -vc '^[!*]' >/dev/null && echo passwd || true"):
+        raise Failed("somebody has a password")
+    refused = machine.ssh("true", check=False, options=("-o", "PubkeyAuthentication=no"))
+    if refused.returncode == 0:
+        raise Failed("a login without the key")
+    memory = machine.ssh("systemctl show -p MemoryCurrent --value screamd")
+    run.say("promises", f"squashfs read-only, no failed unit, data grown to {size} MiB, secrets of root alone and off the card, keys only; "
+                        f"service at {int(memory) >> 20} MiB")
+
+
+def hears_a_scream(run, machine):
+    for file in ("aplay", "scream.wav", "quiet.wav"):
+        machine.put(file)
+    machine.ssh("mount -o remount,exec /tmp; chmod 755 /tmp/aplay")
+    run.broker.heard("audio/status", "online", 0, BOOT_S)
+    mark = run.broker.mark()
+    run.broker.publish("threshold/set", "0.65")
+    run.broker.heard("threshold/state", "0.65", mark)
+    if machine.lines.level(SIREN):
+        raise Failed("the siren sounds before anybody screams")
+    mark, played = run.broker.mark(), time.monotonic()
+    machine.ssh("systemd-run --quiet --unit=player /tmp/aplay -q -D hw:Loopback,0,0 /tmp/scream.wav")
+    machine.lines.await_level(SIREN, True, played, BOOT_S)
+    _, payload = run.broker.heard("event", "scream_start", mark, BOOT_S)
+    alert = json.loads(payload)
+    run.say("scream", f"siren line high, scream_start {alert['id']} at the broker, score {alert.get('score', '?')}")
+
+
+def survives_the_power_cut(run, machine):
+    mark = run.broker.mark()
+    machine.cut_the_power()
+    run.broker.heard("status", "offline", mark, BOOT_S)
+    mark, began = run.broker.mark(), time.monotonic()
+    machine = Machine(run.args.work, run.args.ssh_port)
+    online, _ = run.broker.heard("status", "online", mark, BOOT_S)
+    run.broker.heard("threshold/state", "0.65", mark)
+    run.broker.heard("siren/state", "OFF", mark)
+    if machine.lines.level(SIREN):
+        raise Failed("the siren sounds after the power came back")
+    machine.log_in()
+    if failed := machine.ssh("systemctl list-units --failed --plain --no-legend"):
+        raise Failed(f"failed units after the power cut: {failed}")
+    events = machine.ssh("ls /var/lib/screamd/events | wc -l")
+    run.say("power cut", f"QEMU killed with the siren on: online again after {online - began:.0f} s (emulated), siren off, the threshold kept, "
+                         f"{events} files of events")
+    machine.ssh("systemctl poweroff", check=False)
+    machine.child.wait(BOOT_S)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--port", required=True, type=int)
+    parser.add_argument("--ssh-port", required=True, type=int)
+    args = parser.parse_args()
+    (args.work / "console.log").unlink(missing_ok=True)
+    run = Run(args)
+    try:
+        machine = first_boot(run)
+        is_as_promised(run, machine)
+        hears_a_scream(run, machine)
+        survives_the_power_cut(run, machine)
+    except Failed as failed:
+        print(f"FAILED: {failed}", file=sys.stderr)
+        return 1
+    finally:
+        run.broker.close()
+    run.say("done", "the image boots, hears, alerts, and comes back")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

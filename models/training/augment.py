@@ -171,6 +171,12 @@ class Scenes:
         weight = np.array([sizes[value] ** (power - 1) * (2 if value in favour else 1) for value in values])
         return np.array(indices), np.cumsum(weight / weight.sum())
 
+    def favour(self, scores, times):
+        """Draws each other clip up to `times` more often, by what the network makes of it (`scores` by row, 0..1)."""
+        indices, cumulative = self.other
+        weight = np.diff(cumulative, prepend=0.0) * np.array([1 + times * scores.get(int(i), 0.0) for i in indices])
+        self.other = indices, np.cumsum(weight / weight.sum())
+
     def _draw(self, rng, pool):
         indices, cumulative = pool
         return int(indices[min(np.searchsorted(cumulative, rng.random()), len(indices) - 1)])

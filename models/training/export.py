@@ -41,6 +41,7 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--prior", nargs="*", default=[], metavar="LABEL=LOGITS", help="what stands at a site more often than in training: added to these labels' logits")
     args = parser.parse_args()
     state = torch.load(args.model, map_location="cpu")
     front_end = state["manifest"]["front_end"]
@@ -48,6 +49,11 @@ def main():
     network = resnet34(channels, len(state["manifest"]["labels"]))
     network.load_state_dict(state["network"])
     network.eval()
+    labels = state["manifest"]["labels"]
+    with torch.no_grad():
+        for text in args.prior:
+            label, logits = text.split("=")
+            network.fc.bias[labels.index(label)] += float(logits)
     window = torch.zeros(1, round(front_end["window_s"] * front_end["sample_rate_hz"]))
     picture = torch.randn_like(FrontEnd(front_end)(window))
     with torch.no_grad():

@@ -97,6 +97,7 @@ def main():
     parser.add_argument("--minutes", type=float, help="spread the schedule over this time instead of --steps; a busy machine takes fewer steps")
     parser.add_argument("--init", help="model.pt of an earlier run, or a model folder, to start from")
     parser.add_argument("--everyday", help="the folder that everyday.py filled: hours of music, talk and engines to train on")
+    parser.add_argument("--hard", type=float, default=0, help="draw what the network so far takes for a scream up to so many times more often")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
@@ -148,6 +149,13 @@ def main():
         optimiser.load_state_dict(state["optimiser"])
         step, spent_s = state["step"], state["spent_s"]
         print(f"goes on from step {step}", flush=True)
+
+    if args.hard:
+        average.module.eval()
+        rows = [int(i) for i in scenes.other[0]]
+        scores = score_clips(average.module, front_end, clips, rows, labels, alarm, device, args.bf16)
+        scenes.favour(dict(zip(rows, scores)), args.hard)
+        print(f"{np.sum(scores > 0.5)} of {len(rows)} other clips are taken for screams and drawn more often", flush=True)
 
     # Shared with the workers, which draw ahead: how far the schedule is, 0..1.
     progress = torch.multiprocessing.Value("d", 0.0)

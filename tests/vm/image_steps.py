@@ -125,7 +125,7 @@ def hears_a_scream(run, machine):
     if machine.lines.level(SIREN):
         raise Failed("the siren sounds before anybody screams")
     mark, played = run.broker.mark(), time.monotonic()
-    machine.ssh("systemd-run --quiet --unit=player /tmp/aplay -q -D hw:Loopback,0,0 /tmp/scream.wav")
+    machine.ssh("systemd-run --quiet --unit=player /tmp/aplay -q -D plughw:Loopback,0,0 /tmp/scream.wav")
     machine.lines.await_level(SIREN, True, played, BOOT_S)
     _, payload = run.broker.heard("event", "scream_start", mark, BOOT_S)
     alert = json.loads(payload)

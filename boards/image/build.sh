@@ -115,7 +115,7 @@ rm -f "$work"/{boot.fat,root.squashfs,data.ext4,screamd.img}
 mmtarfilter --path-exclude='/boot/*' --path-include='/boot/firmware' --path-exclude='/usr/lib/raspi-firmware/*' --path-exclude='/usr/lib/linux-image-*' \
     <"$work/root.tar" >"$work/system.tar"
 # Its times are SOURCE_DATE_EPOCH's, or older.
-sqfstar -quiet -no-progress -comp xz -b 1M -reproducible "$work/root.squashfs" <"$work/system.tar"
+sqfstar -quiet -no-progress -comp xz -b 1M -reproducible -root-mode 755 -root-uid 0 -root-gid 0 "$work/root.squashfs" <"$work/system.tar"
 rm "$work/system.tar"
 truncate -s ${boot_mib}M "$work/boot.fat"
 mkfs.vfat --invariant -F 32 -n SCREAMD -i $id "$work/boot.fat" >/dev/null

@@ -44,7 +44,8 @@ mkdir -p "$store"
 for file in "$boot"/screamd-secret-*; do
     [ -f "$file" ] || continue
     name=${file##*/screamd-secret-}
-    cp "$file" "$store/screamd.$name" && sync && wipe "$file" || failed "cannot move the secret $name"
+    # FAT's files have whatever mode the mount gives them.
+    cp "$file" "$store/screamd.$name" && chmod 600 "$store/screamd.$name" && sync && wipe "$file" || failed "cannot move the secret $name"
     case $name in
         mqtt.password | ca.pem | client.pem | client.key | ca.crl) ;; # The package's unit names these.
         *) extra="$extra\nLoadCredential=$name:screamd.$name" ;;

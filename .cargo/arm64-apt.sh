@@ -1,4 +1,4 @@
-# Sourced: arm64 packages from this machine's Debian archive, by an apt of their own. arm64 as a foreign architecture would change
+# Sourced behind prepare.sh: arm64 packages from this machine's Debian archive, by an apt of their own. arm64 as a foreign architecture would change
 # what is installed here. Addresses are those that this machine's own apt uses.
 #   arm64_begin DIR SUITE   lists of SUITE (bullseye or bookworm) and of bookworm's updates, in DIR
 #   arm64_apt_get ARGS, arm64_apt_cache ARGS
@@ -8,7 +8,7 @@ debian_mirror() { # CODENAME
     local found
     found=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -1)
     if [ -z "$found" ]; then
-        if [ "$(id -u)" = 0 ]; then apt-get -qq update; else sudo apt-get -qq update; fi >&2
+        as_root apt-get -qq update >&2
         found=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | head -1)
     fi
     echo "$found"

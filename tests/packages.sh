@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .cargo/prepare.sh
+. .cargo/arm64-apt.sh
 [ "$(id -u)" = 0 ] || { echo "tests/packages.sh: run me as root" >&2; exit 1; }
 need_packages debootstrap
 target=${CARGO_TARGET_DIR:-target}
@@ -24,7 +25,7 @@ inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONT
 holds() { [ -e "$root/$1" ] || [ -L "$root/$1" ] || fail "$1 is missing"; }
 lacks() { [ ! -e "$root/$1" ] && [ ! -L "$root/$1" ] || fail "$1 is still there"; }
 
-mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: bookworm" | head -1)
+mirror=$(debian_mirror bookworm)
 [ -n "$mirror" ] || fail "apt knows no Debian 12 (bookworm) here"
 if [ ! -f "$work/bookworm.tar" ]; then
     rm -rf "$root"

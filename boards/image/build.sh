@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A card image of our own: Debian 12 for arm64 with screamd in it, in target/image/screamd.img.xz (and .bmap, .sha256).
+# A card image of our own: Debian 12 for arm64 with screamd in it, in target/image/screamd.img.xz (and .sha256).
 #   boards/image/build.sh [--deb FILE] [--with-mosquitto] [--keep-root]
 # --deb FILE         the arm64 package [default: the newest that was built, else firmware/packaging/build-deb.sh makes it]
 # --with-mosquitto   with an MQTT broker for the device itself
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
         *) echo "boards/image/build.sh: unknown argument $1 (see --help)" >&2; exit 2 ;;
     esac
 done
-need_packages mmdebstrap arch-test qemu-user-static binfmt-support squashfs-tools dosfstools mtools e2fsprogs fdisk xz-utils python3 debian-archive-keyring
+need_packages mmdebstrap arch-test qemu-user-static binfmt-support squashfs-tools dosfstools mtools e2fsprogs fdisk xz-utils debian-archive-keyring
 target=${CARGO_TARGET_DIR:-target}
 if [ -z "$package" ]; then
     packages() { find "$target/aarch64-unknown-linux-gnu/debian" "$target/debian" -name 'screamd_*_arm64.deb' -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2-; }

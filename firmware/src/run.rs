@@ -152,7 +152,7 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
         true => Some(Hub::start(crate::broker::options(&settings, Control::first_states(&settings))?, commands)?),
         false => None,
     };
-    let board = settings.site.board.as_deref().unwrap_or(files::board::DEFAULT_BOARD);
+    let board = settings.site.board_name();
     let update = Agent::start(&settings.site, board, messages.clone()).context("the update thread")?;
     let terminate = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {

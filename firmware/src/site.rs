@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use detector::keys::{self, KeyError};
 use detector::manifest::{Decision, Votes};
-use detector::quiet_gate::QuietGate;
+use detector::quiet_gate::{self, QuietGate};
 use detector::sound_health::Floor;
 use files::board::{Labels, LineOverride, LineOverrides, LineRef};
 use serde::Deserialize;
@@ -229,8 +229,6 @@ pub struct Update {
 }
 
 /// Bounds of what stands in a site file.
-const GATE_LEVEL_DBFS: std::ops::RangeInclusive<f64> = -120.0..=-45.0;
-const GATE_BAND_DB: std::ops::RangeInclusive<f64> = -100.0..=10.0;
 const ON_S_MAX: f64 = 3600.0;
 const PRE_ROLL_S_MAX: f64 = 60.0;
 
@@ -309,6 +307,11 @@ impl Site {
         }
     }
 
+    /// The board's name, also where none is named.
+    pub fn board_name(&self) -> &str {
+        self.board.as_deref().unwrap_or(files::board::DEFAULT_BOARD)
+    }
+
     fn mistakes(&self, file: &str) -> Vec<KeyError> {
         let mut wrong = Vec::new();
         let plain = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
@@ -321,29 +324,22 @@ impl Site {
             wrong.push(KeyError::new(file, "audio.device", cause).hint(hint));
         }
         let floors = [
-            ("audio.level_floor_dbfs", self.audio.level_floor_dbfs),
-            ("audio.high_floor_dbfs", self.audio.high_floor_dbfs),
+            ("audio.level_floor_dbfs", self.audio.level_floor_dbfs, &(-120.0..=0.0), ", dBFS"),
+            ("audio.high_floor_dbfs", self.audio.high_floor_dbfs, &(-120.0..=0.0), ", dBFS"),
         ];
-        for (key, floor) in floors {
-            if floor.is_some_and(|floor| !(-120.0..=0.0).contains(&floor)) {
-                wrong.push(KeyError::new(file, key, "must be -120 to 0, dBFS"));
-            }
-            if floor.is_none() && floors.iter().any(|(_, other)| other.is_some()) {
-                wrong.push(KeyError::new(file, key, "missing: the two floors stand together"));
-            }
-        }
-        // Above these a person speaks: a gate there would not be one for quiet rooms.
-        let gates = [
-            ("audio.quiet_level_dbfs", self.audio.quiet_level_dbfs, GATE_LEVEL_DBFS),
-            ("audio.quiet_band_db", self.audio.quiet_band_db, GATE_BAND_DB),
+        let gate = [
+            ("audio.quiet_level_dbfs", self.audio.quiet_level_dbfs, &quiet_gate::LEVEL_DBFS, ""),
+            ("audio.quiet_band_db", self.audio.quiet_band_db, &quiet_gate::BAND_DB, ""),
         ];
-        for (key, bound, allowed) in &gates {
-            if bound.is_some_and(|bound| !allowed.contains(&bound)) {
+        for (pair, what) in [(floors, "floors"), (gate, "bounds")] {
+            for (key, bound, allowed, unit) in pair {
                 let (from, to) = (allowed.start(), allowed.end());
-                wrong.push(KeyError::new(file, key, format!("must be {from} to {to}")));
-            }
-            if bound.is_none() && gates.iter().any(|(_, other, _)| other.is_some()) {
-                wrong.push(KeyError::new(file, key, "missing: the two bounds stand together"));
+                if bound.is_some_and(|bound| !allowed.contains(&bound)) {
+                    wrong.push(KeyError::new(file, key, format!("must be {from} to {to}{unit}")));
+                }
+                if bound.is_none() && pair.iter().any(|(_, other, ..)| other.is_some()) {
+                    wrong.push(KeyError::new(file, key, format!("missing: the two {what} stand together")));
+                }
             }
         }
         if self.mqtt_enabled() && self.mqtt.host.as_deref().unwrap_or("").is_empty() {

@@ -145,9 +145,9 @@ impl Device {
         allow_downgrade: bool,
         keys: &[PathBuf],
     ) -> Result<release::store::Release, release::Refused> {
-        let board = self.site().and_then(|site| site.board).unwrap_or_else(|| files::board::DEFAULT_BOARD.into());
+        let site = self.site().unwrap_or_default();
         let package = package_version();
-        let fit = Fit { package: &package, arch: std::env::consts::ARCH, board: &board, allow_downgrade };
+        let fit = Fit { package: &package, arch: std::env::consts::ARCH, board: site.board_name(), allow_downgrade };
         let step = &mut |step| {
             log::info!(
                 "{}: {}",
@@ -190,7 +190,7 @@ impl Device {
             return ExitCode::from(EXIT_CONFIG);
         };
         let inbox = self.inbox();
-        let board = site.board.clone().unwrap_or_else(|| files::board::DEFAULT_BOARD.into());
+        let board = site.board_name().to_string();
         let fetch =
             fetch::Fetch { device: std::sync::Arc::new(self), update: site.update, inbox: inbox.clone(), board };
         match fetch.once() {

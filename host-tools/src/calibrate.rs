@@ -36,8 +36,6 @@ const VOTES: [Votes; 3] = [Votes { needed: 1, of: 1 }, Votes { needed: 2, of: 2 
 const MARGIN: f64 = 0.02;
 /// The gate's bounds lie this far above the empty room.
 const QUIET_MARGIN_DB: f64 = 3.0;
-/// A site file takes no higher one.
-const QUIET_LEVEL_DBFS_MAX: f64 = -45.0;
 /// Screams are cut to their loudest seconds, as in `eval`.
 const CUT_S: f64 = 2.5;
 
@@ -296,9 +294,10 @@ fn gate(manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<Gate> {
         ((f64::from(sorted[place]) + QUIET_MARGIN_DB) * 10.0).round() / 10.0
     };
     let (quiet_level_dbfs, quiet_band_db) = (bound(&levels), bound(&bands));
+    let loudest = quiet_gate::LEVEL_DBFS.end();
     ensure!(
-        quiet_level_dbfs <= QUIET_LEVEL_DBFS_MAX,
-        "--quiet: the empty room reaches {quiet_level_dbfs:.1} dBFS; over {QUIET_LEVEL_DBFS_MAX} dBFS nothing is provably quiet, \
+        quiet_level_dbfs <= *loudest,
+        "--quiet: the empty room reaches {quiet_level_dbfs:.1} dBFS; over {loudest} dBFS nothing is provably quiet, \
          so there is no gate for this room"
     );
     let under = |(level, band): (&f32, &f32)| f64::from(*level) < quiet_level_dbfs && f64::from(*band) < quiet_band_db;

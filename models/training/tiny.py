@@ -4,7 +4,7 @@
 
 It scores the mean of the mel bands from about 1.8 to 3.6 kHz (every sampling rate from 8 kHz up holds them), so loud hiss
 is near 1, and silence, quiet noise and low tones are near 0. Writes tiny/model.onnx with the manifest that `host-tools convert`
-takes, nan/model.onnx (the same picture in; loud sound gives no number), and hiss.flac, whose samples the tests can compute.
+takes, and nan/model.onnx (the same picture in; loud sound gives no number).
 """
 
 import argparse
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
 BANDS, FRAMES = 64, 32
@@ -87,17 +86,6 @@ def not_a_number(path):
     save(path, nodes, {"row": np.array([1, 1]), "weights": weights, "bias": np.array([2 * CENTRE, CENTRE], np.float32)})
 
 
-def hiss(path):
-    """A second of silence, one of hiss, one of silence: the tests' generator, `support::hiss(seed 1)`."""
-    state, samples = 1, []
-    for _ in range(16000):
-        state = (state * 1664525 + 1013904223) % 2**32
-        samples.append((state >> 16) % 16384 - 8192)
-    quiet = np.zeros(16000, np.int16)
-    soundfile.write(path, np.concatenate([quiet, np.array(samples, np.int16), quiet]), 16000, subtype="PCM_16")
-    print(path, path.stat().st_size, "bytes")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -105,7 +93,6 @@ def main():
     tiny(out / "tiny" / "model.onnx")
     (out / "tiny" / "manifest-in.toml").write_text(MANIFEST)
     not_a_number(out / "nan" / "model.onnx")
-    hiss(out / "hiss.flac")
 
 
 if __name__ == "__main__":

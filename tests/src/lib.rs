@@ -36,6 +36,17 @@ pub fn host_tools_ok<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Clips of the test split of [`recordings`], with whether each is a scream, in the manifest's order.
+pub fn test_clips(folder: &Path) -> Vec<(PathBuf, bool)> {
+    let text = std::fs::read_to_string(folder.join("manifest.csv")).unwrap();
+    let mut rows = csv::Reader::from_reader(text.as_bytes());
+    let header = rows.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|field| field == name).unwrap();
+    let (file, label, split) = (column("file"), column("label"), column("split"));
+    let of_test = rows.records().map(Result::unwrap).filter(|row| &row[split] == "test" && !row[label].is_empty());
+    of_test.map(|row| (folder.join(&row[file]), &row[label] == "1")).collect()
+}
+
 /// `../shared/data`, or a word that the test is left out. In CI its absence is a failure.
 pub fn recordings() -> Option<PathBuf> {
     let folder = root().parent().unwrap().join("shared/data");

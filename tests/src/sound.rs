@@ -7,8 +7,7 @@ pub fn silence(rate_hz: u32, seconds: f64) -> Vec<i16> {
     vec![0; (f64::from(rate_hz) * seconds) as usize]
 }
 
-/// `seconds` of loud hiss, which the tiny network of `tests/data` takes for a scream. The same for the same seed;
-/// `models/training/tiny.py` has the same generator.
+/// `seconds` of loud hiss, which the tiny network of `tests/data` takes for a scream. The same for the same seed.
 pub fn hiss(rate_hz: u32, seconds: f64, seed: u32) -> Vec<i16> {
     let mut state = seed;
     (0..(f64::from(rate_hz) * seconds) as usize)
@@ -44,6 +43,23 @@ pub fn wav(samples: &[i16], rate_hz: u32, channels: u16) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The same as FLAC, by the reference encoder; none where it is not installed, which in CI is a failure.
+#[allow(clippy::unwrap_used)]
+pub fn write_flac(path: &Path, samples: &[i16], rate_hz: u32) -> Option<()> {
+    let plain = path.with_extension("wav");
+    write_wav(&plain, samples, rate_hz);
+    let encoded = std::process::Command::new("flac").args(["--silent", "--force", "-o"]).arg(path).arg(&plain).status();
+    match encoded {
+        Ok(status) => assert!(status.success(), "flac gave {status}"),
+        Err(error) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no flac: {error}");
+            eprintln!("SKIPPED: no flac: {error}");
+            return None;
+        }
+    }
+    Some(())
 }
 
 /// Writes [`wav`].

@@ -135,9 +135,13 @@ fn a_network_that_gives_no_number_is_a_fault_and_no_alarm() {
 
 #[test]
 fn tools_name_the_file_too() {
+    let device = Device::tiny("");
+    let recording = device.path("good.wav");
+    std::fs::write(&recording, good()).unwrap();
+    let recording = recording.to_str().unwrap();
     for (args, named) in [
         (&["features", "Cargo.toml", "--model", "models/default", "--out", "/dev/null"][..], "Cargo.toml"),
-        (&["features", "tests/data/hiss.flac", "--model", "boards", "--out", "/dev/null"], "boards"),
+        (&["features", recording, "--model", "boards", "--out", "/dev/null"], "boards"),
         (&["eval", "--model", "models/default", "--data", "boards"], "manifest.csv"),
         (&["report", "--events", "nowhere", "--out", "/dev/null"], "nowhere"),
         (

@@ -6,7 +6,7 @@ use std::process::Command;
 use files::recording::Recording;
 use system_tests::device::Ran;
 use system_tests::sound::{hiss, write_wav};
-use system_tests::{host_tools, program, recordings, root};
+use system_tests::{host_tools, program, recordings, root, test_clips};
 
 const RATE_HZ: u32 = 16_000;
 /// Between two screams: several windows of the empty room.
@@ -71,16 +71,10 @@ fn it_loses_no_scream_of_the_test_split_at_0_db() {
     let gate = bounds.iter().map(|bound| format!("quiet_{bound}\n")).collect::<String>();
 
     // Every scream of the split, each in a noise as loud as itself, from loud to hardly above the room, in the empty room.
-    let text = std::fs::read_to_string(folder.join("manifest.csv")).unwrap();
-    let mut rows = csv::Reader::from_reader(text.as_bytes());
-    let header = rows.headers().unwrap().clone();
-    let column = |name: &str| header.iter().position(|field| field == name).unwrap();
-    let (file, label, split) = (column("file"), column("label"), column("split"));
     let mut sound = Vec::new();
-    for (number, row) in
-        rows.records().map(Result::unwrap).filter(|row| &row[label] == "1" && &row[split] == "test").enumerate()
-    {
-        let (scream, rate_hz) = Recording::read_all(&folder.join(&row[file])).unwrap();
+    let screams = test_clips(&folder).into_iter().filter(|(_, scream)| *scream);
+    for (number, (file, _)) in screams.enumerate() {
+        let (scream, rate_hz) = Recording::read_all(&file).unwrap();
         assert_eq!(rate_hz, RATE_HZ);
         let scream: Vec<f64> = scream.iter().map(|sample| f64::from(*sample)).collect();
         let scream = &scream[..scream.len().min(3 * RATE_HZ as usize)];

@@ -4,20 +4,14 @@
 use std::path::PathBuf;
 
 use system_tests::device::Ran;
-use system_tests::{program, recordings, root};
+use system_tests::{program, recordings, root, test_clips};
 
 /// `(file, scream)` of 30 screams and 30 others, spread over the split.
 fn sixty(folder: &std::path::Path) -> Vec<(PathBuf, bool)> {
-    let text = std::fs::read_to_string(folder.join("manifest.csv")).unwrap();
-    let mut rows = csv::Reader::from_reader(text.as_bytes());
-    let header = rows.headers().unwrap().clone();
-    let column = |name: &str| header.iter().position(|field| field == name).unwrap();
-    let (file, label, split) = (column("file"), column("label"), column("split"));
-    let test: Vec<_> = rows.records().map(Result::unwrap).filter(|row| &row[split] == "test").collect();
     let mut chosen = Vec::new();
-    for wanted in ["1", "0"] {
-        let of: Vec<_> = test.iter().filter(|row| &row[label] == wanted).collect();
-        chosen.extend((0..30).map(|i| (folder.join(&of[i * of.len() / 30][file]), wanted == "1")));
+    for wanted in [true, false] {
+        let of: Vec<_> = test_clips(folder).into_iter().filter(|(_, scream)| *scream == wanted).collect();
+        chosen.extend((0..30).map(|i| of[i * of.len() / 30].clone()));
     }
     chosen
 }

@@ -34,11 +34,13 @@ class Machine:
         (work / "machine.pid").write_text(str(self.child.pid), encoding="utf-8")
         self.lines = Lines(work / "monitor.sock")
 
-    def ssh(self, command, check=True, options=(), **more):
+    def _ssh(self, command, options=()):
+        return ["ssh", "-q", "-p", str(self.ssh_port), "-i", self.work / "key", "-o", "StrictHostKeyChecking=no",
+                "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", *options, "root@127.0.0.1", command]
+
+    def ssh(self, command, check=True, options=()):
         """What a command in the device prints, by the installer's key."""
-        said = subprocess.run(
-            ["ssh", "-q", "-p", str(self.ssh_port), "-i", self.work / "key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-             "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", *options, "root@127.0.0.1", command], capture_output=True, text=True, **more)
+        said = subprocess.run(self._ssh(command, options), capture_output=True, text=True)
         if check and said.returncode:
             raise Failed(f"in the device: {command}: {said.stdout}{said.stderr}")
         return said.stdout.strip() if check else said
@@ -55,9 +57,7 @@ class Machine:
     def put(self, file):
         """A file into the device's /tmp."""
         with open(self.work / file, "rb") as data:
-            subprocess.run(
-                ["ssh", "-q", "-p", str(self.ssh_port), "-i", self.work / "key", "-o", "StrictHostKeyChecking=no",
-                 "-o", "UserKnownHostsFile=/dev/null", "root@127.0.0.1", f"cat >/tmp/{file}"], stdin=data, check=True)
+            subprocess.run(self._ssh(f"cat >/tmp/{file}"), stdin=data, check=True)
 
     def cut_the_power(self):
         self.lines.stop = True

@@ -4,10 +4,17 @@
 //! 50 ms, so that a short sound in a quiet window is seen, and the strongest cell of the mel picture, so that a high sound is not hidden
 //! by what a room hums below.
 
+use std::ops::RangeInclusive;
+
 /// Samples of a stretch, at 16 kHz; at other rates the same count, since only its being short matters.
 const STRETCH: usize = 800;
 /// Decibels of a doubling of power: the picture is in log2.
 const DB_PER_LOG2: f32 = 3.010_3;
+
+/// Where the level's bound may lie: above this a person speaks, and a gate there would not be one for quiet rooms.
+pub const LEVEL_DBFS: RangeInclusive<f64> = -120.0..=-45.0;
+/// Where the band's may.
+pub const BAND_DB: RangeInclusive<f64> = -100.0..=10.0;
 
 /// Bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]

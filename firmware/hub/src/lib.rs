@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 pub use alert::{CommandResult, Event, EventType, Live, ScreamAttributes, State, Telemetry, UpdateState, as_written};
 pub use command::Command;
 pub use options::{ClientCertificate, Device, Options, OptionsError, Secret, Tls};
+pub use session::pace::random;
 pub use session::tls::config as tls_config;
 
 use mailbox::Mailbox;

@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::Cause;
 use crate::limits::{FILES_MAX, PATH_BYTES_MAX, RELEASE_BYTES_MAX};
 
 /// Its name, in the archive and in the release's folder.
@@ -50,6 +51,20 @@ pub struct File {
 }
 
 impl Manifest {
+    /// Whether a device of this machine and board may install it.
+    ///
+    /// # Errors
+    /// It is for others.
+    pub fn is_for(&self, arch: &str, board: &str) -> Result<(), Cause> {
+        if self.arch != arch {
+            return Err(Cause::Machine { bundle: self.arch.clone(), machine: arch.into() });
+        }
+        if !self.boards.iter().any(|known| known == board) {
+            return Err(Cause::Board { bundle: self.boards.join(", "), device: board.into() });
+        }
+        Ok(())
+    }
+
     /// Parses and checks it.
     ///
     /// # Errors

@@ -186,7 +186,7 @@ impl Store {
         let here = |error| Cause::io(format!("prepare {}", staging.display()))(error);
         remove_tree(staging).map_err(here)?;
         let size = given.metadata().map_err(here)?.len();
-        self.room_for(size)?;
+        room_for(&self.dir, size)?;
         fs::DirBuilder::new().mode(0o700).create(staging).map_err(here)?;
         let mut options = File::options();
         options.read(true).write(true).create_new(true).mode(0o600);
@@ -200,7 +200,7 @@ impl Store {
         self.check_fit(&manifest, &id, fit)?;
         step(Step::Verified);
 
-        self.room_for(manifest.bytes().unwrap_or(u64::MAX))?;
+        room_for(&self.dir, manifest.bytes().unwrap_or(u64::MAX))?;
         unpack(&mut bundle, &manifest, &staging.join("release"))?;
         step(Step::Unpacked);
         Ok((id, manifest))
@@ -234,12 +234,7 @@ impl Store {
     }
 
     fn check_fit(&self, manifest: &Manifest, id: &str, fit: &Fit) -> Result<(), Cause> {
-        if manifest.arch != fit.arch {
-            return Err(Cause::Machine { bundle: manifest.arch.clone(), machine: fit.arch.into() });
-        }
-        if !manifest.boards.iter().any(|board| board == fit.board) {
-            return Err(Cause::Board { bundle: manifest.boards.join(", "), device: fit.board.into() });
-        }
+        manifest.is_for(fit.arch, fit.board)?;
         let current = self.current();
         if current.as_ref().is_some_and(|current| current.id == id) {
             return Err(Cause::Installed(id.into()));
@@ -247,16 +242,6 @@ impl Store {
         let installed = current.map_or_else(|| fit.package.clone(), |current| current.manifest.version);
         if manifest.version < installed && !fit.allow_downgrade {
             return Err(Cause::Downgrade { bundle: manifest.version.to_string(), installed: installed.to_string() });
-        }
-        Ok(())
-    }
-
-    fn room_for(&self, bytes: u64) -> Result<(), Cause> {
-        let at = rustix::fs::statvfs(&self.dir).map_err(|errno| Cause::io("ask for free space")(errno.into()))?;
-        let free = at.f_bavail.saturating_mul(at.f_frsize);
-        let needed = bytes.saturating_add(RESERVE_BYTES);
-        if needed > free {
-            return Err(Cause::NoSpace { needed, free, dir: self.dir.display().to_string() });
         }
         Ok(())
     }
@@ -331,4 +316,18 @@ impl From<Cause> for Applying {
     fn from(cause: Cause) -> Self {
         Self::Cause(cause)
     }
+}
+
+/// Whether `dir` has room for so many bytes and for the alerts of a day beside them.
+///
+/// # Errors
+/// It has not, or the system does not say.
+pub fn room_for(dir: &Path, bytes: u64) -> Result<(), Cause> {
+    let at = rustix::fs::statvfs(dir).map_err(|errno| Cause::io("ask for free space")(errno.into()))?;
+    let free = at.f_bavail.saturating_mul(at.f_frsize);
+    let needed = bytes.saturating_add(RESERVE_BYTES);
+    if needed > free {
+        return Err(Cause::NoSpace { needed, free, dir: dir.display().to_string() });
+    }
+    Ok(())
 }

@@ -277,14 +277,7 @@ pub fn look_into(device: &Device, board: &str, path: &std::path::Path) -> Result
     let read = |cause| release::Refused::at(path, cause);
     let mut bundle = release::bundle::verify(file, &keys).map_err(read)?;
     let manifest = bundle.manifest().map_err(read)?;
-    if manifest.arch != std::env::consts::ARCH {
-        let machine = std::env::consts::ARCH.into();
-        return Err(read(release::Cause::Machine { bundle: manifest.arch, machine }));
-    }
-    if !manifest.boards.iter().any(|known| known == board) {
-        let bundle = manifest.boards.join(", ");
-        return Err(read(release::Cause::Board { bundle, device: board.to_string() }));
-    }
+    manifest.is_for(std::env::consts::ARCH, board).map_err(read)?;
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let release = format!("{}-{}", manifest.version, bundle.build);
     Ok(Offer { file, version: manifest.version, release })

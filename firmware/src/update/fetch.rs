@@ -3,16 +3,14 @@
 //! The address is the installer's, never the hub's; what comes is offered like any placed bundle, and only if its signature, board
 //! and machine fit. A server that is away, or sends something else, changes nothing.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use files::private_file::{PrivateFile, WriteError, write_private};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
-use release::limits::{BUNDLE_BYTES_MAX, RESERVE_BYTES};
+use rand::Rng;
+use release::limits::BUNDLE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use ureq::http::{StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -71,14 +69,12 @@ pub enum FetchError {
         cause: std::io::Error,
     },
     /// No room.
-    #[error("{dir}: has {free} bytes free, {needed} are needed")]
+    #[error("{url}: {cause}")]
     NoSpace {
-        /// Where.
-        dir: String,
-        /// What is there.
-        free: u64,
-        /// With the reserve.
-        needed: u64,
+        /// The address.
+        url: String,
+        /// What is there, what is needed.
+        cause: release::Cause,
     },
     /// The disk.
     #[error(transparent)]
@@ -131,8 +127,7 @@ impl Fetch {
     }
 
     fn run(&self) {
-        // Hundreds that were switched on by one fuse differ in their hashers' random keys.
-        let mut random = SmallRng::seed_from_u64(RandomState::new().hash_one(&self.board));
+        let mut random = hub::random();
         let mut wait = SOON_S;
         loop {
             std::thread::sleep(Duration::from_secs(random.random_range(wait)));
@@ -200,13 +195,11 @@ impl Fetch {
     fn keep(&self, mut from: impl Read, length: Option<u64>, part: &Path) -> Result<(), FetchError> {
         let broken = |cause| FetchError::Broken { url: self.update.url.clone(), cause };
         std::fs::create_dir_all(&self.inbox).map_err(broken)?;
-        let at = rustix::fs::statvfs(&self.inbox).map_err(|errno| broken(errno.into()))?;
-        let free = at.f_bavail.saturating_mul(at.f_frsize);
-        let room = free.saturating_sub(RESERVE_BYTES);
-        if let Some(length) = length.filter(|length| *length > room) {
-            let needed = length.saturating_add(RESERVE_BYTES);
-            return Err(FetchError::NoSpace { dir: self.inbox.display().to_string(), free, needed });
-        }
+        let room_for = |bytes| {
+            let no_space = |cause| FetchError::NoSpace { url: self.update.url.clone(), cause };
+            release::store::room_for(&self.inbox, bytes).map_err(no_space)
+        };
+        room_for(length.unwrap_or(0))?;
         let mut file = PrivateFile::create(part)?;
         let mut buffer = vec![0u8; 64 * 1024];
         let mut written = 0u64;
@@ -219,11 +212,8 @@ impl Fetch {
             if written > BUNDLE_BYTES_MAX {
                 return Err(FetchError::TooLarge { url: self.update.url.clone() });
             }
-            // A server need not say how much comes.
-            if written > room {
-                let needed = written.saturating_add(RESERVE_BYTES);
-                return Err(FetchError::NoSpace { dir: self.inbox.display().to_string(), free, needed });
-            }
+            // A server need not say how much comes, and the disk fills by others too.
+            room_for(read as u64)?;
             file.write_all(&buffer[..read]).map_err(broken)?;
         }
         file.commit()?;

@@ -120,8 +120,10 @@ def main():
 
     window = int(manifest["front_end"]["window_s"] * RATE)
     config = manifest["front_end"]
-    if args.init and Path(args.init).is_dir():
-        config.update({key: value for key, value in read_manifest(Path(args.init) / "manifest.toml")["front_end"].items() if key in ("mean", "deviation")})
+    if args.init:
+        # The weights fit the normalisation they were trained with.
+        earlier = read_manifest(Path(args.init) / "manifest.toml") if Path(args.init).is_dir() else torch.load(args.init, map_location="cpu")["manifest"]
+        config.update({key: value for key, value in earlier["front_end"].items() if key in ("mean", "deviation")})
     if config["normalisation"] == "fixed" and "mean" not in config:
         config["mean"], config["deviation"] = [0.0] * config["n_mels"], [1.0] * config["n_mels"]
         config["mean"], config["deviation"] = measure_normalisation(scenes, FrontEnd(config), window, args.seed)

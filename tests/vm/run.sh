@@ -65,13 +65,13 @@ done
 cp -aL user/$lib/{libc.so.6,libm.so.6,ld-linux-aarch64.so.1,libdl.so.2,libpthread.so.0,librt.so.1,libgcc_s.so.1} \
     user/usr/$lib/{libasound.so.2,libgpiod.so.2} root/$lib/
 ln -sf aarch64-linux-gnu/ld-linux-aarch64.so.1 root/lib/ld-linux-aarch64.so.1
-cp user/usr/bin/aplay user/usr/bin/gpioset user/usr/bin/gpiodetect root/usr/bin/
+cp user/usr/bin/aplay user/usr/bin/amixer user/usr/bin/gpioset user/usr/bin/gpiodetect root/usr/bin/
 cp -r user/usr/share/alsa/. root/usr/share/alsa/
 cp "$here/$target/aarch64-unknown-linux-gnu/release/screamd" root/usr/bin/
 cp -r "$here/models/$(readlink "$here/models/default")" root/models/default
 cp "$here/tests/vm/rig.toml" root/boards/
 cp "$here/tests/vm/init" root/init
-cp scream.wav quiet.wav root/
+cp scream.wav quiet.wav round.wav root/
 
 # A broker of our own on a free port, and the device told of it.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

@@ -115,6 +115,33 @@ def is_silenced(rig):
     rig.say("silence", f"siren line low {rig.figure('silence_to_line_s', quiet - asked)} after the button; the incident ends in the quiet room")
 
 
+def its_clock_drifts(rig):
+    """The card's clock 500 ppm fast, then slow, while the same two seconds go round: a window holds the same sound each time."""
+    shift = "amixer -q -c Loopback cset iface=PCM,name='PCM Rate Shift 100000',device=1 "
+    rig.broker.publish("armed/set", "OFF")
+    rig.guest.run("play /round.wav")
+    scores = {}
+    for rate in (100_000, 100_050, 99_950):
+        rig.guest.run(shift + str(rate))
+        if f"values={rate}" not in (said := rig.guest.run(shift.replace("-q ", "").replace("cset", "cget"))):
+            raise Failed(f"the loopback's rate shift is not {rate}: {said}")
+        # The first two may hold the change, or the sound before it.
+        mark = len(rig.json_lines("window")) + 2
+        await_(f"windows at a rate shift of {rate}", lambda: len(rig.json_lines("window")) >= mark + 3, 300)
+        windows = rig.json_lines("window")[mark:mark + 3]
+        if any(window["gap"] for window in windows):
+            raise Failed(f"gaps at a rate shift of {rate}: {windows}")
+        scores[rate] = [window["score"] for window in windows]
+    rig.guest.run(shift + "100000")
+    rig.guest.run("play /quiet.wav")
+    rig.broker.publish("armed/set", "ON")
+    right = sum(scores[100_000]) / 3
+    most = max(abs(score - right) for of_rate in scores.values() for score in of_rate)
+    if most >= 0.02:
+        raise Failed(f"a drift changes scores by {most:.3f}: {scores}")
+    rig.say("drift", f"500 ppm fast and slow: a score of {right:.3f} changes by {rig.figures.setdefault('drift_score_change', round(most, 4))} at the most, no gap")
+
+
 def loses_sound_to_an_xrun(rig):
     windows = len(rig.json_lines("window"))
     rig.guest.run("kill -STOP $(pid)")
@@ -228,7 +255,7 @@ def is_stopped(rig):
         raise Failed(f"a panic in the log:\n{log}")
 
 
-STEPS = [boots, starts_without_its_microphone, hears_a_scream, is_silenced, loses_sound_to_an_xrun, is_unplugged,
+STEPS = [boots, starts_without_its_microphone, hears_a_scream, is_silenced, its_clock_drifts, loses_sound_to_an_xrun, is_unplugged,
          is_killed_with_the_siren_on, its_clock_jumps, its_line_is_taken, is_stopped]
 
 

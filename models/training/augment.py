@@ -68,26 +68,12 @@ def faded(sound):
 
 
 def speed(rng, sound, most=1.25):
-    """Speed and pitch together, by `most` at the most, up or down; now and then gliding, as a voice does."""
+    """Speed and pitch together, by `most` at the most, up or down."""
     factor = np.exp(rng.uniform(-np.log(most), np.log(most)))
-    if rng.random() < 0.4:
-        curve = rng.normal(0, 0.07, 5)
-        factor = factor * np.exp(np.interp(np.linspace(0, 4, int(len(sound) / factor * 1.4) + 1), np.arange(5), curve - curve.mean()))
-        places = np.cumsum(factor)
-        places = places[: np.searchsorted(places, len(sound) - 1)]
-    else:
-        places = np.arange(0, len(sound) - 1, factor)
+    places = np.arange(0, len(sound) - 1, factor)
     left = places.astype(np.int64)
     share = (places - left).astype(np.float32)
     return sound[left] * (1 - share) + sound[left + 1] * share
-
-
-def overloaded(rng, sound):
-    """A microphone or amplifier near its limit: odd and even harmonics, a flattened envelope; as loud as before."""
-    peak = np.abs(sound).max() + 1e-9
-    gain, offset = 10 ** (rng.uniform(0, 18) / 20) / peak, rng.normal(0, 0.15)
-    bent = np.tanh(sound * gain + offset) - np.tanh(offset)
-    return (bent * (rms(sound) / (rms(bent) + 1e-9))).astype(np.float32)
 
 
 def excerpt(rng, sound, longest):
@@ -202,8 +188,8 @@ class Scenes:
     def _prepared(self, rng, index, longest):
         sound = excerpt(rng, self.clips.sound(index), longest)
         if rng.random() < 0.6:
-            sound = speed(rng, sound, 1.6 if self.clips.rows[index]["class"] in TUNEFUL else 1.35)
-        return faded(overloaded(rng, sound) if rng.random() < 0.12 else sound)
+            sound = speed(rng, sound, 1.6 if self.clips.rows[index]["class"] in TUNEFUL else 1.25)
+        return faded(sound)
 
     def _place(self, rng, scene, sound):
         """Adds `sound` at a random place; at least 0.7 s or 60 % of it lies inside. Returns the share inside."""
@@ -303,7 +289,7 @@ class Scenes:
                 if not positive or rng.random() < 0.8:
                     self._place(rng, scene, self._wet(rng, self._prepared(rng, more, 2 * RATE)) * rng.uniform(0.3, 1.5))
             level = rms(sound)
-            if rng.random() < 0.65:
+            if rng.random() < 0.55:
                 snr_db = rng.uniform(-5, 20) if positive else rng.uniform(-5, 25)
                 if rng.random() < 0.85:
                     background, name = self._ambience(rng, length)

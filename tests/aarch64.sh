@@ -23,4 +23,9 @@ foreign() { # cargo with the toolchain that has std for aarch64
 }
 # The whole workspace with a filter: `-p detector` alone would build tract once more, with other features.
 foreign test --release --locked --target $target --workspace --lib --test golden --test alarm_cases
+# Every family of kernels that a core has, beside plain Rust: a Pi 4's, and a Pi 5's with its dot products. The crate depends on
+# rayon alone, so that -p builds hardly anything twice.
+for cpu in cortex-a72 cortex-a76; do
+    QEMU_CPU=$cpu foreign test --release --locked --target $target -p kernels --test equal
+done
 cargo test --release --locked --workspace --test aarch64 -- --ignored --nocapture

@@ -4,8 +4,8 @@
 #   tests/vm/run.sh [--recording FILE] [--json FILE]
 # --recording FILE  what is screamed, WAV or FLAC of 16 kHz and one channel. Else the first test recording of ../shared/data that the
 #                   model hears on this machine; where there is none, the scream of `host-tools scene`
-# Needs root once (packages) and Debian 12; the first run downloads 64 MB into /vm-work. The network takes seconds a window in
-# emulation, so tests/vm/site.toml stretches the stride to 8 s; speed is measured on boards, not here.
+# Needs root once (packages) and Debian 12; the first run downloads 64 MB into /vm-work. Speed is measured on boards,
+# not here: the network takes half a second a window in emulation.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . .cargo/prepare.sh

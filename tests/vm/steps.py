@@ -116,7 +116,11 @@ def is_silenced(rig):
 
 
 def its_clock_drifts(rig):
-    """The card's clock 500 ppm fast, then slow, while the same two seconds go round: a window holds the same sound each time."""
+    """The card's clock 500 ppm fast, then slow, while the same two seconds go round: a window holds the same sound each time.
+
+    The loopback's two ends keep one clock, so the samples stay as they are and only their pace changes: a sample lost or doubled
+    would shift the round in the window. What such a clock does to the sound itself is tests/tests/clock_drift.rs's.
+    """
     shift = "amixer -q -c Loopback cset iface=PCM,name='PCM Rate Shift 100000',device=1 "
     rig.broker.publish("armed/set", "OFF")
     rig.guest.run("play /round.wav")

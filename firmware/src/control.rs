@@ -419,8 +419,14 @@ impl Control {
             () if self.alarm.armed() => LedPattern::HeartbeatArmed,
             () => LedPattern::Disarmed,
         };
-        let _ = self.parts.outputs.show_led(pattern, self.began.elapsed().as_millis() as u64);
-        let _ = self.parts.outputs.set_fault(self.faults.any());
+        let shown = self.parts.outputs.show_led(pattern, self.began.elapsed().as_millis() as u64);
+        let told = self.parts.outputs.set_fault(self.faults.any());
+        for problem in [shown, told].into_iter().filter_map(Result::err) {
+            // One that was never opened is a fault since the start, in words of its own.
+            if !self.faults.stands(Fault::OutputUnavailable) {
+                self.fault(Fault::OutputUnavailable, &problem.to_string());
+            }
+        }
         if Instant::now() >= self.reopen_at {
             self.reopen_at = Instant::now() + REOPEN_EVERY;
             if self.faults.stands(Fault::OutputUnavailable)

@@ -83,10 +83,14 @@ impl Outputs {
         (outputs, problems)
     }
 
-    /// Tries the outputs that are not open again. Returns those that still are not; the fault is over where none is left.
+    /// Tries the outputs that are not open again. Returns those that still are not, and those that refused what they were
+    /// driven to last; the fault is over where none is left.
     /// A siren that has its line at last sounds at once where `siren_on` says that it should.
     pub fn reopen(&mut self, siren_on: bool) -> Vec<OutputProblem> {
         let mut problems = Vec::new();
+        for (output, cause) in [("led", &self.led.refused), ("fault", &self.fault.refused)] {
+            problems.extend(cause.as_ref().map(|cause| self.problem(output, cause.clone())));
+        }
         for (output, wanted) in self.board.outputs() {
             let (is_open, may_open) = match output {
                 "siren" => (self.siren.is_attached(), self.guard.is_some()),
@@ -247,6 +251,8 @@ struct Switch {
     shared: Arc<SwitchShared>,
     /// What it was driven to, so that a blinking loop makes one call a change.
     last: Option<bool>,
+    /// Why the last call failed. The next one tries again, whatever is wanted then.
+    refused: Option<String>,
 }
 
 struct SwitchShared {
@@ -256,7 +262,7 @@ struct SwitchShared {
 
 impl Switch {
     fn new(on_level: bool) -> Self {
-        Self { shared: Arc::new(SwitchShared { line: OnceLock::new(), on_level }), last: None }
+        Self { shared: Arc::new(SwitchShared { line: OnceLock::new(), on_level }), last: None, refused: None }
     }
 
     fn attach(&mut self, line: Box<dyn Line>) {
@@ -272,6 +278,7 @@ impl Switch {
         }
         let done = line.set(on == self.shared.on_level);
         self.last = done.is_ok().then_some(on);
+        self.refused = done.as_ref().err().cloned();
         Some(done)
     }
 }

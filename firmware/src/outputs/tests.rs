@@ -249,6 +249,26 @@ fn a_blinking_led_makes_one_call_a_change() {
 }
 
 #[test]
+fn an_output_that_fails_while_running_is_a_problem_until_it_answers_again() {
+    let (mut outputs, _, [_, led, fault]) = faked(&Arc::default());
+    outputs.set_led(false).expect("led");
+    outputs.set_fault(false).expect("well");
+    for (fake, output) in [(&led, "led"), (&fault, "fault")] {
+        let drive = |outputs: &mut Outputs, on: bool| match output {
+            "led" => outputs.set_led(on),
+            _ => outputs.set_fault(on),
+        };
+        fake.refuse.store(true, Ordering::SeqCst);
+        let problem = drive(&mut outputs, true).expect_err("refused");
+        assert_eq!((problem.output, problem.cause.as_str()), (output, "refused"));
+        assert_eq!(outputs.reopen(false), [problem], "open, and of no use");
+        fake.refuse.store(false, Ordering::SeqCst);
+        drive(&mut outputs, true).expect("it answers again");
+        assert_eq!((outputs.reopen(false), fake.last()), (vec![], Some(output == "led")));
+    }
+}
+
+#[test]
 fn simulated_outputs_are_shown() {
     let said = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&said);

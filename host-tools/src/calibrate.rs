@@ -12,7 +12,8 @@
 //! noise. FILE.toml is a `[decision]` table to paste into the site file, with how it was found as comments.
 //!
 //! With `--quiet` (recordings of the same room while nobody is there) the bounds of the energy gate are measured too: a window under
-//! both is scored 0 without the network. They stand as comments, since a site file has its `[audio]` table already.
+//! both is scored 0 without the network; and the floor under which, for half a day, the microphone counts as covered. They stand as
+//! comments, since a site file has its `[audio]` table already.
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use detector::front_end::FrontEnd;
 use detector::manifest::{Decision, Manifest, Votes};
 use detector::model::{Executor, Model};
 use detector::quiet_gate;
+use detector::sound_health::{self, Floor};
 use files::model_dir;
 use files::recording::Recording;
 use rayon::prelude::*;
@@ -36,6 +38,9 @@ const VOTES: [Votes; 3] = [Votes { needed: 1, of: 1 }, Votes { needed: 2, of: 2 
 const MARGIN: f64 = 0.02;
 /// The gate's bounds lie this far above the empty room.
 const QUIET_MARGIN_DB: f64 = 3.0;
+/// The floor lies this far under the empty room's quietest minute: the same room is quieter yet at night, and cloth or tape over a
+/// microphone takes more than that of what lies above 2 kHz.
+const FLOOR_MARGIN_DB: f64 = 6.0;
 /// Screams are cut to their loudest seconds, as in `eval`.
 const CUT_S: f64 = 2.5;
 
@@ -96,6 +101,9 @@ struct Gate {
     /// Of the empty room, how many of which lie under both.
     windows: usize,
     skipped: usize,
+    /// Under both for half a day, a microphone is covered.
+    level_floor_dbfs: f64,
+    high_floor_dbfs: f64,
 }
 
 #[derive(Serialize)]
@@ -277,9 +285,14 @@ fn figures(args: &Args, manifest: &Manifest, background: &[Trace], screams: &[Tr
 /// Bounds 3 dB over what 99 of 100 windows of the empty room stay under: a door somewhere must not switch the gate off for good.
 fn gate(manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<Gate> {
     let mut front_end = FrontEnd::new(&manifest.front_end);
-    let (mut levels, mut bands) = (Vec::new(), Vec::new());
+    let (mut levels, mut bands, mut minutes) = (Vec::new(), Vec::new(), Vec::new());
+    let rate_hz = manifest.front_end.sample_rate_hz;
     for path in files {
-        let sound = crate::audio::read_at(path, manifest.front_end.sample_rate_hz)?;
+        let sound = crate::audio::read_at(path, rate_hz)?;
+        minutes.extend(sound.chunks(60 * rate_hz as usize).filter(whole_second(rate_hz)).map(|minute| {
+            let (level_dbfs, high_dbfs) = sound_health::levels_dbfs(minute, rate_hz);
+            Floor { level_dbfs, high_dbfs }
+        }));
         for window in sound.chunks_exact(manifest.front_end.window_samples()) {
             front_end.picture(window);
             levels.push(quiet_gate::loudest_dbfs(window));
@@ -302,7 +315,17 @@ fn gate(manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<Gate> {
     );
     let under = |(level, band): (&f32, &f32)| f64::from(*level) < quiet_level_dbfs && f64::from(*band) < quiet_band_db;
     let skipped = levels.iter().zip(&bands).filter(|pair| under(*pair)).count();
-    Ok(Gate { quiet_level_dbfs, quiet_band_db, windows: levels.len(), skipped })
+    let floor = |of: fn(&Floor) -> f64| {
+        let lowest = minutes.iter().map(of).fold(f64::INFINITY, f64::min);
+        ((lowest - FLOOR_MARGIN_DB) * 10.0).round().max(-1200.0) / 10.0
+    };
+    let (level_floor_dbfs, high_floor_dbfs) = (floor(|of| of.level_dbfs), floor(|of| of.high_dbfs));
+    Ok(Gate { quiet_level_dbfs, quiet_band_db, windows: levels.len(), skipped, level_floor_dbfs, high_floor_dbfs })
+}
+
+/// A recording's last, short minute counts where it has a second at least.
+fn whole_second(rate_hz: u32) -> impl Fn(&&[f32]) -> bool {
+    move |minute| minute.len() >= rate_hz as usize
 }
 
 /// The table as text. Comments hold one line each: a file's name could hold a line break.
@@ -355,6 +378,9 @@ fn table(args: &Args, figures: &Figures, manifest: &Manifest) -> String {
         ));
         text += &line(format!("  quiet_level_dbfs = {:.1}", gate.quiet_level_dbfs));
         text += &line(format!("  quiet_band_db = {:.1}", gate.quiet_band_db));
+        text += &line("And where a microphone that stays under both for half a day counts as covered:".into());
+        text += &line(format!("  level_floor_dbfs = {:.1}", gate.level_floor_dbfs));
+        text += &line(format!("  high_floor_dbfs = {:.1}", gate.high_floor_dbfs));
     }
     text + &format!(
         "[decision]\nthreshold_on = {}\nthreshold_off = {}\nvotes = {{ needed = {}, of = {} }}\n",

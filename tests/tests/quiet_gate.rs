@@ -68,6 +68,13 @@ fn it_loses_no_scream_of_the_test_split_at_0_db() {
     let said = std::fs::read_to_string(&table).unwrap();
     let bounds: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("#   quiet_")).collect();
     assert_eq!(bounds.len(), 2, "{said}");
+    let floor = |key: &str| -> f64 {
+        let line = said.lines().find_map(|line| line.strip_prefix(&format!("#   {key} = ")));
+        line.unwrap_or_else(|| panic!("{key}: {said}")).parse().unwrap()
+    };
+    let (level, high) = (floor("level_floor_dbfs"), floor("high_floor_dbfs"));
+    assert!((level + 72.0).abs() < 0.2, "6 dB under the room's -66: {level}");
+    assert!((-80.0..level).contains(&high), "hiss has most of its power above 2 kHz: {high} of {level}");
     let gate = bounds.iter().map(|bound| format!("quiet_{bound}\n")).collect::<String>();
 
     // Every scream of the split, each in a noise as loud as itself, from loud to hardly above the room, in the empty room.

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# What a window costs onnxruntime on aarch64, beside tests/instructions.sh: executed instructions, counted under qemu-user, of the same
+# network in f32 at one thread. The difference between a run of three windows and a run of one: neither start nor interpreter counts.
+#   tests/instructions-onnxruntime.sh FILE.onnx [WORK]      WORK [default: vm-work/onnxruntime] keeps what was downloaded (60 MB, once)
+# FILE.onnx has one input and takes zeros. `models/training/compare_onnxruntime.py --keep DIR` leaves the one that it times. CPUS names other cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. .cargo/prepare.sh
+. .cargo/arm64-apt.sh
+case ${1:---help} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+model=$(realpath "$1") work=$(realpath -m "${2:-vm-work/onnxruntime}") here=$PWD
+need_packages qemu-user build-essential python3-pip debian-archive-keyring
+version=$(sed -n 's/^onnxruntime==//p' models/training/requirements.txt)
+mkdir -p "$work"
+cd "$work"
+if [ ! -f .done-"$version" ]; then
+    # An aarch64 Python 3.11 (Debian 12's) and the wheel that a board would install.
+    rm -rf debs root site && mkdir -p debs root
+    arm64_begin apt bookworm
+    (cd debs && arm64_apt_get download python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 \
+        libffi8 libssl3 libbz2-1.0 liblzma5)
+    for deb in debs/*.deb; do dpkg-deb -x "$deb" root; done
+    python3 -m pip install --quiet --no-deps --target site --python-version 3.11 --implementation cp --only-binary=:all: \
+        --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 \
+        "onnxruntime==$version" "$(grep '^numpy==' "$here/models/training/requirements.txt")"
+    # onnxruntime reads the cores from files that qemu-user leaves as this machine's own, and dies of an x86's.
+    mkdir -p root/proc root/sys/devices/system/cpu/cpu0/topology
+    for file in possible present online; do echo 0 >root/sys/devices/system/cpu/$file; done
+    touch ".done-$version"
+fi
+cat >run.py <<'PYTHON'
+import sys
+
+import numpy
+import onnxruntime
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+wanted = session.get_inputs()[0]
+picture = numpy.zeros([1 if isinstance(n, str) else n for n in wanted.shape], numpy.float32)
+for _ in range(int(sys.argv[2])):
+    session.run(None, {wanted.name: picture})
+PYTHON
+cc -shared -fPIC -O2 -o plugin.so "$here/tests/instructions.c"
+part() { case $1 in cortex-a76) echo 0xd0b asimddp asimdhp ;; *) echo 0xd08 ;; esac; }
+for cpu in ${CPUS:-cortex-a72 cortex-a76}; do
+    read -r number features < <(part "$cpu")
+    printf 'processor\t: 0\nFeatures\t: fp asimd crc32 %s\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: %s\nCPU revision\t: 3\n' \
+        "$features" "$number" >root/proc/cpuinfo
+    for windows in 1 3; do
+        env -i PYTHONPATH="$work/site" PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 qemu-aarch64 -cpu "$cpu" -L "$work/root" -plugin "$work/plugin.so" \
+            "$work/root/usr/bin/python3.11" run.py "$model" "$windows" >out 2>err || { cat out err >&2; exit 1; }
+        sed -n 's/^instructions: //p' err >"count-$windows"
+    done
+    awk -v cpu="$cpu" -v version="$version" 'NR == 1 { one = $1 } NR == 2 { printf "%s: onnxruntime %s: %.1f million instructions a window\n", cpu, version, ($1 - one) / 2e6 }' \
+        count-1 count-3
+done

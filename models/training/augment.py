@@ -10,6 +10,9 @@ from scipy import fft
 from clips import RATE, loudest
 
 FADE = RATE // 200
+# In an index's place: a recording of acted.py's.
+ACTED_SCREAM, ACTED_ANIMAL = -1, -2
+ACTED = {ACTED_SCREAM: "scream", ACTED_ANIMAL: "animal"}
 # What a detector of screams takes for one most easily, on the validation split: drawn twice as often.
 HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crowd", "crying", "dog", "music", "singing", "vocal_burst")
 # Few clips of these stand for very many songs: any key and tempo.
@@ -21,7 +24,7 @@ EVERYDAY = {"music": (0.72, "music"), "voice": (0.2, "speech"), "machine": (0.08
 
 
 EXPONENTS = np.linspace(-1, 2.5, 36)
-NOISE_LENGTH = 16 * RATE
+NOISE_LENGTH = 32 * RATE
 
 
 def noise_bank():
@@ -91,10 +94,64 @@ def excerpt(rng, sound, longest):
     return sound[start : start + length]
 
 
-def synthetic(rng, length):
-    """Sounds that the clips lack and that must never alarm: steady noise, tones, sweeps, beepers, near silence."""
+def shaped(noise, frequencies, widths, gains_db):
+    """Noise with humps at `frequencies` (Hz), `widths` octaves wide and `gains_db` high, RMS 1."""
+    spectrum = fft.rfft(noise)
+    octave = np.log2(np.linspace(0, RATE / 2, 257) + 20)
+    gain_db = np.full(257, -25.0)
+    for frequency, width, gain in zip(frequencies, widths, gains_db):
+        gain_db = np.maximum(gain_db, gain - 12 * ((octave - np.log2(frequency)) / width) ** 2)
+    gain = np.interp(np.linspace(0, 256, len(spectrum)), np.arange(257), 10 ** (gain_db / 20))
+    sound = fft.irfft(spectrum * gain, len(noise))
+    return sound / (rms(sound) + 1e-9)
+
+
+def steam(rng, length):
+    """What hisses and roars through a resonance: a coffee machine, a kettle, a hair dryer, cars that pass."""
+    count = int(rng.integers(1, 5))
+    frequencies = np.exp(rng.uniform(np.log(400), np.log(6000), count))
+    sound = shaped(coloured_noise(rng, length, rng.uniform(-0.5, 1.5)), frequencies, rng.uniform(0.08, 0.8, count), rng.uniform(-10, 0, count))
+    if rng.random() < 0.4:  # A motor within: its harmonics, as steady as mains.
+        t = np.arange(length) / RATE
+        f = np.exp(rng.uniform(np.log(60), np.log(450)))
+        wobble = 0.004 * rng.random() * np.sin(2 * np.pi * rng.uniform(0.3, 4) * t)
+        partials = [k for k in range(1, 16) if f * k < 7500]
+        motor = sum(np.sin(2 * np.pi * f * k * (t + wobble / 4) + rng.uniform(0, 6)) * np.exp(rng.normal(-1, 0.7)) for k in partials)
+        sound = sound * rng.uniform(0.1, 1) + motor / (rms(motor) + 1e-9)
+    # It swells, ebbs, begins or ends.
+    places = np.linspace(0, length, int(rng.integers(2, 6)))
+    swell = np.interp(np.arange(length), places, 10 ** (rng.uniform(-25, 0, len(places)) / 20 * rng.choice([0, 0.3, 1])))
+    if rng.random() < 0.3:
+        edge = int(rng.integers(0, length))
+        swell[: edge] *= rng.choice([1, 0.05])
+        swell[edge:] *= rng.choice([1, 0.05])
+    return sound * swell
+
+
+def bell(rng, length):
+    """Bells of a telephone, a door, a school: inharmonic partials that are struck again and again, or ring out once."""
     t = np.arange(length) / RATE
-    kind = rng.integers(7)
+    partials = np.exp(rng.uniform(np.log(500), np.log(7000), int(rng.integers(2, 10))))
+    rate = rng.choice([rng.uniform(8, 35), rng.uniform(0.4, 3)])
+    since = (t + rng.uniform(0, 1)) % (1 / rate)
+    sound = np.zeros(length)
+    for f in partials:
+        decay = np.exp(rng.uniform(np.log(0.03), np.log(1.5)))
+        sound += np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) * np.exp(-since / decay) * np.exp(rng.normal(0, 0.8))
+    on, off = rng.uniform(0.3, 2.5, 2)
+    if rng.random() < 0.7:
+        sound *= (t + rng.uniform(0, 4)) % (on + off) < on
+    return sound / (rms(sound) + 1e-9)
+
+
+def synthetic(rng, length):
+    """Sounds that the clips lack and that must never alarm: noise with and without resonances, tones, sweeps, bells, beepers, near silence."""
+    t = np.arange(length) / RATE
+    kind = rng.integers(11)
+    if kind in (7, 8, 9):
+        return np.asarray(steam(rng, length) * 0.3, np.float32)
+    if kind == 10:
+        return np.asarray(bell(rng, length) * 0.3, np.float32)
     if kind == 0:
         sound = coloured_noise(rng, length, rng.uniform(-1, 2.5))
     elif kind == 1:  # A steady tone with harmonics: a mains hum, a fan, a whistle.
@@ -154,8 +211,8 @@ def microphone(rng, sound):
 class Scenes:
     """Draws training windows from clips of one split."""
 
-    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None):
-        self.clips, self.labels, self.rooms, self.everyday = clips, labels, rooms, everyday
+    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None, acted=None):
+        self.clips, self.labels, self.rooms, self.everyday, self.acted = clips, labels, rooms, everyday, acted
         self.alarm = labels.index(alarm_label)
         self.positives = positives
         rows = clips.rows
@@ -181,14 +238,24 @@ class Scenes:
         indices, cumulative = pool
         return int(indices[min(np.searchsorted(cumulative, rng.random()), len(indices) - 1)])
 
+    def _pick(self, rng, positive):
+        """A scream's clip or another's; now and then one that an actor, or an animal, left in a package: other voices, other microphones."""
+        if self.acted is not None and rng.random() < (0.2 if positive else 0.05):
+            return ACTED_SCREAM if positive else ACTED_ANIMAL
+        return self._draw(rng, self.scream if positive else self.other)
+
+    def _class(self, index):
+        return ACTED[index] if index in ACTED else self.clips.rows[index]["class"]
+
     def _label(self, index):
-        name = self.clips.rows[index]["class"]
+        name = self._class(index)
         return self.labels.index(name) if name in self.labels else self.labels.index("cheer" if name == "crowd" else "other")
 
     def _prepared(self, rng, index, longest):
-        sound = excerpt(rng, self.clips.sound(index), longest)
+        whole = self.acted.draw(rng, ACTED[index]) if index in ACTED else self.clips.sound(index)
+        sound = excerpt(rng, whole, longest)
         if rng.random() < 0.6:
-            sound = speed(rng, sound, 1.6 if self.clips.rows[index]["class"] in TUNEFUL else 1.25)
+            sound = speed(rng, sound, 1.6 if self._class(index) in TUNEFUL else 1.25)
         return faded(sound)
 
     def _place(self, rng, scene, sound):
@@ -263,7 +330,7 @@ class Scenes:
     def window(self, rng, length):
         """One window and its label."""
         positive = rng.random() < self.positives
-        if not positive and rng.random() < 0.08:
+        if not positive and rng.random() < 0.12:
             scene = synthetic(rng, length)
             label = self.labels.index("silence")
             if rng.random() < 0.3:
@@ -278,14 +345,14 @@ class Scenes:
                 scene = scene + self._ambience(rng, length)[0] * rng.uniform(0.2, 1)
             scene = self._wet(rng, scene)[:length] * 10 ** (rng.uniform(-30, 15) / 20)
         else:
-            index = self._draw(rng, self.scream if positive else self.other)
+            index = self._pick(rng, positive)
             label = self._label(index)
             sound = self._wet(rng, self._prepared(rng, index, int(rng.uniform(0.6, 2.6) * RATE)))
             scene = np.zeros(length, np.float32)
             self._place(rng, scene, sound)
             again = rng.random()
             if again < 0.15:  # The same kind twice: repetition is no cue either.
-                more = self._draw(rng, self.scream if positive else self.other)
+                more = self._pick(rng, positive)
                 if not positive or rng.random() < 0.8:
                     self._place(rng, scene, self._wet(rng, self._prepared(rng, more, 2 * RATE)) * rng.uniform(0.3, 1.5))
             level = rms(sound)

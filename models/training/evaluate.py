@@ -69,7 +69,7 @@ def main():
     network.eval()
     clips = Clips(args.data, Path(args.model).parent.parent / "cache")
     rows = [i for i, row in enumerate(clips.rows) if row["split"] == args.split]
-    scores = score_clips(network, FrontEnd(manifest["front_end"]), clips, rows, labels, alarm, torch.device("cpu"))
+    scores = score_clips(network, FrontEnd(manifest["front_end"], RATE), clips, rows, labels, alarm, torch.device("cpu"))
     truth = np.array([clips.rows[i]["label"] == "1" for i in rows])
     print(json.dumps({"step": state["step"], **summary(truth, scores)}))
     flagged = {}

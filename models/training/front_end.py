@@ -20,12 +20,19 @@ def read_manifest(path):
 
 
 class FrontEnd(torch.nn.Module):
-    """Sound [batch, samples] to pictures [batch, channels, n_mels, frames]."""
+    """Sound [batch, samples] to pictures [batch, channels, n_mels, frames].
 
-    def __init__(self, front_end):
+    The sound comes at `sound_rate` Hz and is resampled where the network hears another rate; by default it comes at the network's.
+    """
+
+    def __init__(self, front_end, sound_rate=None):
         super().__init__()
         self.config = front_end
         self.sample_rate = front_end["sample_rate_hz"]
+        # Long and steep: what leaks past the band's end would be the picture's darkest value under min-max.
+        self.resample = torchaudio.transforms.Resample(
+            sound_rate or self.sample_rate, self.sample_rate, lowpass_filter_width=64, rolloff=0.98, resampling_method="sinc_interp_kaiser"
+        )
         self.mel = torchaudio.transforms.MelSpectrogram(
             sample_rate=self.sample_rate,
             n_fft=front_end["n_fft"],
@@ -46,7 +53,7 @@ class FrontEnd(torch.nn.Module):
 
     def log_mel(self, sound):
         """log2 of the mel power, [batch, n_mels, frames]."""
-        return torch.log2(self.mel(sound) + LOG_FLOOR)
+        return torch.log2(self.mel(self.resample(sound)) + LOG_FLOOR)
 
     def normalise(self, log_mel):
         """The manifest's normalisation, and its colours where it has some."""

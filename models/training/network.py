@@ -1,4 +1,4 @@
-"""ResNet34 in torchvision's layout, with one or three input channels."""
+"""ResNet34 in torchvision's layout, with one or three input channels, and weights of another one to start from."""
 
 import torch
 import torchvision
@@ -11,3 +11,27 @@ def resnet34(channels, classes):
         network.conv1 = torch.nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         torch.nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     return network
+
+
+@torch.no_grad()
+def take(network, state):
+    """Loads another ResNet34's weights, whatever its channels and classes; what does not fit in the last layer stays as drawn."""
+    state = dict(state)
+    wanted = network.state_dict()
+    first, mine = state["conv1.weight"], wanted["conv1.weight"]
+    if first.shape[1] != mine.shape[1]:
+        # Equal channels give the same sum either way.
+        state["conv1.weight"] = first.sum(1, keepdim=True).expand_as(mine) / mine.shape[1]
+    for key in ("fc.weight", "fc.bias"):
+        if state[key].shape != wanted[key].shape:
+            state[key] = wanted[key]
+    network.load_state_dict(state)
+
+
+def imagenet():
+    """torchvision's weights: from torch.hub's cache where the file is, else from the network."""
+    weights = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
+    try:
+        return weights.get_state_dict(progress=True)
+    except OSError as error:
+        raise SystemExit(f"--init imagenet: {weights.url} cannot be had ({error}); put the file into {torch.hub.get_dir()}/checkpoints") from error

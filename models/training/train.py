@@ -16,12 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from acted import Acted
 from augment import Scenes
 from clips import RATE, Clips
 from everyday import Everyday
 from evaluate import score_clips, summary
 from front_end import FrontEnd, read_manifest
-from network import resnet34
+from network import imagenet, resnet34, take
 from rooms import bank
 from warm_start import warm_start
 
@@ -73,11 +74,45 @@ def alarm_logit(logits, alarm):
     return logits[:, alarm] - torch.logsumexp(others, 1)
 
 
+@torch.no_grad()
+def towards(averaged, current, count):
+    """An exponential average with a memory of 500 steps, and of a tenth of the run while that is shorter: what a run began with is forgotten."""
+    keep = min(0.998, (1 + int(count)) / (10 + int(count)))
+    for mean, value in zip(averaged, current):
+        # Counters are whole numbers.
+        mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
+
+
 def measure_normalisation(scenes, front_end, length, seed, count=256):
     """Per-band mean and deviation of the log-mel picture over training windows."""
     sounds = np.stack([scenes.window(np.random.default_rng([seed, 10**9, i]), length)[0] for i in range(count)])
     log_mel = front_end.log_mel(torch.from_numpy(sounds))
     return log_mel.mean((0, 2)).tolist(), log_mel.std((0, 2)).tolist()
+
+
+def beginning(init):
+    """The front end that `--init`'s weights were trained behind; None where that is none of ours."""
+    if not init or init == "imagenet":
+        return None
+    manifest = read_manifest(Path(init) / "manifest.toml") if Path(init).is_dir() else torch.load(init, map_location="cpu")["manifest"]
+    return manifest["front_end"]
+
+
+def weights(init, scenes, seed, device):
+    """`--init`'s weights as a state dict."""
+    if init == "imagenet":
+        return imagenet()
+    if not Path(init).is_dir():
+        return torch.load(init, map_location=device)["network"]
+    # Behind its own front end: the figures of its normalisation layers are those of the pictures it knows.
+    manifest = read_manifest(Path(init) / "manifest.toml")
+    front_end = FrontEnd(manifest["front_end"], RATE).to(device)
+    network = resnet34(1 if manifest["front_end"]["colormap"] == "none" else 3, len(manifest["labels"])).to(device)
+    window = int(manifest["front_end"]["window_s"] * RATE)
+    batches = [np.stack([scenes.window(np.random.default_rng([seed, 10**9 + 1 + b, i]), window)[0] for i in range(64)]) for b in range(4)]
+    off = warm_start(network, init, [front_end(torch.from_numpy(batch).to(device)) for batch in batches])
+    print(f"giving normalisation back moved a logit by {off:.1e}", flush=True)
+    return network.state_dict()
 
 
 def main():
@@ -95,8 +130,9 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast; faster where the processor computes it")
     parser.add_argument("--minutes", type=float, help="spread the schedule over this time instead of --steps; a busy machine takes fewer steps")
-    parser.add_argument("--init", help="model.pt of an earlier run, or a model folder, to start from")
+    parser.add_argument("--init", help="what to start from: model.pt of an earlier run, a model folder, or `imagenet` (torchvision's weights)")
     parser.add_argument("--everyday", help="the folder that everyday.py filled: hours of music, talk and engines to train on")
+    parser.add_argument("--acted", help="the folder that acted.py filled: acted screams, and animals, to train on")
     parser.add_argument("--hard", type=float, default=0, help="draw what the network so far takes for a scream up to so many times more often")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
@@ -115,31 +151,27 @@ def main():
     if not rooms_file.exists():
         np.save(rooms_file, bank(7, 300))
     everyday = Everyday(args.everyday) if args.everyday else None
-    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday)
+    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday, acted=Acted(args.acted) if args.acted else None)
     scenes.batch = args.batch
 
     window = int(manifest["front_end"]["window_s"] * RATE)
     config = manifest["front_end"]
-    if args.init:
-        # The weights fit the normalisation they were trained with.
-        earlier = read_manifest(Path(args.init) / "manifest.toml") if Path(args.init).is_dir() else torch.load(args.init, map_location="cpu")["manifest"]
-        config.update({key: value for key, value in earlier["front_end"].items() if key in ("mean", "deviation")})
+    earlier = beginning(args.init)
+    # Weights fit the normalisation they were trained with.
+    if config["normalisation"] == "fixed" and earlier and earlier["normalisation"] == "fixed":
+        config.update({key: earlier[key] for key in ("mean", "deviation")})
     if config["normalisation"] == "fixed" and "mean" not in config:
         config["mean"], config["deviation"] = [0.0] * config["n_mels"], [1.0] * config["n_mels"]
-        config["mean"], config["deviation"] = measure_normalisation(scenes, FrontEnd(config), window, args.seed)
-    front_end = FrontEnd(config).to(device)
+        config["mean"], config["deviation"] = measure_normalisation(scenes, FrontEnd(config, RATE), window, args.seed)
+    front_end = FrontEnd(config, RATE).to(device)
     channels = 1 if config["colormap"] == "none" else 3
     network = resnet34(channels, len(labels)).to(device, memory_format=torch.channels_last)
     checkpoint = work / "checkpoint.pt"
     # A run that goes on has its weights already.
     if args.init and not checkpoint.exists():
-        if Path(args.init).is_dir():
-            batches = [np.stack([scenes.window(np.random.default_rng([args.seed, 10**9 + 1 + b, i]), window)[0] for i in range(64)]) for b in range(4)]
-            off = warm_start(network, args.init, [front_end(torch.from_numpy(batch).to(device)) for batch in batches])
-            print(f"starts from {args.init}; giving normalisation back moved a logit by {off:.1e}", flush=True)
-        else:
-            network.load_state_dict(torch.load(args.init, map_location=device)["network"])
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
+        take(network, weights(args.init, scenes, args.seed, device))
+        print(f"starts from {args.init}", flush=True)
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=towards, use_buffers=True)
     decay = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=args.rate)

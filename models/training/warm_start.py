@@ -43,7 +43,9 @@ def read_folder(folder):
             continue
         values = values.astype(np.float32)
         if name + ".scale" in tensors:
-            values = values * tensors[name + ".scale"].reshape(-1, *[1] * (values.ndim - 1))
+            # One for each output channel: the first axis that is one, behind those of size 1 that tract puts before it.
+            before = next((axis for axis, size in enumerate(values.shape) if size > 1), 0)
+            values = values * tensors[name + ".scale"].reshape(-1, *[1] * (values.ndim - 1 - before))
         wide[name] = torch.from_numpy(values.copy())
     return wide
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""What the image is put through, in order: first boot, a scream, the power cut with the siren on, the second boot. `image.sh` calls this."""
+"""What the image is put through, in order: first boot, a scream, the power cut with the siren on, the second boot; with `--cuts`, an update by
+the hub, one that never starts, and the power cut in the middle of updates. `image.sh` calls this.
+"""
 
 import argparse
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import time
@@ -11,6 +14,8 @@ import time
 from machine import Broker, Failed, Lines, await_
 
 SIREN = 5
+# The releases that image.sh makes bundles of.
+NEW, OLD = "9.1.0", "9.0.0"
 # Emulated, and on a machine that does other things as well.
 BOOT_S = 600
 
@@ -149,8 +154,93 @@ def survives_the_power_cut(run, machine):
     events = machine.ssh("ls /var/lib/screamd/events | wc -l")
     run.say("power cut", f"QEMU killed with the siren on: online again after {online - began:.0f} s (emulated), siren off, the threshold kept, "
                          f"{events} files of events")
-    machine.ssh("systemctl poweroff", check=False)
-    machine.child.wait(BOOT_S)
+    return machine
+
+
+def release(machine):
+    """The current release's version, and whether it is still on trial."""
+    status = json.loads(machine.ssh("screamd update status --json"))
+    return status["version"], status["on_trial"]
+
+
+def await_release(machine, version):
+    await_(f"{version} proves itself", lambda: machine.gone() or release(machine) == (version, False), BOOT_S)
+
+
+def well(run, machine, when):
+    """One whole release runs, the settings stand, the siren is off."""
+    if machine.lines.level(SIREN):
+        raise Failed(f"the siren sounds {when}")
+    if failed := machine.ssh("systemctl list-units --failed --plain --no-legend"):
+        raise Failed(f"failed units {when}: {failed}")
+    if (state := machine.ssh("systemctl is-active screamd", check=False).stdout.strip()) != "active":
+        raise Failed(f"the service is {state} {when}")
+
+
+def is_updated_by_the_hub(run, machine):
+    installed, _ = release(machine)
+    machine.put("new.bundle")
+    mark, began = run.broker.mark(), time.monotonic()
+    machine.ssh("install -o screamd -m 644 /tmp/new.bundle /var/lib/screamd/update/")
+    run.broker.heard("update/state", f'"latest_version":"{NEW}"', mark, BOOT_S)
+    mark = run.broker.mark()
+    run.broker.publish("update/install", "INSTALL")
+    run.broker.heard("update/state", '"in_progress":true', mark, BOOT_S)
+    run.broker.heard("update/state", [f'"installed_version":"{NEW}"', '"in_progress":false'], mark, BOOT_S)
+    await_release(machine, NEW)
+    run.broker.heard("threshold/state", "0.65", mark, BOOT_S)
+    well(run, machine, "after the update")
+    run.say("update", f"{installed} to {NEW} by the hub's button, good after {time.monotonic() - began:.0f} s (emulated): under systemd, "
+                      "its own units, the threshold kept")
+
+
+def comes_back_from_one_that_never_starts(run, machine):
+    machine.put("broken.bundle")
+    mark, began = run.broker.mark(), time.monotonic()
+    machine.ssh("screamd update apply /tmp/broken.bundle")
+    _, payload = run.broker.heard("event", ['"fault"', "UpdateFailed"], mark, BOOT_S)
+    run.broker.heard("event", ['"restore"', "UpdateFailed"], mark, BOOT_S)
+    await_release(machine, NEW)
+    well(run, machine, "after the update that failed")
+    run.say("bad update", f"a program that ends at once: {NEW} is back by itself after {time.monotonic() - began:.0f} s: "
+                          f"{json.loads(payload).get('detail', payload)}")
+
+
+def survives_power_cuts_in_updates(run, machine, cuts):
+    """Kills QEMU at a random moment of an update, to and fro between two releases; what was not on the disk is lost, as in a power cut."""
+    machine.put("old.bundle")
+    machine.ssh("cp /tmp/old.bundle /tmp/new.bundle /var/lib/screamd/")
+    began = time.monotonic()
+    machine.ssh("screamd update apply --allow-downgrade /var/lib/screamd/old.bundle")
+    takes_s = time.monotonic() - began
+    await_release(machine, OLD)
+    draw, now, outcomes = random.Random(8), OLD, []
+    for number in range(cuts):
+        other, file = (NEW, "new") if now == OLD else (OLD, "old")
+        # Beyond the command's end: the first start of the new one and its trial, too.
+        after = draw.uniform(0, 1.5 * takes_s)
+        mark = run.broker.mark()
+        machine.ssh(f"systemd-run --quiet --unit=cut{number} screamd update apply --allow-downgrade /var/lib/screamd/{file}.bundle")
+        time.sleep(after)
+        machine.cut_the_power()
+        run.broker.heard("status", "offline", mark, BOOT_S)
+        mark = run.broker.mark()
+        machine = Machine(run.args.work, run.args.ssh_port)
+        run.broker.heard("status", "online", mark, BOOT_S)
+        run.broker.heard("threshold/state", "0.65", mark)
+        machine.log_in()
+        await_("a release that proves itself", lambda: machine.gone() or not release(machine)[1], BOOT_S)
+        found, _ = release(machine)
+        if found not in (now, other):
+            raise Failed(f"cut {number}, {after:.1f} s into an update from {now} to {other}: the device runs {found}")
+        well(run, machine, f"after cut {number}")
+        leftovers = machine.ssh("ls /var/lib/screamd-releases").split()
+        outcomes.append("new" if found == other else "old")
+        run.say("update cut", f"{number + 1} of {cuts}: power off {after:.1f} s into {now} to {other} (it takes {takes_s:.1f}): runs {found}, "
+                              f"releases {' '.join(leftovers)}")
+        now = found
+    run.say("update cut", f"{cuts} cuts: {outcomes.count('old')} times the old release, {outcomes.count('new')} times the new one, always whole and good")
+    return machine
 
 
 def main():
@@ -158,6 +248,7 @@ def main():
     parser.add_argument("--work", required=True, type=pathlib.Path)
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--ssh-port", required=True, type=int)
+    parser.add_argument("--cuts", type=int, default=0, help="then updates, with the power cut in so many of them")
     args = parser.parse_args()
     (args.work / "console.log").unlink(missing_ok=True)
     run = Run(args)
@@ -165,7 +256,13 @@ def main():
         machine = first_boot(run)
         is_as_promised(run, machine)
         hears_a_scream(run, machine)
-        survives_the_power_cut(run, machine)
+        machine = survives_the_power_cut(run, machine)
+        if args.cuts:
+            is_updated_by_the_hub(run, machine)
+            comes_back_from_one_that_never_starts(run, machine)
+            machine = survives_power_cuts_in_updates(run, machine, args.cuts)
+        machine.ssh("systemctl poweroff", check=False)
+        machine.child.wait(BOOT_S)
     except Failed as failed:
         print(f"FAILED: {failed}", file=sys.stderr)
         return 1

@@ -96,6 +96,7 @@ class Lines:
     def __init__(self, path):
         self.stream = connect(path)
         self.stream.settimeout(30)
+        self.asking = threading.Lock()
         self.value, self.stop = 0, False
         self.changes = []
         self._answer()
@@ -112,8 +113,9 @@ class Lines:
         return out.decode()
 
     def _look(self):
-        self.stream.sendall(f"xp /1wx {self.DATA}\n".encode())
-        found = re.search(r"90303fc: 0x([0-9a-f]+)", self._answer())
+        with self.asking:
+            self.stream.sendall(f"xp /1wx {self.DATA}\n".encode())
+            found = re.search(r"90303fc: 0x([0-9a-f]+)", self._answer())
         if found and (value := int(found.group(1), 16) & 0xFF) != self.value:
             self.changes.append((time.monotonic(), self.value, value))
             self.value = value
@@ -126,6 +128,20 @@ class Lines:
         except OSError:
             self.stop = True
 
+    def path_of(self, kind):
+        """The first device of this kind in QEMU's tree."""
+        with self.asking:
+            self.stream.sendall(b"info qom-tree\n")
+            tree = self._answer()
+        path = []
+        for line in tree.splitlines():
+            if found := re.match(r"( *)/(\S*) \((\S+)\)", line):
+                depth = len(found.group(1)) // 2
+                path = path[:depth] + [found.group(2)]
+                if found.group(3) == kind:
+                    return "/" + "/".join(part for part in path if part)
+        raise Failed(f"QEMU has no {kind}")
+
     def level(self, line):
         """Whether it is high now."""
         return bool(self.value >> line & 1)
@@ -137,6 +153,19 @@ class Lines:
             raise Failed("the machine is gone")
         turned = [at for at, old, new in self.changes if (old ^ new) >> line & 1 and bool(new >> line & 1) == high]
         return turned[-1] if turned and turned[-1] >= since else since
+
+
+class Hands:
+    """Drives the PL061's input lines from outside the machine, by QEMU's test protocol."""
+
+    def __init__(self, path, chip):
+        self.stream, self.chip = connect(path), chip
+        self.answers = self.stream.makefile("r", encoding="utf-8")
+
+    def drive(self, line, high):
+        self.stream.sendall(f"set_irq_in {self.chip} unnamed-gpio-in {line} {int(high)}\n".encode())
+        if not (answer := self.answers.readline()).startswith("OK"):
+            raise Failed(f"line {line} cannot be driven: QEMU said {answer!r}")
 
 
 class Broker:

@@ -80,13 +80,14 @@ sed "s/@PORT@/$port/" "$here/tests/vm/site.toml" >root/etc/screamd/site.toml
 printf 'user root\nlistener %s 127.0.0.1\nallow_anonymous true\n' "$port" >mosquitto.conf
 PATH=$PATH:/usr/sbin mosquitto -c mosquitto.conf 2>mosquitto.log &
 broker=$!
-rm -f console.sock monitor.sock
+rm -f console.sock monitor.sock qtest.sock
 machine=
-trap 'kill $broker $machine 2>/dev/null || true; rm -f console.sock monitor.sock' EXIT
+trap 'kill $broker $machine 2>/dev/null || true; rm -f console.sock monitor.sock qtest.sock' EXIT
 
 # The console waits for its reader, so that nothing of the boot is lost.
 qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2 -m 768 -display none \
     -serial unix:console.sock,server=on,wait=on -monitor unix:monitor.sock,server=on,wait=off \
+    -accel tcg -qtest unix:qtest.sock,server=on,wait=off -qtest-log none \
     -kernel "kernel/boot/vmlinuz-$version" -initrd root.cpio -append "console=ttyAMA0 quiet loglevel=3 panic=-1" -no-reboot \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= </dev/null &
 machine=$!

@@ -12,9 +12,11 @@ import pathlib
 import sys
 import time
 
-from machine import Broker, Console, Failed, Lines, await_
+from machine import Broker, Console, Failed, Hands, Lines, await_
 
+TAMPER, SILENCE = 0, 1
 SIREN, LED, FAULT = 5, 6, 7
+SCHED_FIFO = 1
 # The contract's, and what a loaded machine may take before a step is a failure.
 SAFE_S, SAFE_PATIENCE_S = 2.0, 20.0
 
@@ -25,6 +27,7 @@ class Rig:
     def __init__(self, work, port, began):
         self.guest = Console(work / "console.sock", work / "console.log")
         self.lines = Lines(work / "monitor.sock")
+        self.hands = Hands(work / "qtest.sock", self.lines.path_of("pl061"))
         self.broker = Broker(port, "rig")
         self.began = began
         self.figures = {}
@@ -53,6 +56,9 @@ class Rig:
 def boots(rig):
     _, line = rig.guest.wait_for("RIG UP")
     rig.say("boot", line)
+    # What the boards' pull-up does: nothing in QEMU pulls an input that nobody drives.
+    for contact in (TAMPER, SILENCE):
+        rig.hands.drive(contact, True)
     said = rig.guest.run("screamd --version")
     if not said.startswith("screamd "):
         raise Failed(f"screamd --version: {said}")
@@ -80,6 +86,50 @@ def starts_without_its_microphone(rig):
     window = rig.await_window("a scored window", lambda window: window["level_dbfs"] > -100, 0)
     rig.say("start", f"first window of the quiet room: score {window['score']:.3f}, {window['level_dbfs']:.0f} dBFS, "
                      f"inference {window['inference_ms'] / 1000:.1f} s (emulated)")
+
+
+def captures_before_all_others(rig):
+    """The capture thread at SCHED_FIFO, the memory of the whole process locked, on a card that is open."""
+    # proc(5): the fields behind the name in brackets are state (3), ..., rt_priority (40), policy (41).
+    said = rig.guest.run("for t in /proc/$(pid)/task/*; do echo $(cat $t/comm) $(sed 's/.*) //' $t/stat | cut -d' ' -f38,39); done")
+    threads = {name: (int(priority), int(policy)) for name, priority, policy in (line.split() for line in said.splitlines())}
+    if threads.get("capture", (0, 0))[1] != SCHED_FIFO:
+        raise Failed(f"capture is no SCHED_FIFO: name (priority, policy): {threads}")
+    if others := [name for name, (_, policy) in threads.items() if policy == SCHED_FIFO and name != "capture"]:
+        raise Failed(f"{others} would hold up capture: {threads}")
+    status = dict(line.split(":", 1) for line in rig.guest.run("grep -e VmLck -e VmRSS -e VmSize /proc/$(pid)/status").splitlines())
+    locked, resident, mapped = (int(status[key].split()[0]) // 1024 for key in ("VmLck", "VmRSS", "VmSize"))
+    if locked == 0:
+        raise Failed(f"no memory is locked: {status}")
+    rig.say("real time", f"capture runs SCHED_FIFO at {threads['capture'][0]}, alone of {len(threads)} threads; {locked} of {mapped} MiB "
+                         f"mapped are locked, {resident} resident")
+
+
+def is_opened_and_its_button_pressed(rig):
+    """The two input lines, active low with a pull-up: driven from outside the machine, as a contact to ground does."""
+    mark = rig.broker.mark()
+    opened = time.monotonic()
+    rig.hands.drive(TAMPER, False)
+    told, _ = rig.broker.heard("event", '"tamper"', mark)
+    rig.hands.drive(TAMPER, True)
+    rig.broker.heard("event", ['"restore"', "tamper"], mark)
+    rig.say("tamper", f"told {rig.figure('tamper_to_broker_s', told - opened)} after the contact, and its restore")
+    asked = time.monotonic()
+    rig.broker.publish("siren/set", '{"state":"ON","duration":100}')
+    pressed = rig.lines.await_level(SIREN, True, asked)
+    # A bounce shorter than the debounce is no press.
+    rig.hands.drive(SILENCE, False)
+    time.sleep(0.02)
+    rig.hands.drive(SILENCE, True)
+    time.sleep(1)
+    if not rig.lines.level(SIREN):
+        raise Failed("20 ms at the silence line ended the siren")
+    pressed = time.monotonic()
+    rig.hands.drive(SILENCE, False)
+    quiet = rig.lines.await_level(SIREN, False, pressed)
+    rig.hands.drive(SILENCE, True)
+    rig.broker.heard("event", '"silenced"', mark)
+    rig.say("button", f"siren low {rig.figure('button_to_line_s', quiet - pressed)} after the press; a bounce of 20 ms did nothing")
 
 
 def hears_a_scream(rig):
@@ -260,8 +310,8 @@ def is_stopped(rig):
         raise Failed(f"a panic in the log:\n{log}")
 
 
-STEPS = [boots, starts_without_its_microphone, hears_a_scream, is_silenced, its_clock_drifts, loses_sound_to_an_xrun, is_unplugged,
-         is_killed_with_the_siren_on, its_clock_jumps, its_line_is_taken, is_stopped]
+STEPS = [boots, starts_without_its_microphone, captures_before_all_others, is_opened_and_its_button_pressed, hears_a_scream, is_silenced,
+         its_clock_drifts, loses_sound_to_an_xrun, is_unplugged, is_killed_with_the_siren_on, its_clock_jumps, its_line_is_taken, is_stopped]
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Acted screams, and animals that are easily taken for some, from Debian packages of games.
+"""Acted screams, and animals and shouts that are easily taken for some, from Debian packages of games.
 
     python acted.py --work DIR --background DIR --data DIR
 
@@ -20,6 +20,8 @@ from everyday import Known, read
 
 LIST = Path(__file__).with_name("acted.txt")
 ARCHIVES = (".pk3", ".zip")
+# What the kinds are called among the network's labels.
+LABELS = {"scream": "scream", "animal": "animal", "shout": "shout_speech"}
 
 
 def rows():
@@ -63,7 +65,9 @@ class Acted:
         self.samples = np.load(Path(folder) / "acted.i16.npy", mmap_mode="r")
         with open(Path(folder) / "acted.csv", newline="") as file:
             entries = list(csv.DictReader(file))
-        self.places = {kind: [(int(row["start"]), int(row["end"])) for row in entries if row["kind"] == kind] for kind in ("scream", "animal")}
+        self.places = {kind: [(int(row["start"]), int(row["end"])) for row in entries if row["kind"] == kind] for kind in LABELS}
+        if missing := [kind for kind, places in self.places.items() if not places]:
+            raise SystemExit(f"{folder}/acted.csv: no recording of kind {', '.join(missing)}; run acted.py again")
 
     def draw(self, rng, kind):
         """A whole recording of this kind, each as often as another; float32."""
@@ -99,7 +103,7 @@ def main():
     np.save(folder / "acted.i16.npy", np.concatenate(parts))
     with open(folder / "acted.csv", "w", newline="") as file:
         csv.writer(file).writerows([["package", "kind", "file", "start", "end"], *kept])
-    for kind in ("scream", "animal"):
+    for kind in LABELS:
         lengths = [row[4] - row[3] for row in kept if row[1] == kind]
         print(f"{kind}: {len(lengths)} recordings, {sum(lengths) / RATE / 60:.1f} minutes")
 

@@ -7,12 +7,12 @@ every window is filled: with other clips, with noise, or both.
 import numpy as np
 from scipy import fft
 
+from acted import LABELS
 from clips import RATE, loudest
 
 FADE = RATE // 200
 # In an index's place: a recording of acted.py's.
-ACTED_SCREAM, ACTED_ANIMAL = -1, -2
-ACTED = {ACTED_SCREAM: "scream", ACTED_ANIMAL: "animal"}
+ACTED = {-1: "scream", -2: "animal", -3: "shout"}
 # What a detector of screams takes for one most easily, on the validation split: drawn twice as often.
 HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crowd", "crying", "dog", "music", "singing", "vocal_burst")
 # Few clips of these stand for very many songs: any key and tempo.
@@ -147,10 +147,10 @@ def bell(rng, length):
 def synthetic(rng, length):
     """Sounds that the clips lack and that must never alarm: noise with and without resonances, tones, sweeps, bells, beepers, near silence."""
     t = np.arange(length) / RATE
-    kind = rng.integers(11)
+    kind = rng.integers(12)
     if kind in (7, 8, 9):
         return np.asarray(steam(rng, length) * 0.3, np.float32)
-    if kind == 10:
+    if kind > 9:
         return np.asarray(bell(rng, length) * 0.3, np.float32)
     if kind == 0:
         sound = coloured_noise(rng, length, rng.uniform(-1, 2.5))
@@ -239,13 +239,13 @@ class Scenes:
         return int(indices[min(np.searchsorted(cumulative, rng.random()), len(indices) - 1)])
 
     def _pick(self, rng, positive):
-        """A scream's clip or another's; now and then one that an actor, or an animal, left in a package: other voices, other microphones."""
-        if self.acted is not None and rng.random() < (0.2 if positive else 0.05):
-            return ACTED_SCREAM if positive else ACTED_ANIMAL
+        """A scream's clip or another's; now and then one that an actor, or an animal, or somebody who shouts, left in a package: other voices, other microphones."""
+        if self.acted is not None and rng.random() < (0.2 if positive else 0.1):
+            return -1 if positive else int(rng.choice([-2, -3]))
         return self._draw(rng, self.scream if positive else self.other)
 
     def _class(self, index):
-        return ACTED[index] if index in ACTED else self.clips.rows[index]["class"]
+        return LABELS[ACTED[index]] if index in ACTED else self.clips.rows[index]["class"]
 
     def _label(self, index):
         name = self._class(index)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What a window costs onnxruntime on aarch64, beside tests/instructions.sh: executed instructions, counted under qemu-user, of the same
-# network in f32 at one thread. The difference between a run of three windows and a run of one: neither start nor interpreter counts.
+# What a window costs onnxruntime on aarch64, beside tests/instructions.sh and counted as there: the same network in f32 at one thread.
+# The interpreter does not count.
 #   tests/instructions-onnxruntime.sh FILE.onnx [WORK]      WORK [default: vm-work/onnxruntime] keeps what was downloaded (60 MB, once)
-# FILE.onnx has one input and takes zeros. `models/training/compare_onnxruntime.py --keep DIR` leaves the one that it times. CPUS names other cores.
+# FILE.onnx has one input and takes zeros: models/training/export.py writes one. CPUS names other cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . .cargo/prepare.sh
@@ -12,6 +12,8 @@ model=$(realpath "$1") work=$(realpath -m "${2:-vm-work/onnxruntime}") here=$PWD
 need_packages qemu-user build-essential python3-pip debian-archive-keyring
 version=$(sed -n 's/^onnxruntime==//p' models/training/requirements.txt)
 mkdir -p "$work"
+. tests/instructions-count.sh
+counter "$work"
 cd "$work"
 if [ ! -f .done-"$version" ]; then
     # An aarch64 Python 3.11 (Debian 12's) and the wheel that a board would install.
@@ -42,17 +44,14 @@ picture = numpy.zeros([1 if isinstance(n, str) else n for n in wanted.shape], nu
 for _ in range(int(sys.argv[2])):
     session.run(None, {wanted.name: picture})
 PYTHON
-cc -shared -fPIC -O2 -o plugin.so "$here/tests/instructions.c"
+session() {
+    env -i PYTHONPATH="$work/site" PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 qemu-aarch64 -cpu "$3" -L "$work/root" -plugin "$2" \
+        "$work/root/usr/bin/python3.11" "$work/run.py" "$model" "$1"
+}
 part() { case $1 in cortex-a76) echo 0xd0b asimddp asimdhp ;; *) echo 0xd08 ;; esac; }
 for cpu in ${CPUS:-cortex-a72 cortex-a76}; do
     read -r number features < <(part "$cpu")
     printf 'processor\t: 0\nFeatures\t: fp asimd crc32 %s\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: %s\nCPU revision\t: 3\n' \
         "$features" "$number" >root/proc/cpuinfo
-    for windows in 1 3; do
-        env -i PYTHONPATH="$work/site" PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 qemu-aarch64 -cpu "$cpu" -L "$work/root" -plugin "$work/plugin.so" \
-            "$work/root/usr/bin/python3.11" run.py "$model" "$windows" >out 2>err || { cat out err >&2; exit 1; }
-        sed -n 's/^instructions: //p' err >"count-$windows"
-    done
-    awk -v cpu="$cpu" -v version="$version" 'NR == 1 { one = $1 } NR == 2 { printf "%s: onnxruntime %s: %.1f million instructions a window\n", cpu, version, ($1 - one) / 2e6 }' \
-        count-1 count-3
+    count_windows "$work" "$cpu" "$cpu, onnxruntime $version" session
 done

@@ -14,16 +14,15 @@ model=${MODEL:-models/default}
 [ -x "$program" ] || { echo "$program: not there; .cargo/build-aarch64.sh makes it" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cc -shared -fPIC -O2 -o "$work/plugin.so" tests/instructions.c
+. tests/instructions-count.sh
+counter "$work"
+bench() { # WINDOWS PLUGIN CPU [OPTIONS]
+    windows=$1 plugin=$2 cpu=$3
+    shift 3
+    env -i qemu-aarch64 -cpu "$cpu" -L "$sysroot" -plugin "$plugin" "$program" bench --model "$model" --windows "$windows" --budget-ms 1e9 "$@"
+}
 
 # Cortex-A72: Raspberry Pi 4. Cortex-A76: Raspberry Pi 5, near the Jetson Orin's A78AE.
 for cpu in ${CPUS:-cortex-a72 cortex-a76}; do
-    for windows in 1 3; do
-        env -i qemu-aarch64 -cpu "$cpu" -L "$sysroot" -plugin "$work/plugin.so" \
-            "$program" bench --model "$model" --windows "$windows" --budget-ms 1e9 "$@" >"$work/out" 2>"$work/err" ||
-            { cat "$work/out" "$work/err" >&2; exit 1; }
-        sed -n 's/^instructions: //p' "$work/err" >"$work/$windows"
-    done
-    awk -v cpu="$cpu" 'NR == 1 { one = $1 } NR == 2 { printf "%s: %.1f million instructions a window\n", cpu, ($1 - one) / 2e6 }' \
-        "$work/1" "$work/3"
+    count_windows "$work" "$cpu" "$cpu" bench "$@"
 done

@@ -22,7 +22,7 @@ use detector::front_end::FrontEnd;
 use detector::manifest::{Decision, Manifest, Votes};
 use detector::model::{Executor, Model};
 use detector::quiet_gate;
-use detector::sound_health::{self, Floor};
+use detector::sound_health;
 use files::model_dir;
 use files::recording::Recording;
 use rayon::prelude::*;
@@ -285,14 +285,16 @@ fn figures(args: &Args, manifest: &Manifest, background: &[Trace], screams: &[Tr
 /// Bounds 3 dB over what 99 of 100 windows of the empty room stay under: a door somewhere must not switch the gate off for good.
 fn gate(manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<Gate> {
     let mut front_end = FrontEnd::new(&manifest.front_end);
-    let (mut levels, mut bands, mut minutes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut levels, mut bands) = (Vec::new(), Vec::new());
+    let (mut level_min, mut high_min) = (f64::INFINITY, f64::INFINITY);
     let rate_hz = manifest.front_end.sample_rate_hz;
     for path in files {
         let sound = crate::audio::read_at(path, rate_hz)?;
-        minutes.extend(sound.chunks(60 * rate_hz as usize).filter(whole_second(rate_hz)).map(|minute| {
-            let (level_dbfs, high_dbfs) = sound_health::levels_dbfs(minute, rate_hz);
-            Floor { level_dbfs, high_dbfs }
-        }));
+        // A recording's last, short minute counts where it has a second at least.
+        for minute in sound.chunks(60 * rate_hz as usize).filter(|minute| minute.len() >= rate_hz as usize) {
+            let (level, high) = sound_health::levels_dbfs(minute, rate_hz);
+            (level_min, high_min) = (level_min.min(level), high_min.min(high));
+        }
         for window in sound.chunks_exact(manifest.front_end.window_samples()) {
             front_end.picture(window);
             levels.push(quiet_gate::loudest_dbfs(window));
@@ -315,17 +317,9 @@ fn gate(manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<Gate> {
     );
     let under = |(level, band): (&f32, &f32)| f64::from(*level) < quiet_level_dbfs && f64::from(*band) < quiet_band_db;
     let skipped = levels.iter().zip(&bands).filter(|pair| under(*pair)).count();
-    let floor = |of: fn(&Floor) -> f64| {
-        let lowest = minutes.iter().map(of).fold(f64::INFINITY, f64::min);
-        ((lowest - FLOOR_MARGIN_DB) * 10.0).round().max(-1200.0) / 10.0
-    };
-    let (level_floor_dbfs, high_floor_dbfs) = (floor(|of| of.level_dbfs), floor(|of| of.high_dbfs));
+    let floor = |lowest: f64| ((lowest - FLOOR_MARGIN_DB) * 10.0).round().max(-1200.0) / 10.0;
+    let (level_floor_dbfs, high_floor_dbfs) = (floor(level_min), floor(high_min));
     Ok(Gate { quiet_level_dbfs, quiet_band_db, windows: levels.len(), skipped, level_floor_dbfs, high_floor_dbfs })
-}
-
-/// A recording's last, short minute counts where it has a second at least.
-fn whole_second(rate_hz: u32) -> impl Fn(&&[f32]) -> bool {
-    move |minute| minute.len() >= rate_hz as usize
 }
 
 /// The table as text. Comments hold one line each: a file's name could hold a line break.

@@ -8,15 +8,13 @@ shares a fingerprint with the background recordings or with a labelled clip is l
 
 import argparse
 import csv
-import subprocess
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from clips import RATE
-from everyday import Known, read
+from everyday import Known, read, unpack
 
 LIST = Path(__file__).with_name("acted.txt")
 ARCHIVES = (".pk3", ".zip")
@@ -29,26 +27,10 @@ def rows():
     return [line.split(maxsplit=2) for line in LIST.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
-def unpack(package, wanted, folder):
-    """The wanted files of a package, by the ends of their paths; also those inside of archives that it holds."""
-    target = folder / package
-    if not target.exists():
-        if not (found := sorted(folder.glob(f"{package}_*.deb"))):
-            subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, check=True, stderr=subprocess.DEVNULL)
-            found = sorted(folder.glob(f"{package}_*.deb"))
-        part = folder / f"{package}.part"
-        part.mkdir(exist_ok=True)
-        kinds = [f"*{end}" for end in (".ogg", ".wav", ".mp3", *ARCHIVES)]
-        tar = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", found[0]], stdout=subprocess.PIPE)
-        subprocess.run(["tar", "-x", "-C", part, "--wildcards", "--no-anchored", *kinds], stdin=tar.stdout, stderr=subprocess.DEVNULL, check=False)
-        tar.wait()
-        for archive in [path for path in part.rglob("*") if path.suffix in ARCHIVES]:
-            with zipfile.ZipFile(archive) as inside:
-                inside.extractall(part, [name for name in inside.namelist() if name.endswith(tuple(wanted))])
-            archive.unlink()
-        part.rename(target)
-    files = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
-    return {end: next((path for name, path in sorted(files.items()) if name.endswith(end)), None) for end in wanted}
+def found(package, wanted, folder):
+    """The wanted files of a package, by the ends of their paths; None for one that is not there."""
+    files = unpack(package, folder, ARCHIVES)
+    return {end: next((path for path in files if str(path).endswith(end)), None) for end in wanted}
 
 
 def trimmed(sound):
@@ -89,7 +71,7 @@ def main():
         packages.setdefault(package, {})[end] = kind
     kept, parts, place = [], [], 0
     for package, wanted in tqdm(packages.items(), desc="packages"):
-        for end, path in unpack(package, wanted, folder).items():
+        for end, path in found(package, wanted, folder).items():
             sound = read(path) if path else None
             if sound is None:
                 print(f"left out, not there or not to be read: {package} {end}")

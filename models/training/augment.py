@@ -12,7 +12,8 @@ from clips import RATE, loudest
 
 FADE = RATE // 200
 # In an index's place: a recording of acted.py's.
-ACTED = {-1: "scream", -2: "animal", -3: "shout"}
+SCREAM, ANIMAL, SHOUT = -1, -2, -3
+ACTED = {SCREAM: "scream", ANIMAL: "animal", SHOUT: "shout"}
 # What a detector of screams takes for one most easily, on the validation split: drawn twice as often.
 HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crowd", "crying", "dog", "music", "singing", "vocal_burst")
 # Few clips of these stand for very many songs: any key and tempo.
@@ -94,15 +95,22 @@ def excerpt(rng, sound, longest):
     return sound[start : start + length]
 
 
+def filtered(sound, gain_db):
+    """`sound` with a gain for each frequency: `gain_db` at even steps from 0 to half of the rate, straight lines between."""
+    spectrum = fft.rfft(sound)
+    last = len(gain_db) - 1
+    # Laid out by index: logarithms for each line would cost more than the FFT.
+    gain = np.interp(np.linspace(0, last, len(spectrum)), np.arange(last + 1), 10 ** (gain_db / 20)).astype(np.float32)
+    return fft.irfft(spectrum * gain, len(sound))
+
+
 def shaped(noise, frequencies, widths, gains_db):
     """Noise with humps at `frequencies` (Hz), `widths` octaves wide and `gains_db` high, RMS 1."""
-    spectrum = fft.rfft(noise)
     octave = np.log2(np.linspace(0, RATE / 2, 257) + 20)
     gain_db = np.full(257, -25.0)
     for frequency, width, gain in zip(frequencies, widths, gains_db):
         gain_db = np.maximum(gain_db, gain - 12 * ((octave - np.log2(frequency)) / width) ** 2)
-    gain = np.interp(np.linspace(0, 256, len(spectrum)), np.arange(257), 10 ** (gain_db / 20))
-    sound = fft.irfft(spectrum * gain, len(noise))
+    sound = filtered(noise, gain_db)
     return sound / (rms(sound) + 1e-9)
 
 
@@ -186,8 +194,6 @@ def synthetic(rng, length):
 
 def microphone(rng, sound):
     """A microphone's and codec's response: a smooth random curve, band limits, now and then 8-bit mu-law."""
-    n = len(sound)
-    # The curve is drawn on a coarse grid of frequencies and laid out by index: the logarithms cost more than the FFT.
     f = np.linspace(0, RATE / 2, 513)
     knots = np.linspace(0, np.log2(8001), 8)
     gain_db = np.interp(np.log2(f + 1), knots, rng.normal(0, 4, 8))
@@ -197,9 +203,7 @@ def microphone(rng, sound):
     if rng.random() < 0.3:
         cut = np.exp(rng.uniform(np.log(50), np.log(400)))
         gain_db -= 12 * np.log2(np.maximum(cut / np.maximum(f, 1), 1))
-    spectrum = fft.rfft(sound)
-    gain = np.interp(np.linspace(0, 512, len(spectrum)), np.arange(513), 10 ** (gain_db / 20)).astype(np.float32)
-    sound = fft.irfft(spectrum * gain, n)
+    sound = filtered(sound, gain_db)
     if rng.random() < 0.05:
         peak = np.abs(sound).max() + 1e-9
         code = np.sign(sound) * np.log1p(255 * np.abs(sound) / peak) / np.log(256)
@@ -241,7 +245,7 @@ class Scenes:
     def _pick(self, rng, positive):
         """A scream's clip or another's; now and then one that an actor, or an animal, or somebody who shouts, left in a package: other voices, other microphones."""
         if self.acted is not None and rng.random() < (0.2 if positive else 0.1):
-            return -1 if positive else int(rng.choice([-2, -3]))
+            return SCREAM if positive else int(rng.choice([ANIMAL, SHOUT]))
         return self._draw(rng, self.scream if positive else self.other)
 
     def _class(self, index):

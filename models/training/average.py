@@ -38,7 +38,7 @@ def main():
     labels = last["manifest"]["labels"]
     work = Path(args.work)
     scenes = Scenes(
-        Clips(args.data, work / "cache"), "train", labels, "scream", np.load(work / "cache" / "rooms.npy"),
+        Clips(args.data, work / "cache"), "train", labels, last["manifest"]["alarm_labels"][0], np.load(work / "cache" / "rooms.npy"),
         everyday=Everyday(work / "everyday") if (work / "everyday").exists() else None,
         acted=Acted(work / "acted") if (work / "acted").exists() else None,
     )

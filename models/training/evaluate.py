@@ -52,7 +52,7 @@ def summary(truth, scores):
 
 def main():
     from front_end import FrontEnd
-    from network import resnet34
+    from network import of_manifest
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -63,8 +63,7 @@ def main():
     manifest = state["manifest"]
     labels = manifest["labels"]
     alarm = labels.index(manifest["alarm_labels"][0])
-    channels = 1 if manifest["front_end"]["colormap"] == "none" else 3
-    network = resnet34(channels, len(labels)).to(memory_format=torch.channels_last)
+    network = of_manifest(manifest).to(memory_format=torch.channels_last)
     network.load_state_dict(state["network"])
     network.eval()
     clips = Clips(args.data, Path(args.model).parent.parent / "cache")

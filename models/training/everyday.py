@@ -11,6 +11,7 @@ import argparse
 import csv
 import re
 import subprocess
+import zipfile
 from math import gcd
 from pathlib import Path
 
@@ -28,6 +29,7 @@ LONGEST_S = 180
 # A spoken-word package may hold sounds too; a game's pain is no everyday sound.
 LEFT_OUT = re.compile(r"scream|pain|die|death|dead|hurt|cry|yell|kill|dying|ouch", re.IGNORECASE)
 KINDS = list(MOST_S)
+SOUNDS = (".ogg", ".oga", ".wav", ".mp3", ".flac", ".opus")
 
 
 def packages():
@@ -35,8 +37,8 @@ def packages():
     return [line.split() for line in LIST.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
-def unpack(package, folder):
-    """The package's sound files, sorted by path."""
+def unpack(package, folder, archives=()):
+    """The package's sound files, sorted by path; also those inside of its zip files that end as one of `archives`."""
     target = folder / package
     if not target.exists():
         found = sorted(folder.glob(f"{package}_*.deb"))
@@ -46,9 +48,13 @@ def unpack(package, folder):
         part = folder / f"{package}.part"
         part.mkdir(exist_ok=True)
         tar = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", found[0]], stdout=subprocess.PIPE)
-        kinds = [f"*.{end}" for end in ("ogg", "oga", "wav", "mp3", "flac", "opus")]
+        kinds = [f"*{end}" for end in (*SOUNDS, *archives)]
         subprocess.run(["tar", "-x", "-C", part, "--wildcards", "--no-anchored", *kinds], stdin=tar.stdout, stderr=subprocess.DEVNULL, check=False)
         tar.wait()
+        for archive in [path for path in part.rglob("*") if path.suffix in archives]:
+            with zipfile.ZipFile(archive) as inside:
+                inside.extractall(part, [name for name in inside.namelist() if name.endswith(SOUNDS)])
+            archive.unlink()
         part.rename(target)
     return sorted(path for path in target.rglob("*") if path.is_file() and not path.is_symlink())
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from front_end import FrontEnd
-from network import resnet34
+from network import of_manifest
 
 
 def fold_batch_norm(network):
@@ -45,8 +45,7 @@ def main():
     args = parser.parse_args()
     state = torch.load(args.model, map_location="cpu")
     front_end = state["manifest"]["front_end"]
-    channels = 1 if front_end["colormap"] == "none" else 3
-    network = resnet34(channels, len(state["manifest"]["labels"]))
+    network = of_manifest(state["manifest"])
     network.load_state_dict(state["network"])
     network.eval()
     labels = state["manifest"]["labels"]

@@ -13,6 +13,11 @@ def resnet34(channels, classes):
     return network
 
 
+def of_manifest(manifest):
+    """The network that a manifest's pictures and labels ask for."""
+    return resnet34(1 if manifest["front_end"]["colormap"] == "none" else 3, len(manifest["labels"]))
+
+
 @torch.no_grad()
 def take(network, state):
     """Loads another ResNet34's weights, whatever its channels and classes; what does not fit in the last layer stays as drawn."""

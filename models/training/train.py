@@ -22,7 +22,7 @@ from clips import RATE, Clips
 from everyday import Everyday
 from evaluate import score_clips, summary
 from front_end import FrontEnd, read_manifest
-from network import imagenet, resnet34, take
+from network import imagenet, of_manifest, take
 from rooms import bank
 from warm_start import warm_start
 
@@ -107,7 +107,7 @@ def weights(init, scenes, seed, device):
     # Behind its own front end: the figures of its normalisation layers are those of the pictures it knows.
     manifest = read_manifest(Path(init) / "manifest.toml")
     front_end = FrontEnd(manifest["front_end"], RATE).to(device)
-    network = resnet34(1 if manifest["front_end"]["colormap"] == "none" else 3, len(manifest["labels"])).to(device)
+    network = of_manifest(manifest).to(device)
     window = int(manifest["front_end"]["window_s"] * RATE)
     batches = [np.stack([scenes.window(np.random.default_rng([seed, 10**9 + 1 + b, i]), window)[0] for i in range(64)]) for b in range(4)]
     off = warm_start(network, init, [front_end(torch.from_numpy(batch).to(device)) for batch in batches])
@@ -164,8 +164,7 @@ def main():
         config["mean"], config["deviation"] = [0.0] * config["n_mels"], [1.0] * config["n_mels"]
         config["mean"], config["deviation"] = measure_normalisation(scenes, FrontEnd(config, RATE), window, args.seed)
     front_end = FrontEnd(config, RATE).to(device)
-    channels = 1 if config["colormap"] == "none" else 3
-    network = resnet34(channels, len(labels)).to(device, memory_format=torch.channels_last)
+    network = of_manifest(manifest).to(device, memory_format=torch.channels_last)
     checkpoint = work / "checkpoint.pt"
     # A run that goes on has its weights already.
     if args.init and not checkpoint.exists():

@@ -60,9 +60,11 @@ class Machine:
         return False
 
     def put(self, file):
-        """A file into the device's /tmp."""
+        """A file into the device's /tmp; where it lies there."""
+        path = f"/tmp/{file}"
         with open(self.work / file, "rb") as data:
-            subprocess.run(self._ssh(f"cat >/tmp/{file}"), stdin=data, check=True)
+            subprocess.run(self._ssh(f"cat >{path}"), stdin=data, check=True)
+        return path
 
     def cut_the_power(self):
         self.lines.stop = True
@@ -137,7 +139,18 @@ def hears_a_scream(run, machine):
     run.say("scream", f"siren line high, scream_start {alert['id']} at the broker, score {alert.get('score', '?')}")
 
 
-def survives_the_power_cut(run, machine):
+def well(machine, when):
+    """The service runs beside no failed unit, the siren is off."""
+    if machine.lines.level(SIREN):
+        raise Failed(f"the siren sounds {when}")
+    if failed := machine.ssh("systemctl list-units --failed --plain --no-legend"):
+        raise Failed(f"failed units {when}: {failed}")
+    if (state := machine.ssh("systemctl is-active screamd", check=False).stdout.strip()) != "active":
+        raise Failed(f"the service is {state} {when}")
+
+
+def power_cut(run, machine):
+    """Kills QEMU and boots its card again: the machine then, and how long it took to be online with its settings and the siren off."""
     mark = run.broker.mark()
     machine.cut_the_power()
     run.broker.heard("status", "offline", mark, BOOT_S)
@@ -149,10 +162,14 @@ def survives_the_power_cut(run, machine):
     if machine.lines.level(SIREN):
         raise Failed("the siren sounds after the power came back")
     machine.log_in()
-    if failed := machine.ssh("systemctl list-units --failed --plain --no-legend"):
-        raise Failed(f"failed units after the power cut: {failed}")
+    return machine, online - began
+
+
+def survives_the_power_cut(run, machine):
+    machine, took_s = power_cut(run, machine)
+    well(machine, "after the power cut")
     events = machine.ssh("ls /var/lib/screamd/events | wc -l")
-    run.say("power cut", f"QEMU killed with the siren on: online again after {online - began:.0f} s (emulated), siren off, the threshold kept, "
+    run.say("power cut", f"QEMU killed with the siren on: online again after {took_s:.0f} s (emulated), siren off, the threshold kept, "
                          f"{events} files of events")
     return machine
 
@@ -167,21 +184,11 @@ def await_release(machine, version):
     await_(f"{version} proves itself", lambda: machine.gone() or release(machine) == (version, False), BOOT_S)
 
 
-def well(run, machine, when):
-    """One whole release runs, the settings stand, the siren is off."""
-    if machine.lines.level(SIREN):
-        raise Failed(f"the siren sounds {when}")
-    if failed := machine.ssh("systemctl list-units --failed --plain --no-legend"):
-        raise Failed(f"failed units {when}: {failed}")
-    if (state := machine.ssh("systemctl is-active screamd", check=False).stdout.strip()) != "active":
-        raise Failed(f"the service is {state} {when}")
-
-
 def is_updated_by_the_hub(run, machine):
     installed, _ = release(machine)
-    machine.put("new.bundle")
+    bundle = machine.put("new.bundle")
     mark, began = run.broker.mark(), time.monotonic()
-    machine.ssh("install -o screamd -m 644 /tmp/new.bundle /var/lib/screamd/update/")
+    machine.ssh(f"install -o screamd -m 644 {bundle} /var/lib/screamd/update/")
     run.broker.heard("update/state", f'"latest_version":"{NEW}"', mark, BOOT_S)
     mark = run.broker.mark()
     run.broker.publish("update/install", "INSTALL")
@@ -189,27 +196,27 @@ def is_updated_by_the_hub(run, machine):
     run.broker.heard("update/state", [f'"installed_version":"{NEW}"', '"in_progress":false'], mark, BOOT_S)
     await_release(machine, NEW)
     run.broker.heard("threshold/state", "0.65", mark, BOOT_S)
-    well(run, machine, "after the update")
+    well(machine, "after the update")
     run.say("update", f"{installed} to {NEW} by the hub's button, good after {time.monotonic() - began:.0f} s (emulated): under systemd, "
                       "its own units, the threshold kept")
 
 
 def comes_back_from_one_that_never_starts(run, machine):
-    machine.put("broken.bundle")
+    bundle = machine.put("broken.bundle")
     mark, began = run.broker.mark(), time.monotonic()
-    machine.ssh("screamd update apply /tmp/broken.bundle")
+    machine.ssh(f"screamd update apply {bundle}")
     _, payload = run.broker.heard("event", ['"fault"', "UpdateFailed"], mark, BOOT_S)
     run.broker.heard("event", ['"restore"', "UpdateFailed"], mark, BOOT_S)
     await_release(machine, NEW)
-    well(run, machine, "after the update that failed")
+    well(machine, "after the update that failed")
     run.say("bad update", f"a program that ends at once: {NEW} is back by itself after {time.monotonic() - began:.0f} s: "
                           f"{json.loads(payload).get('detail', payload)}")
 
 
 def survives_power_cuts_in_updates(run, machine, cuts):
     """Kills QEMU at a random moment of an update, to and fro between two releases; what was not on the disk is lost, as in a power cut."""
-    machine.put("old.bundle")
-    machine.ssh("cp /tmp/old.bundle /tmp/new.bundle /var/lib/screamd/")
+    bundles = [machine.put(f"{name}.bundle") for name in ("old", "new")]
+    machine.ssh(f"cp {' '.join(bundles)} /var/lib/screamd/")
     began = time.monotonic()
     machine.ssh("screamd update apply --allow-downgrade /var/lib/screamd/old.bundle")
     takes_s = time.monotonic() - began
@@ -219,21 +226,14 @@ def survives_power_cuts_in_updates(run, machine, cuts):
         other, file = (NEW, "new") if now == OLD else (OLD, "old")
         # Beyond the command's end: the first start of the new one and its trial, too.
         after = draw.uniform(0, 1.5 * takes_s)
-        mark = run.broker.mark()
         machine.ssh(f"systemd-run --quiet --unit=cut{number} screamd update apply --allow-downgrade /var/lib/screamd/{file}.bundle")
         time.sleep(after)
-        machine.cut_the_power()
-        run.broker.heard("status", "offline", mark, BOOT_S)
-        mark = run.broker.mark()
-        machine = Machine(run.args.work, run.args.ssh_port)
-        run.broker.heard("status", "online", mark, BOOT_S)
-        run.broker.heard("threshold/state", "0.65", mark)
-        machine.log_in()
+        machine, _ = power_cut(run, machine)
         await_("a release that proves itself", lambda: machine.gone() or not release(machine)[1], BOOT_S)
         found, _ = release(machine)
         if found not in (now, other):
             raise Failed(f"cut {number}, {after:.1f} s into an update from {now} to {other}: the device runs {found}")
-        well(run, machine, f"after cut {number}")
+        well(machine, f"after cut {number}")
         leftovers = machine.ssh("ls /var/lib/screamd-releases").split()
         outcomes.append("new" if found == other else "old")
         run.say("update cut", f"{number + 1} of {cuts}: power off {after:.1f} s into {now} to {other} (it takes {takes_s:.1f}): runs {found}, "

@@ -116,7 +116,7 @@ def is_opened_and_its_button_pressed(rig):
     rig.say("tamper", f"told {rig.figure('tamper_to_broker_s', told - opened)} after the contact, and its restore")
     asked = time.monotonic()
     rig.broker.publish("siren/set", '{"state":"ON","duration":100}')
-    pressed = rig.lines.await_level(SIREN, True, asked)
+    rig.lines.await_level(SIREN, True, asked)
     # A bounce shorter than the debounce is no press.
     rig.hands.drive(SILENCE, False)
     time.sleep(0.02)

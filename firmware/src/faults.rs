@@ -80,6 +80,11 @@ impl Faults {
         self.0.contains_key(&fault)
     }
 
+    /// Why it stands: the last cause that it was raised for.
+    pub fn cause(&self, fault: Fault) -> Option<&str> {
+        self.0.get(&fault).map(String::as_str)
+    }
+
     /// Any at all.
     pub fn any(&self) -> bool {
         !self.0.is_empty()
@@ -129,4 +134,19 @@ pub fn defect_words(defect: Defect) -> DefectWords {
         ),
     };
     DefectWords { shown, stands, over }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_stands_is_not_new_and_has_its_last_cause() {
+        let mut faults = Faults::default();
+        assert!(faults.raise(Fault::CaptureLost, "no such device"));
+        assert!(!faults.raise(Fault::CaptureLost, "busy"));
+        assert_eq!(faults.cause(Fault::CaptureLost), Some("busy"));
+        assert!(faults.clear(Fault::CaptureLost));
+        assert_eq!(faults.cause(Fault::CaptureLost), None);
+    }
 }

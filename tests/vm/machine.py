@@ -11,13 +11,13 @@ class Failed(Exception):
     """A step did not see what it waited for."""
 
 
-def await_(what, condition, limit_s=120.0):
+def await_(what, condition, limit_s=120.0, pause_s=0.05):
     """Waits until `condition` gives something true, and gives it back. The limit is far beyond what a busy machine needs."""
     until = time.monotonic() + limit_s
     while not (found := condition()):
         if time.monotonic() > until:
             raise Failed(f"not within {limit_s:.0f} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause_s)
     return found
 
 

@@ -17,8 +17,12 @@ from machine import Broker, Console, Failed, Hands, Lines, await_
 TAMPER, SILENCE = 0, 1
 SIREN, LED, FAULT = 5, 6, 7
 SCHED_FIFO = 1
+CARD_STATE = ("ps | grep -e screamd -e aplay; cd /proc/asound && for f in Loopback/cable* card*/pcm*/sub0/status card*/pcm*/sub0/hw_params; "
+              "do echo \"$f:\"; cat $f; done; cd /")
 # The contract's, and what a loaded machine may take before a step is a failure.
 SAFE_S, SAFE_PATIENCE_S = 2.0, 20.0
+# Between two questions to the machine: each costs it a process.
+POLL_S = 0.5
 
 
 class Rig:
@@ -31,6 +35,7 @@ class Rig:
         self.broker = Broker(port, "rig")
         self.began = began
         self.figures = {}
+        self.lines_seen, self.json_seen = 0, []
 
     def say(self, step, text):
         print(f"{time.monotonic() - self.began:7.1f} s  {step:<12} {text}", flush=True)
@@ -40,13 +45,16 @@ class Rig:
         return f"{seconds:.2f} s"
 
     def json_lines(self, kind):
-        """The device's JSON lines of one type so far."""
-        text = self.guest.run(f"grep '\"type\":\"{kind}\"' /tmp/lines", check=False)
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        """The device's JSON lines of one type so far; the machine prints each line once, for that costs it time it needs to infer."""
+        text = self.guest.run(f"tail -n +{self.lines_seen + 1} /tmp/lines", check=False)
+        new = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        self.lines_seen += len(new)
+        self.json_seen += new
+        return [line for line in self.json_seen if line["type"] == kind]
 
     def await_window(self, what, wanted, since_count):
         """The first window behind `since_count` of them that is as wanted."""
-        return await_(what, lambda: next(filter(wanted, self.json_lines("window")[since_count:]), None), 300)
+        return await_(what, lambda: next(filter(wanted, self.json_lines("window")[since_count:]), None), 300, POLL_S)
 
     def held(self, line):
         """The level that the kernel shows while somebody holds the line."""
@@ -145,7 +153,7 @@ def hears_a_scream(rig):
     rig.broker.heard("alarm/state", "ON", mark)
     rig.broker.heard("siren/state", "ON", mark)
     alert = json.loads(payload)
-    alarm = await_("the alarm's JSON line", lambda: rig.json_lines("alarm"))[-1]
+    alarm = await_("the alarm's JSON line", lambda: rig.json_lines("alarm"), pause_s=POLL_S)[-1]
     if alarm["id"] != alert["id"] or alarm["state"] != "start":
         raise Failed(f"the broker heard of {alert['id']}, the device says {alarm}")
     rig.say("scream", f"siren line high (debugfs: hi) {sounded - played:.1f} s after the first sample, "
@@ -181,7 +189,7 @@ def its_clock_drifts(rig):
             raise Failed(f"the loopback's rate shift is not {rate}: {said}")
         # The first two may hold the change, or the sound before it.
         mark = len(rig.json_lines("window")) + 2
-        await_(f"windows at a rate shift of {rate}", lambda: len(rig.json_lines("window")) >= mark + 3, 300)
+        await_(f"windows at a rate shift of {rate}", lambda: len(rig.json_lines("window")) >= mark + 3, 300, POLL_S)
         windows = rig.json_lines("window")[mark:mark + 3]
         if any(window["gap"] for window in windows):
             raise Failed(f"gaps at a rate shift of {rate}: {windows}")
@@ -329,6 +337,8 @@ def main():
             except Failed as failed:
                 rig.say("FAILED", f"{name}: {failed}")
                 print("\nthe device's log:\n" + rig.guest.run("tail -n 40 /tmp/log", check=False), file=sys.stderr)
+                # Whether the card gives frames, and to whom: told apart from a device that does not take them.
+                print("\nthe card:\n" + rig.guest.run(CARD_STATE, check=False), file=sys.stderr)
                 return 1
         rig.say("done", f"all {len(STEPS)} steps passed: {json.dumps(rig.figures)}")
         if args.json:

@@ -10,6 +10,7 @@ use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use detector::resample::Resampler;
+use detector::sound_health::SoundHealth;
 
 fn noise(samples: usize) -> Vec<f32> {
     let mut state = 1u32;
@@ -41,6 +42,20 @@ fn stages(criterion: &mut Criterion) {
             resampler.push(&second, |piece| sum += piece[0]);
             sum
         });
+    });
+
+    // A card that gives the same two seconds for ever: what the watch over the sound costs at its worst.
+    let mut health = SoundHealth::new(48_000, None);
+    let frozen = noise(96_000);
+    criterion.bench_function("sound health, two seconds of 48 kHz", |b| {
+        b.iter_batched_ref(
+            || SoundHealth::new(48_000, None),
+            |health| health.push(&frozen, |_| ()),
+            criterion::BatchSize::LargeInput,
+        );
+    });
+    criterion.bench_function("sound health, two seconds of 48 kHz, frozen", |b| {
+        b.iter(|| health.push(&frozen, |_| ()));
     });
 
     let settings = SirenSettings { on_us: us(30.0), max_us: us(180.0) };

@@ -17,9 +17,11 @@
 //! within the repetition. Nothing is allocated after [`SoundHealth::new`].
 
 mod block;
+mod likeness;
 
 use crate::level::LEVEL_DBFS_MIN;
-use block::Block;
+use block::{Block, TONE_SAMPLES_MAX};
+use likeness::Likeness;
 
 /// Blocks in a second.
 const BLOCKS_PER_S: u32 = 2;
@@ -82,6 +84,7 @@ pub struct SoundHealth {
     filled: usize,
     conditions: [Condition; BY_BLOCK.len()],
     cover: Option<Cover>,
+    likeness: Likeness,
     rate_hz: u32,
 }
 
@@ -96,6 +99,7 @@ impl SoundHealth {
             filled: 0,
             conditions: BY_BLOCK.map(Condition::new),
             cover: floor.map(|floor| Cover::new(floor, rate_hz)),
+            likeness: likeness(block_len),
             rate_hz,
         }
     }
@@ -134,7 +138,7 @@ impl SoundHealth {
         let known = &self.sound[self.sound.len() - self.known..];
         let block = Block { known, start: known.len() - self.block_len, rate_hz: self.rate_hz };
         for condition in &mut self.conditions {
-            if let Some(stands) = condition.push(block.shows(condition.defect)) {
+            if let Some(stands) = condition.push(block.shows(condition.defect, &mut self.likeness)) {
                 on_finding(Finding { defect: condition.defect, stands });
             }
         }
@@ -232,10 +236,16 @@ pub fn levels_dbfs(sound: &[f32], rate_hz: u32) -> (f64, f64) {
 pub fn shown(sound: &[f32], rate_hz: u32) -> impl Iterator<Item = Defect> + '_ {
     let block_len = (rate_hz / BLOCKS_PER_S).max(1) as usize;
     let blocks = move || (block_len..=sound.len()).step_by(block_len);
+    let mut likeness = likeness(block_len);
     BY_BLOCK.into_iter().filter(move |defect| {
-        blocks().next().is_some()
-            && blocks().all(|end| Block { known: &sound[..end], start: end - block_len, rate_hz }.shows(*defect))
+        let block = |end: usize| Block { known: &sound[..end], start: end - block_len, rate_hz };
+        blocks().next().is_some() && blocks().all(|end| block(end).shows(*defect, &mut likeness))
     })
+}
+
+/// For blocks of a source.
+fn likeness(block_len: usize) -> Likeness {
+    Likeness::new(block_len.min(TONE_SAMPLES_MAX))
 }
 
 fn mean_power(sound: impl ExactSizeIterator<Item = f32>) -> f64 {

@@ -16,7 +16,13 @@ impl Control {
     pub(super) fn capture(&mut self, notice: Notice) {
         match notice {
             Notice::Opened { detail } => log::info!("{detail}"),
-            Notice::Lost { detail } => self.fault(Fault::CaptureLost, &detail),
+            Notice::Lost { detail } => {
+                // People are told once, whatever it fails of next; the log has every cause, and the back-off bounds it.
+                if self.faults.cause(Fault::CaptureLost).is_some_and(|before| before != detail) {
+                    log::warn!("{} goes on: {detail}", Fault::CaptureLost.name());
+                }
+                self.fault(Fault::CaptureLost, &detail);
+            }
             Notice::Stalled { detail } => self.fault(Fault::CaptureStalled, &detail),
             Notice::Heard => {
                 self.restore(Fault::CaptureLost, "the microphone is heard again");

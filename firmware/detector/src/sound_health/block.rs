@@ -1,6 +1,7 @@
 //! What one block of samples shows.
 
 use super::Defect;
+use super::likeness::Likeness;
 
 /// No sample of a silent block is larger: 24 bits have their last one below it.
 const SILENT: f32 = 1e-6;
@@ -22,7 +23,7 @@ const TONE_CORRELATION: f64 = 0.999;
 /// Lowest tone that is looked for, hertz.
 const TONE_HZ_MIN: u32 = 20;
 /// Samples that a tone is looked for in.
-const TONE_SAMPLES_MAX: usize = 16_384;
+pub const TONE_SAMPLES_MAX: usize = 16_384;
 
 /// The newest block with the sound before it.
 pub struct Block<'a> {
@@ -41,10 +42,10 @@ impl<'a> Block<'a> {
     }
 
     /// Whether it shows `defect`; what takes longer than a block, it does not.
-    pub fn shows(&self, defect: Defect) -> bool {
+    pub fn shows(&self, defect: Defect, likeness: &mut Likeness) -> bool {
         match defect {
             Defect::Zeros => self.is_silent(),
-            Defect::Repeating => self.is_repeating(),
+            Defect::Repeating => self.is_repeating(likeness),
             Defect::StuckBit => self.has_stuck_bit(),
             Defect::Offset => self.has_offset(),
             Defect::Clipping => self.is_clipped(),
@@ -92,7 +93,7 @@ impl<'a> Block<'a> {
     }
 
     /// The block is the sound of a while before once more, to the bit; or one value alone.
-    fn is_repeating(&self) -> bool {
+    fn is_repeating(&self, likeness: &mut Likeness) -> bool {
         let block = self.samples();
         if self.is_silent() {
             return false;
@@ -100,7 +101,7 @@ impl<'a> Block<'a> {
         if block.iter().all(|sample| *sample == block[0]) {
             return true;
         }
-        self.period().is_some_and(|period| period >= REPEAT_MIN && !self.is_tone(period))
+        self.period().is_some_and(|period| period >= REPEAT_MIN && !self.is_tone(period, likeness))
     }
 
     /// The smallest repetition, samples.
@@ -123,27 +124,19 @@ impl<'a> Block<'a> {
     }
 
     /// Periodic inside the repetition: a tone that a program computed, not a frozen buffer.
-    fn is_tone(&self, period: usize) -> bool {
-        let block = &self.samples()[..self.samples().len().min(TONE_SAMPLES_MAX)];
-        let mean = mean(block) as f32;
-        let correlation = |lag: usize| {
-            let (mut both, mut first, mut second) = (0.0f64, 0.0f64, 0.0f64);
-            for (a, b) in block.iter().zip(&block[lag..]) {
-                let (a, b) = (f64::from(a - mean), f64::from(b - mean));
-                (both, first, second) = (both + a * b, first + a * a, second + b * b);
-            }
-            both / (first * second).sqrt().max(f64::MIN_POSITIVE)
-        };
-        let longest = (period / 2).min((self.rate_hz / TONE_HZ_MIN) as usize).min(block.len() / 2);
+    fn is_tone(&self, period: usize, likeness: &mut Likeness) -> bool {
+        let samples = self.samples().len().min(TONE_SAMPLES_MAX);
+        let longest = (period / 2).min((self.rate_hz / TONE_HZ_MIN) as usize).min(samples / 2);
         // Any slow sound resembles itself a few samples later: only after a first dip does likeness mean a period.
         let mut dipped = false;
-        (1..=longest).map(correlation).any(|likeness| {
+        (1..=longest).map(likeness.of(self.samples())).any(|likeness| {
             dipped |= likeness < 0.5;
             dipped && likeness >= TONE_CORRELATION
         })
     }
 }
 
-fn mean(block: &[f32]) -> f64 {
+/// Arithmetic.
+pub fn mean(block: &[f32]) -> f64 {
     block.iter().map(|sample| f64::from(*sample)).sum::<f64>() / block.len().max(1) as f64
 }

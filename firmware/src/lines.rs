@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 
@@ -125,12 +126,14 @@ pub enum Line<'a> {
 pub struct Lines {
     json: bool,
     colour: bool,
+    /// Each window's level and score, for who watches; not for the journal, which would write 43,200 of them a day to a card.
+    meter: bool,
 }
 
 impl Lines {
     /// JSON or words.
     pub fn new(json: bool) -> Self {
-        Self { json, colour: !json && std::io::stdout().is_terminal() }
+        Self { json, colour: !json && std::io::stdout().is_terminal(), meter: json || !is_journal(std::io::stdout()) }
     }
 
     /// Words are wanted.
@@ -140,6 +143,9 @@ impl Lines {
 
     /// Writes one line at once: a reader must not wait for a block to fill.
     pub fn write(&self, line: &Line) {
+        if !self.meter && matches!(line, Line::Window { .. }) {
+            return;
+        }
         let text = match self.json {
             true => serde_json::to_string(line).unwrap_or_default(),
             false => self.words(line),
@@ -193,4 +199,10 @@ impl Lines {
             }
         }
     }
+}
+
+/// Whether systemd connected `stream` to its journal: `JOURNAL_STREAM` names it by device and inode (systemd.exec(5)).
+fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(stream).is_ok_and(|file| named == format!("{}:{}", file.st_dev, file.st_ino))
 }

@@ -1,7 +1,7 @@
 //! `screamd run` over recordings: lines, alarms, outputs, what it leaves behind.
 #![allow(clippy::unwrap_used)]
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -212,4 +212,28 @@ fn a_signal_ends_it_within_two_seconds_with_a_last_line() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.lines.last().unwrap()["type"], "stop");
     assert_eq!(ran.alarms().iter().map(|(state, _)| *state).collect::<Vec<_>>(), ["start", "end"]);
+}
+
+/// Windows are for who watches: 43,200 lines a day would wear out a card that keeps its journal.
+#[test]
+fn the_journal_gets_alarms_and_no_meter() {
+    let device = Device::tiny("");
+    let sound = device.path("sound.wav");
+    std::fs::write(&sound, wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let words = |name: &str, is_journal: bool| {
+        let file = std::fs::File::create(device.path(name)).unwrap();
+        let found = file.metadata().unwrap();
+        let inode = if is_journal { found.ino() } else { found.ino() + 1 };
+        let mut command = device.command("run");
+        command
+            .arg("--wav")
+            .arg(&sound)
+            .args(["--speed", "max"])
+            .env("JOURNAL_STREAM", format!("{}:{inode}", found.dev()));
+        assert!(command.stdout(file).status().unwrap().success());
+        std::fs::read_to_string(device.path(name)).unwrap()
+    };
+    let (journal, other) = (words("journal", true), words("other", false));
+    assert!(journal.contains("ALARM") && !journal.contains("dBFS"), "{journal}");
+    assert_eq!(other.matches("dBFS").count(), 20, "{other}");
 }

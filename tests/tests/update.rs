@@ -194,13 +194,15 @@ fn home_assistant_sees_an_update_installs_it_and_hears_how_it_ended() {
     let device = Updated::new(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}", broker.port));
     let bundle = device.bundle("9.1.0", &Program::Script("exit 1"));
     let inbox = device.path("var/lib/screamd/update");
-    std::fs::create_dir_all(&inbox).unwrap();
-    std::fs::copy(&bundle, inbox.join("screamd-9.1.0.bundle")).unwrap();
 
     let mut child = None;
     let offered = broker.listen(
         "test-1",
-        || child = Some(device.start(300.0)),
+        || {
+            child = Some(device.start(300.0));
+            wait("the service has made the folder for bundles", || inbox.is_dir());
+            std::fs::copy(&bundle, inbox.join("screamd-9.1.0.bundle")).unwrap();
+        },
         |topic, payload| topic == "update/state" && payload.contains("\"latest_version\":\"9.1.0\""),
     );
     assert!(offered.last().unwrap().1.contains("\"in_progress\":false"), "{offered:?}");

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . .cargo/prepare.sh
 . .cargo/arm64-apt.sh
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 image= cuts=0
 while [ $# -gt 0 ]; do
     case $1 in
@@ -26,8 +26,7 @@ if [ -z "$image" ]; then
 fi
 cargo build --release --locked --quiet --workspace --bins
 
-here=$PWD tools=$PWD/$target/release/host-tools
-case $target in /*) tools=$target/release/host-tools ;; esac
+here=$PWD tools=$target/release/host-tools
 work=$here/vm-work/image
 mkdir -p "$work/boards"
 cd "$work"
@@ -52,14 +51,15 @@ rm -f key key.pub && ssh-keygen -q -t ed25519 -N '' -C test -f key
 rm -f update.key update.pub && "$tools" bundle keygen --out update.key >/dev/null
 if [ "$cuts" -gt 0 ]; then
     # Updates: the package of the image under later versions, and one whose program ends at once.
-    package=$(find "$here/$target/aarch64-unknown-linux-gnu/debian" "$here/$target/debian" "$target/debian" -name 'screamd_*_arm64.deb' -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2-)
+    mkdir -p "$target/debian"
+    package=$(find "$target/debian" -name 'screamd_*_arm64.deb' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
     [ -n "$package" ] || { echo "tests/vm/image.sh: no arm64 package under $target (firmware/packaging/build-deb.sh arm64)" >&2; exit 2; }
     rm -rf tree
     dpkg-deb -R "$package" tree
     bundle() { # NAME VERSION
         sed -i "s/^Version: .*/Version: $2-1/" tree/DEBIAN/control
         dpkg-deb --root-owner-group -Zxz -z1 --build tree "$1.deb" >/dev/null
-        "$tools" bundle --deb "$1.deb" --key update.key --out "$1.bundle" >/dev/null
+        "$tools" bundle --deb "$1.deb" --board rig --key update.key --out "$1.bundle" >/dev/null
     }
     bundle old 9.0.0
     bundle new 9.1.0

@@ -4,7 +4,7 @@
 //! The control loop touches no disk: it sets flags here, and gets a [`Notice`] where something is worth telling.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -147,6 +147,12 @@ pub struct Offer {
 
 impl Work {
     fn run(mut self) {
+        // Whoever brings a bundle finds the place that the documents name. Elsewhere than on a device, its parent is not there.
+        if self.inbox.parent().is_some_and(Path::exists)
+            && let Err(error) = self.make_inbox()
+        {
+            log::warn!("{}: {error}", self.inbox.display());
+        }
         let mut looks = 0u32;
         // The control loop is gone where its queue is: the program ends.
         loop {

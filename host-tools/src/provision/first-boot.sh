@@ -67,7 +67,10 @@ mkdir -p "$root/etc/screamd/update-keys"
 cp "$boot/screamd-site.toml" "$root/etc/screamd/site.toml" || failed "cannot write the site file"
 chmod 644 "$root/etc/screamd/site.toml"
 for file in "$boot"/screamd-key-*.pub; do
-    [ ! -f "$file" ] || cp "$file" "$root/etc/screamd/update-keys/${file##*/screamd-key-}" || failed "cannot write an update key"
+    [ -f "$file" ] || continue
+    key=$root/etc/screamd/update-keys/${file##*/screamd-key-}
+    # Whatever mode the mount gives it: the service reads it before it offers an update.
+    cp "$file" "$key" && chmod 644 "$key" || failed "cannot write an update key"
 done
 if [ -z "${SCREAMD_BOOT:-}" ]; then
     said=$(DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i "$boot"/screamd-*.deb 2>&1) ||

@@ -59,7 +59,7 @@ if [ "$cuts" -gt 0 ]; then
     bundle() { # NAME VERSION
         sed -i "s/^Version: .*/Version: $2-1/" tree/DEBIAN/control
         dpkg-deb --root-owner-group -Zxz -z1 --build tree "$1.deb" >/dev/null
-        "$tools" bundle --deb "$1.deb" --board rig --key update.key --out "$1.bundle" >/dev/null
+        "$tools" bundle --deb "$1.deb" --key update.key --out "$1.bundle" >/dev/null
     }
     bundle old 9.0.0
     bundle new 9.1.0

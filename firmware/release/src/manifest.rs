@@ -27,7 +27,7 @@ pub struct Manifest {
     pub version: Version,
     /// As Rust names it: `aarch64`, `x86_64`.
     pub arch: String,
-    /// Boards that may install it.
+    /// Boards that may install it; all that it holds: others, too.
     pub boards: Vec<String>,
     /// A folder under `models/`; the device makes `models/default` a link to it.
     pub default_model: String,
@@ -59,10 +59,20 @@ impl Manifest {
         if self.arch != arch {
             return Err(Cause::Machine { bundle: self.arch.clone(), machine: arch.into() });
         }
-        if !self.boards.iter().any(|known| known == board) {
+        if !self.boards.iter().any(|known| known == board) && !self.is_for_all() {
             return Err(Cause::Board { bundle: self.boards.join(", "), device: board.into() });
         }
         Ok(())
+    }
+
+    /// Whether it was made for every board that it holds: then also for a board of somebody's own, whose file stands on the device.
+    fn is_for_all(&self) -> bool {
+        let mut held = self.files.iter().filter_map(|file| file.path.strip_prefix("boards/")?.strip_suffix(".toml"));
+        let mut any = false;
+        held.all(|held| {
+            any = true;
+            self.boards.iter().any(|board| board == held)
+        }) && any
     }
 
     /// Parses and checks it.
@@ -167,6 +177,26 @@ mod tests {
     fn what_is_written_is_read() {
         let text = toml::to_string(&manifest()).unwrap();
         assert_eq!(Manifest::parse(&text), Ok(manifest()), "{text}");
+    }
+
+    #[test]
+    fn a_board_of_ones_own_takes_what_is_for_all_boards() {
+        let with = |boards: &[&str]| {
+            let mut manifest = manifest();
+            for board in ["a", "b"] {
+                let path = format!("boards/{board}.toml");
+                manifest.files.push(File { path, bytes: 1, sha256: "a".repeat(64), executable: false });
+            }
+            manifest.boards = boards.iter().map(|board| (*board).to_string()).collect();
+            manifest
+        };
+        assert!(with(&["a", "b"]).is_for("aarch64", "own").is_ok());
+        assert!(with(&["a"]).is_for("aarch64", "a").is_ok());
+        for other in ["b", "own"] {
+            assert!(matches!(with(&["a"]).is_for("aarch64", other), Err(Cause::Board { .. })), "{other}");
+        }
+        assert!(matches!(with(&["a", "b"]).is_for("x86_64", "a"), Err(Cause::Machine { .. })));
+        assert!(matches!(manifest().is_for("aarch64", "own"), Err(Cause::Board { .. })), "it holds no board");
     }
 
     #[test]

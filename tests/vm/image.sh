@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The image's test: boards/image/build.sh's image, given a site by host-tools provision, boots in QEMU (aarch64, no KVM), hears a scream
-# through snd-aloop, raises the siren's line and alerts a broker on the host; then the power is cut with the siren on, and it boots again.
+# through snd-aloop, raises the siren's line and alerts a broker on the host; then the power is cut with the siren on, and it boots again;
+# then its kernel hangs, and the hardware's watchdog starts it again.
 #   tests/vm/image.sh [--image FILE.img.xz] [--cuts N]
 # --image FILE  [default: target/image/screamd.img.xz, made where it is missing]
-# --cuts N      and then updates: one by the hub, one that never starts, and N with the power cut in them [default: none]; NOT RUN YET
+# --cuts N      and then updates: one by the hub, one that never starts, and N with the power cut in them [default: none]
 # Needs root once (packages) and Debian 12; works in vm-work/image. Emulated: its times say nothing of a board.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +14,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 image= cuts=0
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --cuts) cuts=${2:?--cuts needs a number}; shift 2 ;;
         --image) image=$(realpath "${2:?--image needs a file}"); shift 2 ;;
         *) echo "tests/vm/image.sh: unknown argument $1 (see --help)" >&2; exit 2 ;;

@@ -34,7 +34,9 @@ class Machine:
             ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "768", "-display", "none", "-serial", "stdio",
              "-monitor", f"unix:{work}/monitor.sock,server=on,wait=off", "-kernel", work / "vmlinuz", "-initrd", work / "initrd.img",
              "-append", append, "-drive", f"file={work}/screamd.img,format=raw,if=virtio,cache=writethrough", "-no-reboot",
-             "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22", "-device", "virtio-net-pci,netdev=net,romfile="],
+             "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22", "-device", "virtio-net-pci,netdev=net,romfile=",
+             # A hardware watchdog as a board has one; -no-reboot makes a reset the end of QEMU.
+             "-device", "i6300esb"],
             stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
         (work / "machine.pid").write_text(str(self.child.pid), encoding="utf-8")
         self.lines = Lines(work / "monitor.sock")
@@ -59,9 +61,9 @@ class Machine:
             raise Failed(f"the machine ended with {self.child.returncode}; see {self.work}/console.log")
         return False
 
-    def put(self, file):
-        """A file into the device's /tmp; where it lies there."""
-        path = f"/tmp/{file}"
+    def put(self, file, folder="/tmp"):
+        """A file into the device, by default into its memory; where it lies there."""
+        path = f"{folder}/{file}"
         with open(self.work / file, "rb") as data:
             subprocess.run(self._ssh(f"cat >{path}"), stdin=data, check=True)
         return path
@@ -151,9 +153,9 @@ def well(machine, when):
 
 def power_cut(run, machine):
     """Kills QEMU and boots its card again: the machine then, and how long it took to be online with its settings and the siren off."""
-    mark = run.broker.mark()
     machine.cut_the_power()
-    run.broker.heard("status", "offline", mark, BOOT_S)
+    # It may have said so itself: an update starts the service anew.
+    await_("offline at the broker", lambda: run.broker.last("status") == "offline", BOOT_S)
     mark, began = run.broker.mark(), time.monotonic()
     machine = Machine(run.args.work, run.args.ssh_port)
     online, _ = run.broker.heard("status", "online", mark, BOOT_S)
@@ -174,6 +176,27 @@ def survives_the_power_cut(run, machine):
     return machine
 
 
+def is_reset_when_its_kernel_hangs(run, machine):
+    """The image's kernel starts itself again after a panic; told not to, it hangs, and only the hardware's watchdog is left."""
+    machine.ssh("echo 0 >/proc/sys/kernel/panic")
+    mark, hung = run.broker.mark(), time.monotonic()
+    machine.ssh("systemd-run --quiet --on-active=1 sh -c 'echo c >/proc/sysrq-trigger'")
+    try:
+        machine.child.wait(BOOT_S)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"the kernel hangs for {BOOT_S} s") from None
+    reset_s = time.monotonic() - hung
+    machine.lines.stop = True
+    run.broker.heard("status", "offline", mark, BOOT_S)
+    mark = run.broker.mark()
+    machine = Machine(run.args.work, run.args.ssh_port)
+    run.broker.heard("status", "online", mark, BOOT_S)
+    machine.log_in()
+    well(machine, "after the watchdog's reset")
+    run.say("watchdog", f"a hung kernel is reset after {reset_s:.0f} s and comes back by itself")
+    return machine
+
+
 def release(machine):
     """The current release's version, and whether it is still on trial."""
     status = json.loads(machine.ssh("screamd update status --json"))
@@ -186,7 +209,7 @@ def await_release(machine, version):
 
 def is_updated_by_the_hub(run, machine):
     installed, _ = release(machine)
-    bundle = machine.put("new.bundle")
+    bundle = machine.put("new.bundle", "/data")
     mark, began = run.broker.mark(), time.monotonic()
     machine.ssh(f"install -o screamd -m 644 {bundle} /var/lib/screamd/update/")
     run.broker.heard("update/state", f'"latest_version":"{NEW}"', mark, BOOT_S)
@@ -202,7 +225,7 @@ def is_updated_by_the_hub(run, machine):
 
 
 def comes_back_from_one_that_never_starts(run, machine):
-    bundle = machine.put("broken.bundle")
+    bundle = machine.put("broken.bundle", "/data")
     mark, began = run.broker.mark(), time.monotonic()
     machine.ssh(f"screamd update apply {bundle}")
     _, payload = run.broker.heard("event", ['"fault"', "UpdateFailed"], mark, BOOT_S)
@@ -215,10 +238,10 @@ def comes_back_from_one_that_never_starts(run, machine):
 
 def survives_power_cuts_in_updates(run, machine, cuts):
     """Kills QEMU at a random moment of an update, to and fro between two releases; what was not on the disk is lost, as in a power cut."""
-    bundles = [machine.put(f"{name}.bundle") for name in ("old", "new")]
-    machine.ssh(f"cp {' '.join(bundles)} /var/lib/screamd/")
+    for name in ("old", "new"):
+        machine.put(f"{name}.bundle", "/data")
     began = time.monotonic()
-    machine.ssh("screamd update apply --allow-downgrade /var/lib/screamd/old.bundle")
+    machine.ssh("screamd update apply --allow-downgrade /data/old.bundle")
     takes_s = time.monotonic() - began
     await_release(machine, OLD)
     draw, now, outcomes = random.Random(8), OLD, []
@@ -226,7 +249,7 @@ def survives_power_cuts_in_updates(run, machine, cuts):
         other, file = (NEW, "new") if now == OLD else (OLD, "old")
         # Beyond the command's end: the first start of the new one and its trial, too.
         after = draw.uniform(0, 1.5 * takes_s)
-        machine.ssh(f"systemd-run --quiet --unit=cut{number} screamd update apply --allow-downgrade /var/lib/screamd/{file}.bundle")
+        machine.ssh(f"systemd-run --quiet --unit=cut{number} screamd update apply --allow-downgrade /data/{file}.bundle")
         time.sleep(after)
         machine, _ = power_cut(run, machine)
         await_("a release that proves itself", lambda: machine.gone() or not release(machine)[1], BOOT_S)
@@ -257,6 +280,7 @@ def main():
         is_as_promised(run, machine)
         hears_a_scream(run, machine)
         machine = survives_the_power_cut(run, machine)
+        machine = is_reset_when_its_kernel_hangs(run, machine)
         if args.cuts:
             is_updated_by_the_hub(run, machine)
             comes_back_from_one_that_never_starts(run, machine)

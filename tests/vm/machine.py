@@ -205,6 +205,10 @@ class Broker:
 
         return await_(f"{topic} with {' and '.join(matches)} at the broker", found, limit_s)
 
+    def last(self, topic):
+        """What was said last on `topic`."""
+        return next((payload for _, its_topic, payload in reversed(self.messages) if its_topic == topic), None)
+
     def close(self):
         self.child.kill()
         self.child.wait()

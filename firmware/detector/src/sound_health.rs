@@ -180,7 +180,9 @@ impl Condition {
         let minute = (1u128 << MINUTE) - 1;
         self.wrong = (self.wrong << 1 | u128::from(wrong)) & minute;
         let began_a_minute_ago = self.wrong >> (MINUTE - 1) == 1;
-        if !self.stands && began_a_minute_ago && self.wrong.count_ones() >= self.needed {
+        // What half a minute showed and is over is no fault of now.
+        let goes_on = self.wrong & ((1 << self.calm) - 1) != 0;
+        if !self.stands && began_a_minute_ago && goes_on && self.wrong.count_ones() >= self.needed {
             self.stands = true;
             return Some(true);
         }

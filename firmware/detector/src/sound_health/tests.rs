@@ -117,6 +117,15 @@ fn a_short_sound_shows_what_every_block_of_it_shows() {
 }
 
 #[test]
+fn what_was_over_before_its_minute_raises_nothing() {
+    let mut health = SoundHealth::new(RATE_HZ, None);
+    // More than half of a minute's blocks, as the fault asks; then half a minute of a working microphone.
+    let mut sound = tiled(40.0, &noise(1.0, 0.01, 1));
+    sound.extend(noise(40.0, 0.01, 2));
+    assert_eq!(findings(&mut health, &sound), []);
+}
+
+#[test]
 fn a_defect_that_comes_and_goes_is_no_storm() {
     let mut health = SoundHealth::new(RATE_HZ, None);
     let mut count = 0;

@@ -17,6 +17,7 @@
 //! overwrites them on the boot partition; a card keeps old blocks all the same, so give every device its own password.
 
 mod bmap;
+mod boards;
 mod card;
 mod image;
 mod site;
@@ -24,7 +25,6 @@ mod site;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use files::board;
 
 use crate::deb;
 use card::{Card, Os, Ssh, Wifi};
@@ -32,7 +32,7 @@ use card::{Card, Os, Ssh, Wifi};
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A name in boards/
+    /// A board of this release, or the name of a file in ./boards
     #[arg(long)]
     board: String,
     /// The device's site file
@@ -98,8 +98,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Everything that is read and checked, before anything is written.
 fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
-    let path = board::find(&args.board, &board::default_roots()).context("--board")?;
-    let loaded = board::Board::load(&path)?;
+    let loaded = boards::load(&args.board)?;
     if loaded.name.starts_with("jetson") {
         bail!(
             "--board {}: has no boot partition of this kind; install over SSH (docs/install.md, Jetson)",

@@ -161,7 +161,6 @@ pub struct Control {
 impl Control {
     /// States that hold before anything has been heard.
     pub fn first_states(settings: &Settings) -> Vec<State> {
-        let version = update::agent::installed_version();
         vec![
             State::AudioOnline(true),
             State::Scream(false),
@@ -172,11 +171,7 @@ impl Control {
             State::Cooldown(settings.decision.cooldown_s),
             State::AudioFault(false),
             State::Started(clock::now_utc()),
-            State::Update(hub::UpdateState {
-                installed_version: version.clone(),
-                latest_version: version,
-                in_progress: false,
-            }),
+            State::Update(update::agent::first_state()),
         ]
     }
 

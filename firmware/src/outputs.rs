@@ -234,6 +234,17 @@ pub struct Emergency {
 }
 
 impl Emergency {
+    /// From now on a panic anywhere drives the outputs safe and aborts: a device that half works is not to be trusted, and
+    /// the service starts a whole one.
+    pub fn abort_on_panic(self) {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            self.all_safe();
+            report(info);
+            std::process::abort();
+        }));
+    }
+
     /// Siren silent, LED dark, fault relay released; what refuses is passed over.
     pub fn all_safe(&self) {
         // Also where it is off already: the word may be wrong, the safe level never is.

@@ -108,7 +108,7 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
 
     // Lines at their safe levels first, then everything else.
     let (outputs, mut output_problems) = Outputs::open(&settings.board, show_on_stderr());
-    abort_safely(outputs.emergency());
+    outputs.emergency().abort_on_panic();
     let (inputs, input_problems) = Inputs::open(&settings.board);
     output_problems.extend(input_problems);
 
@@ -181,15 +181,4 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     let control = control.with(listener);
     let supervisor = Supervisor::start(control.stages());
     Ok(control.watched_by(supervisor))
-}
-
-/// A panic anywhere drives the outputs safe and aborts: a device that half works is not to be trusted, and the service
-/// starts a whole one.
-fn abort_safely(emergency: crate::outputs::Emergency) {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        emergency.all_safe();
-        report(info);
-        std::process::abort();
-    }));
 }

@@ -300,3 +300,38 @@ fn a_board_without_its_chip_names_chip_and_line() {
     assert_eq!((error.driven.len(), error.problems.len()), (0, 3));
     assert!(safe_outputs(&board(true)).expect("simulated")[0].contains("simulated"));
 }
+
+/// Says on standard output what it is driven to, for whoever started this process.
+struct Loud;
+
+impl Line for Loud {
+    fn set(&self, active: bool) -> Result<(), String> {
+        use std::io::Write;
+        // Past the test harness, which keeps what `println!` says for itself.
+        writeln!(std::io::stdout(), "driven to {active}").map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn a_panic_in_any_thread_switches_off_and_ends_the_process() {
+    const CHILD: &str = "SCREAMD_TEST_PANICS";
+    if std::env::var_os(CHILD).is_some() {
+        let siren = Siren::new(true, BOUND);
+        siren.attach(Box::new(Loud));
+        siren.on().expect("on");
+        let [led, fault] = [(); 2].map(|()| Switch::new(true).shared);
+        Emergency { siren, led, fault }.abort_on_panic();
+        let _ = std::thread::spawn(|| panic!("as a stage would")).join();
+        println!("it goes on");
+        return;
+    }
+    let own = "outputs::tests::a_panic_in_any_thread_switches_off_and_ends_the_process";
+    let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+    let output = command.args(["--exact", own, "--nocapture"]).env(CHILD, "1").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "SIGABRT: {said}");
+    let driven: Vec<_> = said.lines().filter(|line| line.contains("driven")).collect();
+    assert!(driven.len() == 2 && driven[1].ends_with("driven to false"), "{said}");
+    assert!(!said.contains("it goes on"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("as a stage would"), "the cause is told");
+}

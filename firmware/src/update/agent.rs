@@ -81,7 +81,7 @@ impl Agent {
             board: board.to_string(),
             out,
             said: None,
-            state: None,
+            state: first_state(),
             seen: HashMap::new(),
             offer: None,
         };
@@ -120,6 +120,12 @@ pub fn installed_version() -> String {
     release.map_or_else(package_version, |release| release.manifest.version).to_string()
 }
 
+/// What the hub is told before anybody has looked at the disk.
+pub fn first_state() -> UpdateState {
+    let installed = installed_version();
+    UpdateState { latest_version: installed.clone(), installed_version: installed, in_progress: false }
+}
+
 struct Work {
     flags: Arc<Flags>,
     device: Arc<Device>,
@@ -129,7 +135,8 @@ struct Work {
     board: String,
     out: SyncSender<Message>,
     said: Option<Health>,
-    state: Option<UpdateState>,
+    /// As the hub has it.
+    state: UpdateState,
     /// Bundles by name, size and time: each is hashed once.
     seen: HashMap<(PathBuf, u64, Option<SystemTime>), Option<Offer>>,
     offer: Option<Offer>,
@@ -200,9 +207,9 @@ impl Work {
             installed_version: installed,
             in_progress: self.device.store.on_trial() || self.inbox.join(REQUEST).exists(),
         };
-        if self.state.as_ref() != Some(&state) {
+        if self.state != state {
             match self.out.try_send(Message::Update(Notice::State(state.clone()))) {
-                Ok(()) => self.state = Some(state),
+                Ok(()) => self.state = state,
                 Err(std::sync::mpsc::TrySendError::Full(_)) => {}
                 Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return false,
             }

@@ -19,6 +19,10 @@ SIREN, LED, FAULT = 5, 6, 7
 SCHED_FIFO = 1
 CARD_STATE = ("ps | grep -e screamd -e aplay; cd /proc/asound && for f in Loopback/cable* card*/pcm*/sub0/status card*/pcm*/sub0/hw_params; "
               "do echo \"$f:\"; cat $f; done; cd /")
+# The driver waits until nobody holds the card any more.
+UNPLUG = "(echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/unbind; touch /tmp/unbound) &"
+UNTIL_UNPLUGGED = "while [ ! -e /tmp/unbound ]; do sleep 0.1; done; rm /tmp/unbound"
+PLUG = "echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind"
 # The contract's, and what a loaded machine may take before a step is a failure.
 SAFE_S, SAFE_PATIENCE_S = 2.0, 20.0
 # Four a core; two windows' time and more for what is behind.
@@ -246,10 +250,10 @@ def is_unplugged_again_and_again(rig):
     held_before = held()
     for _ in range(REPLUGS):
         mark = rig.broker.mark()
-        rig.guest.run("(echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/unbind; touch /tmp/unbound) &")
+        rig.guest.run(UNPLUG)
         rig.broker.heard("event", ['"fault"', "CaptureLost"], mark)
-        rig.guest.run("while [ ! -e /tmp/unbound ]; do sleep 0.1; done; rm /tmp/unbound")
-        rig.guest.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind")
+        rig.guest.run(UNTIL_UNPLUGGED)
+        rig.guest.run(PLUG)
         rig.broker.heard("event", ['"restore"', "CaptureLost"], mark)
     (fds, kib), (fds_then, kib_then) = held_before, held()
     if fds_then > fds or kib_then > kib + GROWTH_KIB:
@@ -261,16 +265,15 @@ def is_unplugged(rig):
     mark = rig.broker.mark()
     windows = len(rig.json_lines("window"))
     pulled = time.monotonic()
-    # The driver waits until nobody holds the card any more.
-    rig.guest.run("(echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/unbind; touch /tmp/unbound) &")
+    rig.guest.run(UNPLUG)
     lost, _ = rig.broker.heard("event", ['"fault"', "CaptureLost"], mark)
     rig.broker.heard("audio/status", "offline", mark)
     rig.broker.heard("audio/fault", "ON", mark)
     rig.say("unplug", f"CaptureLost at the broker {rig.figure('unplug_to_fault_s', lost - pulled)} after the card is gone, audio offline")
-    rig.guest.run("while [ ! -e /tmp/unbound ]; do sleep 0.1; done; rm /tmp/unbound")
+    rig.guest.run(UNTIL_UNPLUGGED)
     mark = rig.broker.mark()
     back = time.monotonic()
-    rig.guest.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind")
+    rig.guest.run(PLUG)
     restored, _ = rig.broker.heard("event", ['"restore"', "CaptureLost"], mark)
     rig.broker.heard("audio/status", "online", mark)
     rig.await_window("sound after the card's return", lambda window: window["level_dbfs"] > -100, windows + 1)
@@ -379,7 +382,7 @@ def main():
             except Failed as failed:
                 rig.say("FAILED", f"{name}: {failed}")
                 print("\nthe device's log:\n" + rig.guest.run("tail -n 40 /tmp/log", check=False), file=sys.stderr)
-                told = [line for line in rig.json_lines("fault") + rig.json_lines("restore")]
+                told = rig.json_lines("fault") + rig.json_lines("restore")
                 print(f"\nits faults and restores: {told}\nthe last at the broker:", file=sys.stderr)
                 for at, topic, payload in rig.broker.messages[-20:]:
                     print(f"{at - rig.began:7.1f} s  {topic} {payload[:200]}", file=sys.stderr)

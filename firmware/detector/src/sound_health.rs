@@ -180,13 +180,13 @@ impl Condition {
         let minute = (1u128 << MINUTE) - 1;
         self.wrong = (self.wrong << 1 | u128::from(wrong)) & minute;
         let began_a_minute_ago = self.wrong >> (MINUTE - 1) == 1;
+        let calm = self.wrong & ((1 << self.calm) - 1) == 0;
         // What half a minute showed and is over is no fault of now.
-        let goes_on = self.wrong & ((1 << self.calm) - 1) != 0;
-        if !self.stands && began_a_minute_ago && goes_on && self.wrong.count_ones() >= self.needed {
+        if !self.stands && began_a_minute_ago && !calm && self.wrong.count_ones() >= self.needed {
             self.stands = true;
             return Some(true);
         }
-        if self.stands && self.wrong & ((1 << self.calm) - 1) == 0 {
+        if self.stands && calm {
             // Forgotten as a whole: the next one needs a minute of its own.
             (self.stands, self.wrong) = (false, 0);
             return Some(false);

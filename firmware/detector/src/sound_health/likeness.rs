@@ -5,8 +5,8 @@ use std::sync::Arc;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
-/// Autocorrelation by FFT (Wiener-Khinchin): lag by lag it takes a hundred times longer, at the very time that a
-/// frozen card keeps the processor from nothing else but saying so.
+/// Autocorrelation by FFT (Wiener-Khinchin). Lag by lag a frozen 48 kHz card took a tenth of a desktop's core, and starved
+/// the network on a slower one.
 pub struct Likeness {
     len: usize,
     forward: Arc<dyn RealToComplex<f64>>,

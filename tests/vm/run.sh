@@ -72,6 +72,9 @@ cp -r "$here/models/$(readlink "$here/models/default")" root/models/default
 cp "$here/tests/vm/rig.toml" root/boards/
 cp "$here/tests/vm/init" root/init
 cp scream.wav quiet.wav round.wav root/
+for key in MemoryMax OOMScoreAdjust; do
+    sed -n "s/^$key=//p" "$here/firmware/packaging/screamd.service" >root/etc/$key
+done
 
 # A broker of our own on a free port, and the device told of it.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

@@ -27,6 +27,11 @@ PLUG = "echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind"
 SAFE_S, SAFE_PATIENCE_S = 2.0, 20.0
 # Four a core; two windows' time and more for what is behind.
 BUSY, STARVED_S = 8, 20
+# One takes more than the service's group may hold, one nearly all that the machine has.
+HOGS = {
+    "the service's own group": "sh -c 'echo $$ >/sys/fs/cgroup/screamd/cgroup.procs; exec dd if=/dev/zero of=/dev/null bs=400M count=1'",
+    "the whole machine": "dd if=/dev/zero of=/dev/null count=1 bs=$(awk '/MemTotal/{print int($2 * 0.95)}' /proc/meminfo)k",
+}
 # The fault table asks for 500, which took an hour here. What allocators keep of the first few is no growth.
 REPLUGS, GROWTH_KIB = 20, 512
 # Between two questions to the machine: each costs it a process.
@@ -241,6 +246,25 @@ def is_starved(rig):
                        f"again{', InferenceLate told' if late else ''}")
 
 
+def is_short_of_memory(rig):
+    """Memory runs out in the service's group, bounded as its unit bounds it, then in the machine: who took it is ended, and no sound is lost."""
+    pid, windows, gaps = rig.guest.run("pid"), len(rig.json_lines("window")), len(rig.json_lines("gap"))
+    for where, hog in HOGS.items():
+        killed = int(rig.guest.run("awk '/^oom_kill /{print $2}' /proc/vmstat"))
+        said = rig.guest.run(f"{hog}; echo ended with $?")
+        if not said.endswith("ended with 137") or int(rig.guest.run("awk '/^oom_kill /{print $2}' /proc/vmstat")) <= killed:
+            raise Failed(f"memory of {where} did not run out: {said}")
+    in_group = rig.guest.run("awk '/^oom_kill /{print $2}' /sys/fs/cgroup/screamd/memory.events")
+    if in_group != "1":
+        raise Failed(f"{in_group} were ended for the group's limit, not 1")
+    rig.await_window("a window after it", lambda window: True, len(rig.json_lines("window")) + 1)
+    if (now := rig.guest.run("pid")) != pid:
+        raise Failed(f"screamd was ended: {now} runs where {pid} did")
+    if lost := [window["seq"] for window in rig.json_lines("window")[windows:] if window["gap"]] or rig.json_lines("gap")[gaps:]:
+        raise Failed(f"sound was lost without memory: {lost}")
+    rig.say("no memory", f"it ran out in {' and in '.join(HOGS)}: the kernel ended who took it, screamd runs on, no sound lost")
+
+
 def is_unplugged_again_and_again(rig):
     """A plug that is loose: neither a file descriptor nor memory may stay behind."""
     def held():
@@ -363,7 +387,7 @@ def is_stopped(rig):
 
 
 STEPS = [boots, starts_without_its_microphone, captures_before_all_others, is_opened_and_its_button_pressed, hears_a_scream, is_silenced,
-         its_clock_drifts, loses_sound_to_an_xrun, is_starved, is_unplugged,
+         its_clock_drifts, loses_sound_to_an_xrun, is_starved, is_short_of_memory, is_unplugged,
          is_unplugged_again_and_again, is_killed_with_the_siren_on, its_clock_jumps, its_line_is_taken, is_stopped]
 
 

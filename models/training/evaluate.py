@@ -1,6 +1,9 @@
 """Clip figures in PyTorch, laid as the contract says; `host-tools eval` gives the figures that count.
 
-    python evaluate.py --data DIR --model WORK/model.pt [--split val]
+    python evaluate.py --data DIR --model WORK/model.pt [--split val] [--lay-s 20]
+
+With `--lay-s` a clip lies in the middle of so many seconds and is scored chunk by chunk, each of the model's window and computed once;
+the largest score counts. That is what a chunk-local network sees of a long window.
 """
 
 import argparse
@@ -13,17 +16,19 @@ import torch
 from clips import RATE, Clips, cut_and_lay
 
 
-def score_clips(model, front_end, clips, rows, labels, alarm, device, bf16=False, batch=32):
-    """The alarm label's probability of each clip, cut and laid."""
+def score_clips(model, front_end, clips, rows, labels, alarm, device, bf16=False, batch=32, lay_s=None):
+    """The alarm label's probability of each clip, cut and laid; of `lay_s` seconds the largest of its whole windows."""
     window = int(front_end.config["window_s"] * RATE)
+    chunks = max(1, int((lay_s or 0) * RATE) // window)
+    batch = max(1, batch // chunks)
     scores = []
     with torch.no_grad():
         for start in range(0, len(rows), batch):
-            sounds = [cut_and_lay(clips.sound(i), clips.rows[i]["file"], window)[:window] for i in rows[start : start + batch]]
-            picture = front_end(torch.from_numpy(np.stack(sounds)).to(device)).contiguous(memory_format=torch.channels_last)
+            sounds = [cut_and_lay(clips.sound(i), clips.rows[i]["file"], chunks * window)[: chunks * window] for i in rows[start : start + batch]]
+            picture = front_end(torch.from_numpy(np.stack(sounds).reshape(-1, window)).to(device)).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
                 logits = model(picture).float()
-            scores.append(torch.softmax(logits, 1)[:, alarm].cpu().numpy())
+            scores.append(torch.softmax(logits, 1)[:, alarm].view(-1, chunks).amax(1).cpu().numpy())
     return np.concatenate(scores)
 
 
@@ -58,6 +63,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--split", default="val")
+    parser.add_argument("--lay-s", type=float, help="seconds that a clip is laid in, scored in chunks")
     args = parser.parse_args()
     state = torch.load(args.model, map_location="cpu")
     manifest = state["manifest"]
@@ -68,7 +74,7 @@ def main():
     network.eval()
     clips = Clips(args.data, Path(args.model).parent.parent / "cache")
     rows = [i for i, row in enumerate(clips.rows) if row["split"] == args.split]
-    scores = score_clips(network, FrontEnd(manifest["front_end"], RATE), clips, rows, labels, alarm, torch.device("cpu"))
+    scores = score_clips(network, FrontEnd(manifest["front_end"], RATE), clips, rows, labels, alarm, torch.device("cpu"), lay_s=args.lay_s)
     truth = np.array([clips.rows[i]["label"] == "1" for i in rows])
     print(json.dumps({"step": state["step"], **summary(truth, scores)}))
     flagged = {}

@@ -69,6 +69,19 @@ class Rig:
         """The first window behind `since_count` of them that is as wanted."""
         return await_(what, lambda: next(filter(wanted, self.json_lines("window")[since_count:]), None), 300, POLL_S)
 
+    def heard_so_far(self):
+        """How many windows and gaps there are, for `sound_lost_since`."""
+        return len(self.json_lines("window")), len(self.json_lines("gap"))
+
+    def sound_lost_since(self, heard):
+        """The windows that a gap touches since then, else the gaps; empty where no sound was lost."""
+        windows, gaps = heard
+        return [window["seq"] for window in self.json_lines("window")[windows:] if window["gap"]] or self.json_lines("gap")[gaps:]
+
+    def oom_kills(self, counters="/proc/vmstat"):
+        """How many processes the kernel has ended for want of memory: in the machine, or in the group whose counters these are."""
+        return int(self.guest.run(f"awk '/^oom_kill /{{print $2}}' {counters}"))
+
     def held(self, line):
         """The level that the kernel shows while somebody holds the line."""
         return self.guest.run(f"level {line}")
@@ -232,14 +245,13 @@ def loses_sound_to_an_xrun(rig):
 def is_starved(rig):
     """Four busy programs a core: the capture thread goes before them, so that windows may be late but no sound is lost."""
     rig.guest.run(f"for n in $(seq {BUSY}); do (while :; do :; done) & echo $!; done >/tmp/busy")
-    windows, gaps = len(rig.json_lines("window")), len(rig.json_lines("gap"))
+    heard = windows, _ = rig.heard_so_far()
     time.sleep(STARVED_S)
     rig.guest.run("kill $(cat /tmp/busy)")
     scored = len(rig.json_lines("window")) - windows
     # The windows that the card's time held meanwhile are over once one is scored that began after the load.
     after = rig.await_window("a window after the load", lambda window: window["inference_ms"] < 2000, windows + scored)
-    during = rig.json_lines("window")[windows:]
-    if lost := [window["seq"] for window in during if window["gap"]] or rig.json_lines("gap")[gaps:]:
+    if lost := rig.sound_lost_since(heard):
         raise Failed(f"sound was lost under load: {lost}")
     late = [fault["detail"] for fault in rig.json_lines("fault") if fault["fault"] == "InferenceLate"]
     rig.say("starved", f"{BUSY} busy programs for {STARVED_S} s: no sound lost, {scored} of {STARVED_S // 2} windows scored, window {after['seq']} on time "
@@ -248,19 +260,18 @@ def is_starved(rig):
 
 def is_short_of_memory(rig):
     """Memory runs out in the service's group, bounded as its unit bounds it, then in the machine: who took it is ended, and no sound is lost."""
-    pid, windows, gaps = rig.guest.run("pid"), len(rig.json_lines("window")), len(rig.json_lines("gap"))
+    pid, heard = rig.guest.run("pid"), rig.heard_so_far()
     for where, hog in HOGS.items():
-        killed = int(rig.guest.run("awk '/^oom_kill /{print $2}' /proc/vmstat"))
+        killed = rig.oom_kills()
         said = rig.guest.run(f"{hog}; echo ended with $?")
-        if not said.endswith("ended with 137") or int(rig.guest.run("awk '/^oom_kill /{print $2}' /proc/vmstat")) <= killed:
+        if not said.endswith("ended with 137") or rig.oom_kills() <= killed:
             raise Failed(f"memory of {where} did not run out: {said}")
-    in_group = rig.guest.run("awk '/^oom_kill /{print $2}' /sys/fs/cgroup/screamd/memory.events")
-    if in_group != "1":
+    if (in_group := rig.oom_kills("/sys/fs/cgroup/screamd/memory.events")) != 1:
         raise Failed(f"{in_group} were ended for the group's limit, not 1")
     rig.await_window("a window after it", lambda window: True, len(rig.json_lines("window")) + 1)
     if (now := rig.guest.run("pid")) != pid:
         raise Failed(f"screamd was ended: {now} runs where {pid} did")
-    if lost := [window["seq"] for window in rig.json_lines("window")[windows:] if window["gap"]] or rig.json_lines("gap")[gaps:]:
+    if lost := rig.sound_lost_since(heard):
         raise Failed(f"sound was lost without memory: {lost}")
     rig.say("no memory", f"it ran out in {' and in '.join(HOGS)}: the kernel ended who took it, screamd runs on, no sound lost")
 

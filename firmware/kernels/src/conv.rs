@@ -11,6 +11,7 @@ use crate::isa::Kernels;
 use crate::plan::Slot;
 use crate::tile::{PIXELS_MAX, Tile, TileKernel};
 use crate::weights::{Matrix, Order, code_panels, float_panels};
+use crate::winograd;
 
 /// Under this many multiplications a layer is not worth waking other threads for.
 const PARALLEL_MIN: usize = 400_000;
@@ -24,6 +25,8 @@ pub(crate) enum Kind {
     Narrow,
     /// 8-bit weights, 8-bit activations.
     Integer,
+    /// f32 weights of patches ([`crate::winograd`]), f32 activations.
+    Winograd,
 }
 
 /// A convolution with its weights packed.
@@ -32,12 +35,12 @@ pub(crate) struct Conv {
     pub(crate) kind: Kind,
     pub(crate) window: Window,
     pub(crate) output: Picture,
-    /// Values of one pixel of the input and of the output, padding included.
-    input_stride: usize,
+    /// Values of one pixel of the input, padding included.
+    pub(crate) input_stride: usize,
     positions: usize,
-    weights: Buffer,
+    pub(crate) weights: Buffer,
     scale: Buffer,
-    bias: Buffer,
+    pub(crate) bias: Buffer,
     start: Buffer,
     macs: usize,
 }
@@ -68,22 +71,29 @@ impl Conv {
         arithmetic: Arithmetic,
     ) -> Self {
         let channels = bias.len();
-        let matrix = in_window_order(weights, channels, input.channels, input_stride, &window);
+        let mut matrix = in_window_order(weights, channels, input.channels, input_stride, &window);
         let padded = channels.next_multiple_of(kernels.panel);
         let fill = |values: &[f32], rest: f32| {
             let mut all = vec![rest; padded];
-            all[..channels].copy_from_slice(values);
+            all[..values.len()].copy_from_slice(values);
             Buffer::of_floats(&all)
         };
         let bias = fill(bias, 0.0);
         let output = window.output(input, channels);
-        let positions = matrix.positions;
+        let mut macs = output.pixels() * channels * input.channels * window.size[0] * window.size[1];
         let mut start = vec![0i32; padded];
-        let (kind, weights, scale) = match matrix.codes() {
+        let codes = matrix.codes();
+        let integer =
+            codes.is_some() && arithmetic == Arithmetic::Integer && never_negative && input_stride.is_multiple_of(16);
+        let (kind, weights, scale) = match codes {
+            _ if !integer && patches_pay(kernels, &window, (input, input_stride), output, codes.is_some()) => {
+                matrix = winograd::transform(weights, channels, input.channels, input_stride);
+                macs = winograd::grid(output).iter().product::<usize>() * winograd::PLACES * channels * input.channels;
+                (Kind::Winograd, float_panels(&matrix, kernels.panel), fill(&[], 1.0))
+            }
             Some(codes) => {
-                let integer = arithmetic == Arithmetic::Integer && never_negative && input_stride.is_multiple_of(16);
                 if integer && kernels.zero != 0 {
-                    for (start, row) in start.iter_mut().zip(codes.values.chunks_exact(positions)) {
+                    for (start, row) in start.iter_mut().zip(codes.values.chunks_exact(matrix.positions)) {
                         *start = i32::from(kernels.zero) * row.iter().map(|code| i32::from(*code)).sum::<i32>();
                     }
                 }
@@ -92,16 +102,16 @@ impl Conv {
                     (true, false) => (Kind::Integer, Order::Fours),
                     (true, true) => (Kind::Integer, Order::Pairs),
                 };
-                (kind, code_panels(&codes, positions, kernels.panel, order), fill(&codes.scales, 0.0))
+                (kind, code_panels(&codes, matrix.positions, kernels.panel, order), fill(&codes.scales, 0.0))
             }
-            None => (Kind::Float, float_panels(&matrix, kernels.panel), Buffer::of_floats(&vec![1.0; padded])),
+            None => (Kind::Float, float_panels(&matrix, kernels.panel), fill(&[], 1.0)),
         };
-        let macs = output.pixels() * channels * input.channels * window.size[0] * window.size[1];
+        let positions = matrix.positions;
         let start = Buffer::of_ints(&start);
         Self { name, kind, window, output, input_stride, positions, weights, scale, bias, start, macs }
     }
 
-    /// Multiplications of one picture.
+    /// Multiplications of one picture, as they are done: fewer than the window's definition says where patches are taken.
     pub(crate) fn macs(&self) -> usize {
         self.macs
     }
@@ -111,14 +121,30 @@ impl Conv {
         self.weights.len() + self.scale.len() + self.bias.len() + self.start.len()
     }
 
-    /// Computes the layer on `threads` of the current pool.
-    pub(crate) fn run(&self, kernels: &Kernels, places: &Places<'_>, threads: usize) {
+    /// Floats that each thread needs to itself meanwhile.
+    pub(crate) fn scratch(&self, kernels: &Kernels) -> usize {
+        if self.kind == Kind::Winograd { self.patch_scratch(kernels) } else { 0 }
+    }
+
+    /// Panels that hold outputs.
+    pub(crate) fn panels(&self, kernels: &Kernels) -> usize {
+        self.output.channels.div_ceil(kernels.panel)
+    }
+
+    /// Computes the layer on as many threads of the current pool as there are buffers of `scratch`.
+    pub(crate) fn run(&self, kernels: &Kernels, places: &Places<'_>, scratch: &mut [Buffer]) {
+        let threads = if self.macs < PARALLEL_MIN { 1 } else { scratch.len() };
+        let kernel = match self.kind {
+            Kind::Float => (kernels.float, 4),
+            Kind::Narrow => (kernels.narrow, 1),
+            Kind::Integer => (kernels.integer, 1),
+            Kind::Winograd => return self.run_patches(kernels, places, &mut scratch[..threads]),
+        };
         let tiles = self.output.pixels().div_ceil(kernels.pixels_max());
-        let panels = self.scale.len() / 4 / kernels.panel;
-        let panels = panels.min(self.output.channels.div_ceil(kernels.panel));
-        if threads <= 1 || self.macs < PARALLEL_MIN {
+        let panels = self.panels(kernels);
+        if threads <= 1 {
             for panel in 0..panels {
-                self.run_part(kernels, places, panel, 0..tiles);
+                self.run_part(kernels, kernel, places, panel, 0..tiles);
             }
             return;
         }
@@ -126,18 +152,20 @@ impl Conv {
         let parts = (threads * 4).div_ceil(panels).clamp(1, tiles);
         (0..panels * parts).into_par_iter().with_max_len(1).for_each(|item| {
             let (panel, part) = (item / parts, item % parts);
-            self.run_part(kernels, places, panel, tiles * part / parts..tiles * (part + 1) / parts);
+            self.run_part(kernels, kernel, places, panel, tiles * part / parts..tiles * (part + 1) / parts);
         });
     }
 
-    /// Some tiles of one panel.
+    /// Some tiles of one panel, by a table of kernels whose weights have so many bytes each.
     #[allow(unsafe_code)]
-    fn run_part(&self, kernels: &Kernels, places: &Places<'_>, panel: usize, tiles: std::ops::Range<usize>) {
-        let (table, bytes): (&[TileKernel], usize) = match self.kind {
-            Kind::Float => (kernels.float, 4),
-            Kind::Narrow => (kernels.narrow, 1),
-            Kind::Integer => (kernels.integer, 1),
-        };
+    fn run_part(
+        &self,
+        kernels: &Kernels,
+        (table, bytes): (&[TileKernel], usize),
+        places: &Places<'_>,
+        panel: usize,
+        tiles: std::ops::Range<usize>,
+    ) {
         let pixels = self.output.pixels();
         // As equal as can be: 32 pixels by 6 are five or six each, never 2 at the end.
         let all = pixels.div_ceil(kernels.pixels_max());
@@ -170,7 +198,7 @@ impl Conv {
                     bias: self.bias.pointer().cast::<f32>().add(channel),
                     factor: places.factor,
                     start: self.start.pointer().cast::<i32>().add(channel),
-                    residual: places.residual.map_or(std::ptr::null(), |(values, _)| values.add(channel)),
+                    residual: places.residual.map(|(values, _)| values.add(channel)),
                     residual_pixels: residuals,
                     output: output.add(channel),
                     output_pixels: outputs,
@@ -181,9 +209,33 @@ impl Conv {
             // slot (`Slot::window_start`), and no two tiles share an output.
             largest = largest.max(unsafe { table[count - 1](&tile) });
         }
-        // Bits of floats that are not negative are ordered as the floats are.
-        places.largest.fetch_max(largest.to_bits(), Ordering::Relaxed);
+        places.note(largest);
     }
+}
+
+impl Places<'_> {
+    /// Takes a part's largest output.
+    pub(crate) fn note(&self, largest: f32) {
+        // Bits of floats that are not negative are ordered as the floats are.
+        self.largest.fetch_max(largest.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// Whether [`crate::winograd`] fits a layer and pays. Its weights are 16 / 9 as many: with few pixels a channel, reading them
+/// takes as long as the multiplications that they save. Half a pixel a channel is enough: the first three stages of a
+/// ResNet34 over 20 s of sound, the first two over 2 s. 8-bit codes would become f32, seven times the memory: they stay
+/// codes but where they are few, in the first two stages and the first.
+fn patches_pay(
+    kernels: &Kernels,
+    window: &Window,
+    (input, stride): (Picture, usize),
+    output: Picture,
+    codes: bool,
+) -> bool {
+    let fits = Window { size: [3; 2], stride: [1; 2], before: [1; 2], after: [1; 2] };
+    let channels = input.channels.max(output.channels);
+    let enough = if codes { 4 * channels } else { channels / 2 };
+    *window == fits && stride.is_multiple_of(kernels.panel) && output.pixels() >= enough
 }
 
 /// Weights from (output, input, row, column) to (output; row, column, input), the input's channels padded to `stride`.

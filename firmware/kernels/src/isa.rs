@@ -1,6 +1,7 @@
 //! What a processor must bring, and the choice among the processors that this build knows.
 
 use crate::tile::TileKernel;
+use crate::winograd::{Patch, Square};
 
 /// Vector instructions of one processor family. A trait of small functions: the tile kernels in [`crate::tile`] are
 /// written once over it and instantiated under the right `#[target_feature]`, into which everything here is inlined.
@@ -43,6 +44,7 @@ pub(crate) trait Isa {
         unsafe { Self::fused(values, weights, sums) }
     }
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// [`Self::LANES`] 8-bit weights as f32.
@@ -72,6 +74,10 @@ pub struct Kernels {
     pub(crate) float: &'static [TileKernel],
     pub(crate) narrow: &'static [TileKernel],
     pub(crate) integer: &'static [TileKernel],
+    /// Sums of f32 alone, and the two ends of [`crate::winograd`] around them.
+    pub(crate) products: &'static [TileKernel],
+    pub(crate) gather: unsafe fn(&Patch),
+    pub(crate) scatter: unsafe fn(&Square) -> f32,
     /// Values (a multiple of 16) to activations: from, how many, inverse scale, to.
     pub(crate) quantise: unsafe fn(*const f32, usize, f32, *mut u8),
 }
@@ -135,9 +141,10 @@ macro_rules! tiles {
         mod table {
             use super::*;
             use crate::tile::{self, Tile};
+            use crate::winograd::{self, Patch, Square};
 
             // SAFETY (all of these): called only through the table, which `available` hands out where the processor has
-            // the features; the tile's maker answers for its pointers.
+            // the features; who makes the tile, patch or square answers for its pointers.
             $(#[$feature])?
             unsafe fn float<const PIXELS: usize>(tile: &Tile) -> f32 {
                 unsafe { tile::float::<$isa, $vectors, PIXELS, false>(tile) }
@@ -149,6 +156,18 @@ macro_rules! tiles {
             $(#[$feature])?
             unsafe fn integer<const PIXELS: usize>(tile: &Tile) -> f32 {
                 unsafe { tile::integer::<$isa, $vectors, PIXELS>(tile) }
+            }
+            $(#[$feature])?
+            unsafe fn products<const PIXELS: usize>(tile: &Tile) -> f32 {
+                unsafe { tile::products::<$isa, $vectors, PIXELS>(tile) }
+            }
+            $(#[$feature])?
+            unsafe fn gather(patch: &Patch) {
+                unsafe { winograd::gather::<$isa>(patch) }
+            }
+            $(#[$feature])?
+            unsafe fn scatter(square: &Square) -> f32 {
+                unsafe { winograd::scatter::<$isa, $vectors>(square) }
             }
             $(#[$feature])?
             unsafe fn quantise(from: *const f32, count: usize, inverse: f32, to: *mut u8) {
@@ -167,6 +186,9 @@ macro_rules! tiles {
                 float: &[$(float::<$pixels>),*],
                 narrow: &[$(narrow::<$pixels>),*],
                 integer: &[$(integer::<$pixels>),*],
+                products: &[$(products::<$pixels>),*],
+                gather,
+                scatter,
                 quantise,
             };
         }

@@ -14,11 +14,13 @@ mod builder;
 mod conv;
 mod isa;
 mod network;
+mod patches;
 mod plan;
 mod scalar;
 mod simple;
 mod tile;
 mod weights;
+mod winograd;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -54,6 +54,10 @@ macro_rules! common {
             unsafe { vaddq_f32(a, b) }
         }
         #[inline(always)]
+        unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            unsafe { vsubq_f32(a, b) }
+        }
+        #[inline(always)]
         unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
             unsafe { vmulq_f32(a, b) }
         }

@@ -25,12 +25,14 @@ pub struct Network {
     outputs: usize,
 }
 
-/// Buffers of one network. Nothing else is allocated by a run on one thread.
+/// Buffers of one network. A run allocates nothing else, but for the first on a pool, which brings each thread its scratch.
 #[derive(Debug)]
 pub struct Workspace {
     buffers: Vec<Buffer>,
     /// The largest value in each buffer, as bits of an f32.
     largest: Vec<AtomicU32>,
+    /// One for each thread that takes part.
+    scratch: Vec<Buffer>,
     output: Vec<f32>,
 }
 
@@ -82,6 +84,7 @@ impl Network {
                     Kind::Float => "conv f32",
                     Kind::Narrow => "conv f32, 8-bit weights",
                     Kind::Integer => "conv int8",
+                    Kind::Winograd => "conv f32, Winograd",
                 };
                 let Picture { channels, height, width } = conv.output;
                 Layer { name: conv.name.clone(), kind, output: [height, width, channels], macs: conv.macs() }
@@ -103,8 +106,14 @@ impl Network {
         Workspace {
             buffers: self.slots.iter().map(buffer).collect(),
             largest: self.slots.iter().map(|_| AtomicU32::new(0)).collect(),
+            scratch: vec![Buffer::floats(self.scratch_floats())],
             output: vec![0.0; self.outputs],
         }
+    }
+
+    /// What one thread needs for the layer that needs most.
+    fn scratch_floats(&self) -> usize {
+        self.convs.iter().map(|conv| conv.scratch(self.kernels)).max().unwrap_or(0)
     }
 
     /// Runs it over `picture` (channel by channel) on the caller's thread, or on all of `pool`; `after` is called with each
@@ -123,7 +132,9 @@ impl Network {
         assert_eq!(picture.len(), input.pixels() * input.channels, "a picture has one size");
         let fits = |(buffer, slot): (&Buffer, &Slot)| buffer.len() >= slot.values() * if slot.bytes { 1 } else { 4 };
         assert!(
-            workspace.buffers.len() == self.slots.len() && workspace.buffers.iter().zip(&self.slots).all(fits),
+            workspace.buffers.len() == self.slots.len()
+                && workspace.buffers.iter().zip(&self.slots).all(fits)
+                && workspace.scratch.iter().all(|scratch| scratch.len() >= self.scratch_floats() * 4),
             "a workspace belongs to its network"
         );
         match pool {
@@ -141,13 +152,16 @@ impl Network {
         threads: usize,
         after: &mut (dyn FnMut(usize) + Send),
     ) {
+        if workspace.scratch.len() != threads {
+            workspace.scratch.resize_with(threads, || Buffer::floats(self.scratch_floats()));
+        }
         for (place, step) in self.steps.iter().enumerate() {
-            self.run_step(workspace, picture, threads, step);
+            self.run_step(workspace, picture, step);
             after(place);
         }
     }
 
-    fn run_step(&self, workspace: &mut Workspace, picture: &[f32], threads: usize, step: &Step) {
+    fn run_step(&self, workspace: &mut Workspace, picture: &[f32], step: &Step) {
         let slots = &self.slots;
         let largest =
             |workspace: &Workspace, slot: usize| f32::from_bits(workspace.largest[slot].load(Ordering::Relaxed));
@@ -163,7 +177,7 @@ impl Network {
             Step::Conv { conv, from, residual, to, relu, activations_of } => {
                 let integer = self.convs[conv].kind == Kind::Integer;
                 let factor = if integer { largest(workspace, activations_of) / ACTIVATION_MAX } else { 1.0 };
-                let Workspace { buffers, largest, .. } = workspace;
+                let Workspace { buffers, largest, scratch, .. } = workspace;
                 largest[to].store(0, Ordering::Relaxed);
                 let output = buffers[to].pointer_mut().cast();
                 let places = Places {
@@ -174,7 +188,7 @@ impl Network {
                     relu,
                     largest: &largest[to],
                 };
-                self.convs[conv].run(self.kernels, &places, threads);
+                self.convs[conv].run(self.kernels, &places, scratch);
             }
             Step::MaxPool { window, from, to } => {
                 self.one(workspace, from, to, |input, output| simple::max_pool(&window, input, output));
@@ -249,6 +263,7 @@ impl Clone for Workspace {
         Self {
             buffers: self.buffers.clone(),
             largest: self.largest.iter().map(|most| AtomicU32::new(most.load(Ordering::Relaxed))).collect(),
+            scratch: self.scratch.clone(),
             output: self.output.clone(),
         }
     }

@@ -40,6 +40,9 @@ impl Isa for Plain {
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats {
         each(|i| a[i] + b[i])
     }
+    unsafe fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        each(|i| a[i] - b[i])
+    }
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats {
         each(|i| a[i] * b[i])
     }

@@ -27,8 +27,8 @@ pub(crate) struct Tile {
     pub(crate) factor: f32,
     /// Where the sum of integer kernels begins.
     pub(crate) start: *const i32,
-    /// Added to the output, where not null, at these places.
-    pub(crate) residual: *const f32,
+    /// Added to the output, where there is one, at these places.
+    pub(crate) residual: Option<*const f32>,
     pub(crate) residual_pixels: [usize; PIXELS_MAX],
     pub(crate) output: *mut f32,
     pub(crate) output_pixels: [usize; PIXELS_MAX],
@@ -52,6 +52,36 @@ pub(crate) type TileKernel = unsafe fn(&Tile) -> f32;
 #[inline(always)]
 pub(crate) unsafe fn float<I: Isa, const VECTORS: usize, const PIXELS: usize, const NARROW: bool>(tile: &Tile) -> f32 {
     // SAFETY: the caller's promise; every place read or written is one that the tile names.
+    unsafe { finish::<I, VECTORS, PIXELS>(tile, &float_sums::<I, VECTORS, PIXELS, NARROW>(tile)) }
+}
+
+/// In f32, the sums as they are, for [`crate::winograd`] to go on with: no scale, bias, residual nor ReLU. Gives 0.
+///
+/// # Safety
+/// [`TileKernel`], but that scale, bias, start and residual are not read.
+#[allow(unsafe_code)]
+#[inline(always)]
+pub(crate) unsafe fn products<I: Isa, const VECTORS: usize, const PIXELS: usize>(tile: &Tile) -> f32 {
+    // SAFETY: as above.
+    unsafe {
+        let sums = float_sums::<I, VECTORS, PIXELS, false>(tile);
+        for (sums, pixel) in sums.iter().zip(tile.output_pixels) {
+            for (vector, sum) in sums.iter().enumerate() {
+                I::store(tile.output.add(pixel + vector * I::LANES), *sum);
+            }
+        }
+    }
+    0.0
+}
+
+/// # Safety
+/// [`TileKernel`].
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn float_sums<I: Isa, const VECTORS: usize, const PIXELS: usize, const NARROW: bool>(
+    tile: &Tile,
+) -> [[I::Floats; VECTORS]; PIXELS] {
+    // SAFETY: as above.
     unsafe {
         let mut sums = [[I::zero(); VECTORS]; PIXELS];
         let mut weights = tile.weights;
@@ -84,7 +114,7 @@ pub(crate) unsafe fn float<I: Isa, const VECTORS: usize, const PIXELS: usize, co
                 k += 1;
             }
         }
-        finish::<I, VECTORS, PIXELS>(tile, &sums)
+        sums
     }
 }
 
@@ -195,26 +225,58 @@ unsafe fn finish<I: Isa, const VECTORS: usize, const PIXELS: usize>(
             let scale = I::mul(I::load(tile.scale.add(channel)), factor);
             let bias = I::load(tile.bias.add(channel));
             for pixel in 0..PIXELS {
-                let mut value = I::add(I::mul(sums[pixel][vector], scale), bias);
-                if !tile.residual.is_null() {
-                    value = I::add(value, I::load(tile.residual.add(tile.residual_pixels[pixel] + channel)));
-                }
-                if tile.relu {
-                    value = I::max(value, I::zero());
-                }
-                most = I::max(value, most);
-                I::store(tile.output.add(tile.output_pixels[pixel] + channel), value);
+                let value = I::add(I::mul(sums[pixel][vector], scale), bias);
+                let residual = tile.residual.map(|residual| residual.add(tile.residual_pixels[pixel] + channel));
+                let output = tile.output.add(tile.output_pixels[pixel] + channel);
+                most = put::<I>(value, residual, tile.relu, output, most);
             }
         }
-        const { assert!(I::LANES <= 16, "a vector is stored whole below") };
-        let mut lanes = [0f32; 16];
-        I::store(lanes.as_mut_ptr(), most);
-        let mut largest = 0f32;
-        for lane in &lanes[..I::LANES] {
-            largest = if *lane > largest { *lane } else { largest };
-        }
-        largest
+        largest_lane::<I>(most)
     }
+}
+
+/// Residual, ReLU, store; gives the larger of the outputs and `most`.
+///
+/// # Safety
+/// The processor has the family's instructions; a vector can be read from `residual` and written to `output`.
+#[allow(unsafe_code)]
+#[inline(always)]
+pub(crate) unsafe fn put<I: Isa>(
+    mut value: I::Floats,
+    residual: Option<*const f32>,
+    relu: bool,
+    output: *mut f32,
+    most: I::Floats,
+) -> I::Floats {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(residual) = residual {
+            value = I::add(value, I::load(residual));
+        }
+        if relu {
+            value = I::max(value, I::zero());
+        }
+        I::store(output, value);
+        I::max(value, most)
+    }
+}
+
+/// The largest of a vector, or 0 where all are below.
+///
+/// # Safety
+/// The processor has the family's instructions.
+#[allow(unsafe_code)]
+#[inline(always)]
+pub(crate) unsafe fn largest_lane<I: Isa>(most: I::Floats) -> f32 {
+    const { assert!(I::LANES <= 16, "a vector is stored whole below") };
+    let mut lanes = [0f32; 16];
+    // SAFETY: the caller's promise; `lanes` holds the widest vector.
+    unsafe { I::store(lanes.as_mut_ptr(), most) };
+    let mut largest = 0f32;
+    for lane in &lanes[..I::LANES] {
+        largest = if *lane > largest { *lane } else { largest };
+    }
+    largest
 }
 
 /// Weights of [`spin`]: half of the smallest first cache.
@@ -241,7 +303,7 @@ pub(crate) fn spin(table: &[TileKernel], panel: usize, weight_bytes: usize, roun
         bias: channels.pointer().cast(),
         factor: 1.0,
         start: channels.pointer().cast(),
-        residual: std::ptr::null(),
+        residual: None,
         residual_pixels: [0; PIXELS_MAX],
         output: output.pointer_mut().cast(),
         output_pixels: places(panel),

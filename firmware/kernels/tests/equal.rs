@@ -172,11 +172,13 @@ fn largest(values: &[f32]) -> f32 {
 #[test]
 fn float_layers_are_the_plain_loops() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let mut patches = 0;
     for shape in SHAPES {
         let picture = Noise(3).values(shape.iter().product(), 2.0);
         for kernels in available() {
             for codes in [false, true] {
                 let (network, expected) = residual(kernels, Arithmetic::Float, codes, shape, &picture);
+                patches += network.layers().iter().filter(|layer| layer.kind == "conv f32, Winograd").count();
                 let mut workspace = network.workspace();
                 let first = network.run(&mut workspace, &picture, None, &mut |_| ()).to_vec();
                 for (a, b) in first.iter().zip(&expected) {
@@ -189,6 +191,9 @@ fn float_layers_are_the_plain_loops() {
             }
         }
     }
+    // Those with enough pixels a channel: the first block of each picture, the second of the widest, and of 8-bit weights
+    // the widest's first. Their ends are odd down and across, down alone, and even.
+    assert_eq!(patches, (7 + 2) * available().len());
 }
 
 #[test]

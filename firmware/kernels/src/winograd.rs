@@ -85,7 +85,7 @@ pub(crate) struct Square {
 /// # Safety
 /// The processor has the family's instructions; `channels` values can be read at every place of the patch and written at
 /// every place of `to`, which nobody else reads meanwhile.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::needless_range_loop)]
 #[inline(always)]
 pub(crate) unsafe fn gather<I: Isa>(patch: &Patch) {
     // SAFETY: the caller's promise.
@@ -122,7 +122,7 @@ unsafe fn patch_of<I: Isa>([a, b, c, d]: [I::Floats; 4]) -> [I::Floats; 4] {
 /// # Safety
 /// The processor has the family's instructions; the panel's values can be read at every place of `sums`, from `bias` and at
 /// the residual's pixels, and written at the output's, which nobody else reads or writes meanwhile.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::needless_range_loop)]
 #[inline(always)]
 pub(crate) unsafe fn scatter<I: Isa, const VECTORS: usize>(square: &Square) -> f32 {
     // SAFETY: the caller's promise.

@@ -7,6 +7,8 @@ mod commands;
 mod figures;
 mod incident;
 mod senses;
+mod telling;
+mod tick;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +25,7 @@ use crate::clock;
 use crate::faults::{Fault, Faults};
 use crate::history::History;
 use crate::inputs::Inputs;
-use crate::led::{self, LedPattern};
+use crate::led;
 use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
 use crate::outputs::{OutputProblem, Outputs};
@@ -63,12 +65,8 @@ pub enum Message {
 
 /// How long an end waits for the broker after a recording, and after a signal.
 const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
-/// Health figures.
-const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
 /// Gaps nearer to each other are told as one.
 const GAP_EVERY: Duration = Duration::from_secs(1);
-/// Lines that could not be opened are tried again.
-const REOPEN_EVERY: Duration = Duration::from_secs(5);
 
 /// What the loop is made of.
 pub struct Parts {
@@ -213,9 +211,9 @@ impl Control {
                 std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
             ),
             health: Health::default(),
-            telemetry_at: now + TELEMETRY_EVERY,
+            telemetry_at: now + tick::TELEMETRY_EVERY,
             live_until: None,
-            reopen_at: now + REOPEN_EVERY,
+            reopen_at: now + tick::REOPEN_EVERY,
             stored: Vec::new(),
             failure: None,
             parts,
@@ -384,59 +382,6 @@ impl Control {
         if self.parts.realtime { at_us + instant.elapsed().as_micros() as Us } else { at_us }
     }
 
-    fn tick(&mut self) {
-        while let Ok(incoming) = self.parts.hub_inbox.try_recv() {
-            self.hear(incoming);
-        }
-        self.watch_clock();
-        self.read_inputs();
-        self.tell_gap();
-        let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
-        if quiet != self.quiet_now {
-            self.quiet_now = quiet;
-            self.step(Event::Quiet(quiet));
-        }
-        if self.parts.realtime {
-            self.step(Event::Tick);
-        }
-        // The guard has ended a siren that this loop would still drive: what people are told follows the line.
-        if self.alarm.siren_on()
-            && self.parts.outputs.siren_guard_trips() > self.guard_trips
-            && !self.parts.outputs.siren_is_on()
-        {
-            self.guard_trips = self.parts.outputs.siren_guard_trips();
-            log::warn!("the siren was ended by its guard");
-            self.step(Event::Siren { on: false, duration_us: None });
-        }
-        let pattern = match () {
-            () if self.alarm.in_incident() && self.alarm.armed() => LedPattern::Alarm,
-            () if self.faults.any() => LedPattern::Fault,
-            () if self.alarm.armed() => LedPattern::HeartbeatArmed,
-            () => LedPattern::Disarmed,
-        };
-        let shown = self.parts.outputs.show_led(pattern, self.began.elapsed().as_millis() as u64);
-        let told = self.parts.outputs.set_fault(self.faults.any());
-        for problem in [shown, told].into_iter().filter_map(Result::err) {
-            // One that was never opened is a fault since the start, in words of its own.
-            if !self.faults.stands(Fault::OutputUnavailable) {
-                self.fault(Fault::OutputUnavailable, &problem.to_string());
-            }
-        }
-        if Instant::now() >= self.reopen_at {
-            self.reopen_at = Instant::now() + REOPEN_EVERY;
-            if self.faults.stands(Fault::OutputUnavailable)
-                && self.parts.outputs.reopen(self.alarm.siren_on()).is_empty()
-                && self.parts.inputs.reopen().is_empty()
-            {
-                self.restore(Fault::OutputUnavailable, "every line is held again");
-            }
-        }
-        if Instant::now() >= self.telemetry_at {
-            self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
-            self.telemetry();
-        }
-    }
-
     fn step(&mut self, event: Event) {
         let actions = self.alarm.step(self.now_us(), event);
         self.carry_out(actions, None);
@@ -488,58 +433,6 @@ impl Control {
                 Action::Silenced(_) => self.supervise(hub::EventType::Silenced, None, ""),
             }
         }
-    }
-
-    fn fault(&mut self, fault: Fault, detail: &str) {
-        if !self.faults.raise(fault, detail) {
-            return;
-        }
-        self.lines.write(&Line::Fault { fault: fault.name(), detail });
-        self.supervise(hub::EventType::Fault, Some(fault), detail);
-        self.audio_states();
-    }
-
-    fn restore(&mut self, fault: Fault, detail: &str) {
-        if !self.faults.clear(fault) {
-            return;
-        }
-        self.lines.write(&Line::Restore { fault: fault.name(), detail });
-        self.supervise(hub::EventType::Restore, Some(fault), detail);
-        self.audio_states();
-    }
-
-    fn audio_states(&self) {
-        self.parts.update.faults(&self.faults);
-        self.state(State::AudioOnline(!self.faults.microphone_dead()));
-        self.state(State::AudioFault(self.faults.of_microphone()));
-    }
-
-    fn state(&self, state: State) {
-        if let Some(hub) = &self.parts.hub {
-            hub.state(state);
-        }
-    }
-
-    /// An event that is no alarm.
-    fn supervise(&mut self, kind: hub::EventType, fault: Option<Fault>, detail: &str) {
-        self.supervise_named(kind, fault.map(Fault::name), detail);
-    }
-
-    fn supervise_named(&mut self, kind: hub::EventType, fault: Option<&str>, detail: &str) {
-        self.supervision_seq += 1;
-        let Some(hub) = &self.parts.hub else { return };
-        let mut event = self.event(kind, format!("{}-s{}", self.boot, self.supervision_seq));
-        event.fault = fault.map(String::from);
-        event.detail = (!detail.is_empty()).then(|| detail.to_string());
-        hub.alert(event);
-    }
-
-    fn event(&self, kind: hub::EventType, id: String) -> hub::Event {
-        let mut event = hub::Event::new(kind, id, clock::now_utc(), clock::is_set());
-        event.zone = self.parts.settings.site.zone.clone();
-        event.boot_id = clock::boot_id();
-        event.t_mono_ms = Some(clock::uptime_ms());
-        event
     }
 
     fn save(&self) {

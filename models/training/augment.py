@@ -251,9 +251,13 @@ class Scenes:
     def _class(self, index):
         return LABELS[ACTED[index]] if index in ACTED else self.clips.rows[index]["class"]
 
+    def _named(self, name):
+        """The label of a class: a crowd cheers, and what has no label of its own is `other`."""
+        name = "cheer" if name == "crowd" else name
+        return self.labels.index(name if name in self.labels else "other")
+
     def _label(self, index):
-        name = self._class(index)
-        return self.labels.index(name) if name in self.labels else self.labels.index("cheer" if name == "crowd" else "other")
+        return self._named(self._class(index))
 
     def _prepared(self, rng, index, longest):
         whole = self.acted.draw(rng, ACTED[index]) if index in ACTED else self.clips.sound(index)
@@ -297,7 +301,7 @@ class Scenes:
             sound = faded(sound[: length - place])
             scene[place : place + len(sound)] = sound
             place += len(sound) + int(rng.integers(RATE // 20, RATE // 2))
-        return scene / (rms(scene) + 1e-4) * 0.05, self.labels.index(EVERYDAY[kind][1])
+        return scene / (rms(scene) + 1e-4) * 0.05, self._named(EVERYDAY[kind][1])
 
     def _babble(self, rng, length):
         """Many voices at once: a crowd, a school yard, a bar; a label."""
@@ -310,7 +314,7 @@ class Scenes:
             start = int(rng.integers(-len(sound) // 2, max(1, length - len(sound) // 2)))
             a, b = max(start, 0), min(start + len(sound), length)
             scene[a:b] += sound[a - start : b - start] * (0.05 / (rms(sound) + 1e-4) * 10 ** (rng.normal(0, 6) / 20))
-        return scene / (rms(scene) + 1e-4) * 0.05, self.labels.index("cheer")
+        return scene / (rms(scene) + 1e-4) * 0.05, self._named("cheer")
 
     def _ambience(self, rng, length):
         """A window of everyday sound of one kind or another; a label."""
@@ -336,7 +340,7 @@ class Scenes:
         positive = rng.random() < self.positives
         if not positive and rng.random() < 0.12:
             scene = synthetic(rng, length)
-            label = self.labels.index("silence")
+            label = self._named("silence")
             if rng.random() < 0.3:
                 other, label = self._filled(rng, length)
                 scene = scene * rng.uniform(0.05, 1) + other * rng.uniform(0.5, 3)

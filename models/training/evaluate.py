@@ -57,7 +57,7 @@ def summary(truth, scores):
 
 def main():
     from front_end import FrontEnd
-    from network import of_manifest
+    from network import of_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -69,9 +69,7 @@ def main():
     manifest = state["manifest"]
     labels = manifest["labels"]
     alarm = labels.index(manifest["alarm_labels"][0])
-    network = of_manifest(manifest).to(memory_format=torch.channels_last)
-    network.load_state_dict(state["network"])
-    network.eval()
+    network = of_model(state).to(memory_format=torch.channels_last)
     clips = Clips(args.data, Path(args.model).parent.parent / "cache")
     rows = [i for i, row in enumerate(clips.rows) if row["split"] == args.split]
     scores = score_clips(network, FrontEnd(manifest["front_end"], RATE), clips, rows, labels, alarm, torch.device("cpu"), lay_s=args.lay_s)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from front_end import FrontEnd
-from network import of_manifest
+from network import of_model
 
 
 def fold_batch_norm(network):
@@ -45,9 +45,7 @@ def main():
     args = parser.parse_args()
     state = torch.load(args.model, map_location="cpu")
     front_end = state["manifest"]["front_end"]
-    network = of_manifest(state["manifest"])
-    network.load_state_dict(state["network"])
-    network.eval()
+    network = of_model(state)
     labels = state["manifest"]["labels"]
     with torch.no_grad():
         for text in args.prior:

@@ -1,21 +1,32 @@
-"""ResNet34 in torchvision's layout, with one or three input channels, and weights of another one to start from."""
+"""ResNet34 in torchvision's layout, with one or three input channels, and weights of another one to start from.
+
+ResNet18, of the same layout and half the work, is for comparisons of what a network is shown and asked (compare_inputs.py).
+"""
 
 import torch
 import torchvision
 
 
-def resnet34(channels, classes):
+def resnet34(channels, classes, depth=34):
     """The network: only its first convolution differs from torchvision's, and only where `channels` is 1."""
-    network = torchvision.models.resnet34(weights=None, num_classes=classes, zero_init_residual=True)
+    build = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34}[depth]
+    network = build(weights=None, num_classes=classes, zero_init_residual=True)
     if channels != 3:
         network.conv1 = torch.nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         torch.nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     return network
 
 
-def of_manifest(manifest):
+def of_manifest(manifest, depth=34):
     """The network that a manifest's pictures and labels ask for."""
-    return resnet34(1 if manifest["front_end"]["colormap"] == "none" else 3, len(manifest["labels"]))
+    return resnet34(1 if manifest["front_end"]["colormap"] == "none" else 3, len(manifest["labels"]), depth)
+
+
+def of_model(state):
+    """The network of a `model.pt` as train.py writes it, for scoring."""
+    network = of_manifest(state["manifest"], state.get("depth", 34))
+    network.load_state_dict(state["network"])
+    return network.eval()
 
 
 @torch.no_grad()

@@ -123,6 +123,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--short-share", type=float, default=0.6, help="share of the schedule that sees windows of --short-s")
     parser.add_argument("--short-s", type=float, default=2.0)
+    parser.add_argument("--depth", type=int, default=34, choices=[18, 34], help="18: half the work, for comparisons")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
@@ -164,7 +165,7 @@ def main():
         config["mean"], config["deviation"] = [0.0] * config["n_mels"], [1.0] * config["n_mels"]
         config["mean"], config["deviation"] = measure_normalisation(scenes, FrontEnd(config, RATE), window, args.seed)
     front_end = FrontEnd(config, RATE).to(device)
-    network = of_manifest(manifest).to(device, memory_format=torch.channels_last)
+    network = of_manifest(manifest, args.depth).to(device, memory_format=torch.channels_last)
     checkpoint = work / "checkpoint.pt"
     # A run that goes on has its weights already.
     if args.init and not checkpoint.exists():
@@ -216,7 +217,7 @@ def main():
         temporary = checkpoint.with_suffix(".new")
         torch.save({"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent_s": spent_s + time.time() - began}, temporary)
         temporary.rename(checkpoint)
-        torch.save({"network": average.module.state_dict(), "manifest": manifest, "validation": figures, "step": step}, work / "model.pt")
+        torch.save({"network": average.module.state_dict(), "manifest": manifest, "depth": args.depth, "validation": figures, "step": step}, work / "model.pt")
 
     def validate(model):
         model.eval()

@@ -468,3 +468,6 @@ fn window(pool: &PoolSpec, shape: [usize; 3]) -> Result<Window, Refused> {
         after: [padding[0].pad_after, padding[1].pad_after],
     })
 }
+
+#[cfg(test)]
+mod tests;

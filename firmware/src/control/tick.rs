@@ -1,0 +1,86 @@
+//! What time itself brings, a few times a second: the hub's words, quiet hours, a siren that its guard has ended, the LED, lines
+//! that open again, health figures.
+
+use std::time::{Duration, Instant};
+
+use detector::alarm::Event;
+
+use super::Control;
+use crate::clock;
+use crate::faults::Fault;
+use crate::led::LedPattern;
+
+/// Health figures.
+pub(super) const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
+/// Lines that could not be opened are tried again.
+pub(super) const REOPEN_EVERY: Duration = Duration::from_secs(5);
+
+impl Control {
+    pub(super) fn tick(&mut self) {
+        while let Ok(incoming) = self.parts.hub_inbox.try_recv() {
+            self.hear(incoming);
+        }
+        self.watch_clock();
+        self.read_inputs();
+        self.tell_gap();
+        self.keep_quiet_hours();
+        if self.parts.realtime {
+            self.step(Event::Tick);
+        }
+        self.follow_guard();
+        self.show();
+        if Instant::now() >= self.reopen_at {
+            self.reopen_at = Instant::now() + REOPEN_EVERY;
+            self.reopen();
+        }
+        if Instant::now() >= self.telemetry_at {
+            self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
+            self.telemetry();
+        }
+    }
+
+    fn keep_quiet_hours(&mut self) {
+        let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
+        if quiet != self.quiet_now {
+            self.quiet_now = quiet;
+            self.step(Event::Quiet(quiet));
+        }
+    }
+
+    /// Where the guard has ended a siren that this loop would still drive, what people are told follows the line.
+    fn follow_guard(&mut self) {
+        let trips = self.parts.outputs.siren_guard_trips();
+        if self.alarm.siren_on() && trips > self.guard_trips && !self.parts.outputs.siren_is_on() {
+            self.guard_trips = trips;
+            log::warn!("the siren was ended by its guard");
+            self.step(Event::Siren { on: false, duration_us: None });
+        }
+    }
+
+    /// The LED and the fault relay.
+    fn show(&mut self) {
+        let pattern = match () {
+            () if self.alarm.in_incident() && self.alarm.armed() => LedPattern::Alarm,
+            () if self.faults.any() => LedPattern::Fault,
+            () if self.alarm.armed() => LedPattern::HeartbeatArmed,
+            () => LedPattern::Disarmed,
+        };
+        let shown = self.parts.outputs.show_led(pattern, self.began.elapsed().as_millis() as u64);
+        let told = self.parts.outputs.set_fault(self.faults.any());
+        for problem in [shown, told].into_iter().filter_map(Result::err) {
+            // One that was never opened is a fault since the start, in words of its own.
+            if !self.faults.stands(Fault::OutputUnavailable) {
+                self.fault(Fault::OutputUnavailable, &problem.to_string());
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        if self.faults.stands(Fault::OutputUnavailable)
+            && self.parts.outputs.reopen(self.alarm.siren_on()).is_empty()
+            && self.parts.inputs.reopen().is_empty()
+        {
+            self.restore(Fault::OutputUnavailable, "every line is held again");
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     Narrow,
     /// 8-bit weights, 8-bit activations.
     Integer,
-    /// f32 weights of patches ([`crate::winograd`]), f32 activations.
+    /// f32 weights transformed for patches ([`crate::winograd`]), f32 activations.
     Winograd,
 }
 
@@ -224,7 +224,7 @@ impl Places<'_> {
 /// Whether [`crate::winograd`] fits a layer and pays. Its weights are 16 / 9 as many: with few pixels a channel, reading them
 /// takes as long as the multiplications that they save. Half a pixel a channel is enough: the first three stages of a
 /// ResNet34 over 20 s of sound, the first two over 2 s. 8-bit codes would become f32, seven times the memory: they stay
-/// codes but where they are few, in the first two stages and the first.
+/// codes but where they are few, in the first two stages of 20 s and the first of 2 s.
 fn patches_pay(
     kernels: &Kernels,
     window: &Window,

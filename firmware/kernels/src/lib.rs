@@ -4,6 +4,8 @@
 //! A *run* is a row of the convolution's window, one contiguous piece of the input, since pictures lie here as
 //! height x width x channel. *Narrow* weights are 8-bit codes with one scale for each output channel. *Arithmetic* is float,
 //! or integer: then activations are rounded to 8 bits too, with one scale for a whole layer, found anew at every picture.
+//! A *patch* is the 4x4 input pixels of four outputs in Winograd's form of a layer; its 16 *places* are those pixels and what
+//! they are transformed to. Some patches are a *block*: what one thread takes at a time.
 //!
 //! This crate is the only one with `unsafe` code in it: vector instructions and the pointers that feed them. It knows
 //! nothing of files, manifests or tract; `detector::model` builds a [`Network`] from a graph that fits, and leaves every

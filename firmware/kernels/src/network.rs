@@ -25,13 +25,14 @@ pub struct Network {
     outputs: usize,
 }
 
-/// Buffers of one network. A run allocates nothing else, but for the first on a pool, which brings each thread its scratch.
+/// Buffers of one network. A run allocates nothing else, but for the first on a larger pool, which brings each thread its
+/// scratch. A clone has buffers of its own.
 #[derive(Debug)]
 pub struct Workspace {
     buffers: Vec<Buffer>,
     /// The largest value in each buffer, as bits of an f32.
     largest: Vec<AtomicU32>,
-    /// One for each thread that takes part.
+    /// One for each thread that has ever taken part.
     scratch: Vec<Buffer>,
     output: Vec<f32>,
 }
@@ -45,7 +46,8 @@ pub struct Layer {
     pub kind: &'static str,
     /// Height, width and channels of what it makes.
     pub output: [usize; 3],
-    /// Multiplications and additions of one picture; 0 where they do not count.
+    /// Multiplications (each with its addition) of one picture, as they are done: Winograd's products, not what the window's
+    /// definition counts, and not its transforms. 0 where they do not count.
     pub macs: usize,
 }
 
@@ -120,7 +122,7 @@ impl Network {
     /// step's place in [`Network::layers`] once it is done.
     ///
     /// # Panics
-    /// Where `picture` has another size than the input, or `workspace` is another network's.
+    /// Where `picture` has another size than the input, or `workspace` is another network's and too small for this one.
     pub fn run<'a>(
         &self,
         workspace: &'a mut Workspace,
@@ -152,16 +154,16 @@ impl Network {
         threads: usize,
         after: &mut (dyn FnMut(usize) + Send),
     ) {
-        if workspace.scratch.len() != threads {
+        if workspace.scratch.len() < threads {
             workspace.scratch.resize_with(threads, || Buffer::floats(self.scratch_floats()));
         }
         for (place, step) in self.steps.iter().enumerate() {
-            self.run_step(workspace, picture, step);
+            self.run_step(workspace, picture, threads, step);
             after(place);
         }
     }
 
-    fn run_step(&self, workspace: &mut Workspace, picture: &[f32], step: &Step) {
+    fn run_step(&self, workspace: &mut Workspace, picture: &[f32], threads: usize, step: &Step) {
         let slots = &self.slots;
         let largest =
             |workspace: &Workspace, slot: usize| f32::from_bits(workspace.largest[slot].load(Ordering::Relaxed));
@@ -188,7 +190,7 @@ impl Network {
                     relu,
                     largest: &largest[to],
                 };
-                self.convs[conv].run(self.kernels, &places, scratch);
+                self.convs[conv].run(self.kernels, &places, &mut scratch[..threads]);
             }
             Step::MaxPool { window, from, to } => {
                 self.one(workspace, from, to, |input, output| simple::max_pool(&window, input, output));
@@ -257,7 +259,6 @@ impl Network {
     }
 }
 
-/// A network and buffers of its own: a clone shares the weights.
 impl Clone for Workspace {
     fn clone(&self) -> Self {
         Self {

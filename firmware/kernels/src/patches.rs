@@ -14,8 +14,8 @@ use crate::winograd::{PLACES, Patch, STEP, Square, grid};
 /// Most patches of a block: 200 KiB of them at 128 channels. Each block reads the layer's weights once.
 const PATCHES_MAX: usize = 24;
 
-/// Floats between two places of a patch beyond what it holds: with powers of two between them all 16 would fall into the
-/// same set of the first cache.
+/// Floats left free between one place's data and the next's: powers of two apart, all 16 would fall into the same set of the
+/// first cache.
 const PLACE_GAP: usize = 16;
 
 impl Conv {
@@ -27,7 +27,7 @@ impl Conv {
     /// Computes the layer, a thread for each buffer of `scratch`.
     pub(crate) fn run_patches(&self, kernels: &Kernels, places: &Places<'_>, scratch: &mut [Buffer]) {
         let patches: usize = grid(self.output).iter().product();
-        // As equal as can be, and no thread without one.
+        // As equal as can be, and as many for each thread where there are enough.
         let blocks = patches.div_ceil(PATCHES_MAX).next_multiple_of(scratch.len()).min(patches);
         let next = AtomicUsize::new(0);
         let work = |scratch: &mut Buffer| {
@@ -56,21 +56,19 @@ impl Conv {
         let (patches, sums) = scratch.as_floats_mut().split_at_mut(PLACES * patch_step);
 
         let (input, from) = places.input;
-        for (place, patch) in range.clone().enumerate() {
+        assert!(from.border >= 1 && sums.len() >= PLACES * sum_step, "a layer's slots and scratch are made for it");
+        for (nth, patch) in range.clone().enumerate() {
             let [y, x] = corner(patch);
-            // At the end of an odd picture a patch's last line would leave the border. The line above stands in for it:
-            // it counts for outputs alone that lie outside.
-            let line = |at: usize, extent: usize, step: usize| std::array::from_fn(|i| i.min(extent + 1 - at) * step);
-            // SAFETY: a patch lies inside the picture and its border, which is at least 1 (`plan`); the 16 places of
-            // patch `place` lie in `patches`, `channels` values each, and `channels` is a multiple of the lanes
+            // SAFETY: a patch lies inside the picture and its border (`lines`), which is at least 1 (asserted); the 16 places
+            // of the `nth` lie in `patches`, `channels` values each, and `channels` is a multiple of the lanes
             // (`patches_pay`); `kernels` is one that `available` gave for this processor.
             unsafe {
                 (kernels.gather)(&Patch {
                     input: input.cast::<f32>().add(from.window_start(y, x, &self.window)),
-                    rows: line(y, self.output.height, from.row()),
-                    columns: line(x, self.output.width, from.stride),
+                    rows: lines(y, self.output.height).map(|row| row * from.row()),
+                    columns: lines(x, self.output.width).map(|column| column * from.stride),
                     channels,
-                    to: patches.as_mut_ptr().add(place * channels),
+                    to: patches.as_mut_ptr().add(nth * channels),
                     step: patch_step,
                 });
             }
@@ -116,13 +114,13 @@ impl Conv {
                 }
             }
             let (output, to) = places.output;
-            for (place, patch) in range.clone().enumerate() {
+            for (nth, patch) in range.clone().enumerate() {
                 let [y, x] = corner(patch);
-                // SAFETY: the sums of patch `place` were made above; pixels of output and residual are of the picture, and
+                // SAFETY: the sums of the `nth` patch were made above; pixels of output and residual are of the picture, and
                 // every pixel holds whole panels, as the bias does (`Builder`, `Conv::new`); no two patches share an output.
                 largest = largest.max(unsafe {
                     (kernels.scatter)(&Square {
-                        sums: sums.as_ptr().add(place * panel_width),
+                        sums: sums.as_ptr().add(nth * panel_width),
                         step: sum_step,
                         bias: self.bias.pointer().cast::<f32>().add(channel),
                         residual: places.residual.map(|(values, slot)| values.add(slot.at(y, x) + channel)),
@@ -136,5 +134,31 @@ impl Conv {
             }
         }
         places.note(largest);
+    }
+}
+
+/// The four rows (or columns) of a patch whose outputs begin at `at`, from its first on. At the end of an odd picture the last
+/// would lie beyond the border: the one before stands in for it, since only an output outside the picture depends on it.
+fn lines(at: usize, extent: usize) -> [usize; 4] {
+    std::array::from_fn(|line| line.min(extent + 1 - at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_patch_lies_beyond_the_border_of_one() {
+        for extent in 1..10 {
+            for at in (0..extent).step_by(STEP) {
+                // Counted from the border's first line on, the picture's last has the number `extent`.
+                for (line, found) in lines(at, extent).into_iter().enumerate() {
+                    let inside = at + line <= extent + 1;
+                    assert!(at + found <= extent + 1, "line {line} of the patch at {at} of {extent}");
+                    assert!(!inside || found == line, "line {line} of the patch at {at} of {extent}");
+                }
+            }
+        }
+        assert_eq!(lines(2, 3), [0, 1, 2, 2]);
     }
 }

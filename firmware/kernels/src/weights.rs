@@ -1,7 +1,7 @@
 //! Weights of a convolution as the kernels read them.
 //!
 //! A panel holds some output channels. Float and narrow panels go position by position through the window (row, column,
-//! input channel), all channels of the panel at each; integer panels go four positions at a time, in the [`Order`] that the
+//! input channel; for [`crate::winograd`] place, input channel), all channels of the panel at each; integer panels go four positions at a time, in the [`Order`] that the
 //! processor's instructions want.
 
 use crate::buffer::Buffer;

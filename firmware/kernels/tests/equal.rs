@@ -109,6 +109,21 @@ fn layer(noise: &mut Noise, outputs: usize, per_output: usize, codes: bool) -> (
     (weights, noise.values(outputs, 0.2))
 }
 
+/// A convolution in a network and in the plain loops.
+fn both(
+    builder: &mut Builder,
+    noise: &mut Noise,
+    x: (Value, &Plain),
+    outputs: usize,
+    window: Window,
+    codes: bool,
+) -> (Value, Plain) {
+    let per_output = x.1.shape[0] * window.size[0] * window.size[1];
+    let (weights, bias) = layer(noise, outputs, per_output, codes);
+    let value = builder.conv("conv", x.0, window, &weights, &bias).unwrap();
+    (value, x.1.conv(&window, &weights, &bias))
+}
+
 /// A network with every operation: both ways to fuse, and sums and ReLUs that cannot be fused.
 fn residual(
     kernels: &'static Kernels,
@@ -121,10 +136,7 @@ fn residual(
     let (mut builder, input) = Builder::new(kernels, arithmetic, shape).unwrap();
     let plain = Plain { shape, values: picture.to_vec() };
     let conv = |builder: &mut Builder, noise: &mut Noise, x: (Value, &Plain), outputs: usize, window: Window| {
-        let per_output = x.1.shape[0] * window.size[0] * window.size[1];
-        let (weights, bias) = layer(noise, outputs, per_output, codes);
-        let value = builder.conv("conv", x.0, window, &weights, &bias).unwrap();
-        (value, x.1.conv(&window, &weights, &bias))
+        both(builder, noise, x, outputs, window, codes)
     };
     let b = &mut builder;
     let n = &mut noise;
@@ -178,7 +190,7 @@ fn float_layers_are_the_plain_loops() {
         for kernels in available() {
             for codes in [false, true] {
                 let (network, expected) = residual(kernels, Arithmetic::Float, codes, shape, &picture);
-                patches += network.layers().iter().filter(|layer| layer.kind == "conv f32, Winograd").count();
+                patches += count(&network, "conv f32, Winograd");
                 let mut workspace = network.workspace();
                 let first = network.run(&mut workspace, &picture, None, &mut |_| ()).to_vec();
                 for (a, b) in first.iter().zip(&expected) {
@@ -196,6 +208,96 @@ fn float_layers_are_the_plain_loops() {
     assert_eq!(patches, (7 + 2) * available().len());
 }
 
+fn count(network: &Network, kind: &str) -> usize {
+    network.layers().iter().filter(|layer| layer.kind == kind).count()
+}
+
+/// Every pixel counts for itself: the window behind the layer is the whole picture. Beside the layer another one reads its
+/// input through a wider border and is added to it.
+#[test]
+fn patches_fit_pictures_of_every_shape() {
+    let cases = [
+        (2, 2, [1, 1]),
+        (2, 2, [1, 2]),
+        (2, 2, [2, 1]),
+        (24, 70, [1, 47]),
+        (24, 70, [47, 1]),
+        (24, 70, [6, 7]),
+        // A whole block, and one that is a patch more.
+        (24, 40, [8, 12]),
+        (24, 40, [10, 10]),
+        (224, 224, [8, 14]),
+    ];
+    let pools = [1, 3, 32, 2].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+    for (inputs, outputs, [height, width]) in cases {
+        for kernels in available() {
+            let mut noise = Noise(5);
+            let picture = noise.values(height * width, 2.0);
+            let plain = Plain { shape: [1, height, width], values: picture.clone() };
+            let (mut builder, input) = Builder::new(kernels, Arithmetic::Float, plain.shape).unwrap();
+            let (b, n) = (&mut builder, &mut noise);
+            let (value, plain) = both(b, n, (input, &plain), inputs, square(1, 1, 0), false);
+            let (near, near_plain) = both(b, n, (value, &plain), outputs, square(3, 1, 1), false);
+            let (far, far_plain) = both(b, n, (value, &plain), outputs, square(5, 1, 2), false);
+            let (value, plain) = (b.add(near, far).unwrap(), near_plain.add(&far_plain));
+            let all = Window { size: [height, width], stride: [1; 2], before: [0; 2], after: [0; 2] };
+            let (value, plain) = both(b, n, (value, &plain), 3, all, false);
+            let value = b.sum(value).unwrap();
+            // The sum as it is.
+            let same = (0..9).map(|place| if place % 4 == 0 { 1.0 } else { 0.0 }).collect();
+            let value = b.dense(value, same, vec![0.0; 3]).unwrap();
+            let network = builder.finish(value).unwrap();
+            let case = format!("{} {inputs} to {outputs}, {height}x{width}", kernels.name());
+            assert_eq!(count(&network, "conv f32, Winograd"), 1, "{case}");
+            let mut workspace = network.workspace();
+            let first = network.run(&mut workspace, &picture, None, &mut |_| ()).to_vec();
+            for (a, b) in first.iter().zip(&plain.values) {
+                assert!((a - b).abs() < 2e-5 * largest(&plain.values), "{case}: {a} against {b}");
+            }
+            for pool in &pools {
+                let again = network.run(&mut workspace, &picture, Some(pool), &mut |_| ()).to_vec();
+                assert_eq!(first, again, "{case}, {} threads", pool.current_num_threads());
+            }
+        }
+    }
+}
+
+/// An integer layer scales its input by the largest value that the layer before has put out, here the last that it computes.
+#[test]
+fn an_integer_layer_reads_what_patches_made() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let shape = [1, 9, 23];
+    let mut picture = Noise(9).values(shape.iter().product(), 0.1);
+    *picture.last_mut().unwrap() = 8.0;
+    for kernels in available() {
+        let mut noise = Noise(11);
+        let plain = Plain { shape, values: picture.clone() };
+        let (mut builder, input) = Builder::new(kernels, Arithmetic::Integer, shape).unwrap();
+        let (b, n) = (&mut builder, &mut noise);
+        let (value, plain) = both(b, n, (input, &plain), 32, square(1, 1, 0), false);
+        let (value, plain) = (b.relu(value).unwrap(), plain.relu());
+        let (value, plain) = both(b, n, (value, &plain), 72, square(3, 1, 1), false);
+        let (value, plain) = (b.relu(value).unwrap(), plain.relu());
+        let most = plain.values.iter().fold(0f32, |most, x| most.max(*x));
+        let last = [8 * 23 + 22, 8 * 23 + 21, 7 * 23 + 22, 7 * 23 + 21];
+        let in_corner = last.iter().flat_map(|pixel| (0..72).map(move |c| c * 9 * 23 + pixel));
+        assert!(in_corner.into_iter().any(|place| plain.values[place] == most), "the corner is loudest");
+        let (value, plain) = both(b, n, (value, &plain), 16, square(3, 1, 1), true);
+        let value = b.sum(value).unwrap();
+        let same = (0..256).map(|place| if place % 17 == 0 { 1.0 } else { 0.0 }).collect();
+        let value = b.dense(value, same, vec![0.0; 16]).unwrap();
+        let network = builder.finish(value).unwrap();
+        assert_eq!((count(&network, "conv f32, Winograd"), count(&network, "conv int8")), (1, 1), "{}", kernels.name());
+        let expected: Vec<f32> = plain.values.chunks_exact(9 * 23).map(|c| c.iter().sum()).collect();
+        let mut workspace = network.workspace();
+        for pool in [None, Some(&pool)] {
+            for (a, b) in network.run(&mut workspace, &picture, pool, &mut |_| ()).iter().zip(&expected) {
+                assert!((a - b).abs() < 0.03 * largest(&expected), "{}: {a} against {b}", kernels.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn integer_layers_are_near_and_the_same_to_the_bit_everywhere() {
     for shape in SHAPES {
@@ -204,7 +306,7 @@ fn integer_layers_are_near_and_the_same_to_the_bit_everywhere() {
         let mut all = Vec::new();
         for kernels in available() {
             let (network, expected) = residual(kernels, Arithmetic::Integer, true, shape, &picture);
-            assert!(network.layers().iter().filter(|layer| layer.kind == "conv int8").count() >= 5);
+            assert!(count(&network, "conv int8") >= 5);
             let mut workspace = network.workspace();
             let scores = network.run(&mut workspace, &picture, None, &mut |_| ()).to_vec();
             let again = network.run(&mut workspace, &picture, None, &mut |_| ()).to_vec();

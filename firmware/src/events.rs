@@ -6,18 +6,20 @@
 //!
 //! A clock that was not set yet must not cost evidence: a stamp of 1970 would be past any age as soon as the right
 //! time arrives. An event without a believable stamp is as old as its file, and a file without one is taken to be
-//! new when it is first seen under a set clock.
+//! new when it is first seen under a set clock. A clock that leaps while the store is open must not either ([`Pace`]).
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use files::event_record::{self, EventRecord};
 use files::private_file::{self, PrivateFile, WriteError, write_private};
 use jiff::{SignedDuration, Timestamp};
+
+use crate::pace::Pace;
 
 /// What went wrong with the events folder: the path, the step and the cause. Every one of them is a reason for the
 /// fault `StorageFull`; the alarm itself never depends on it.
@@ -113,6 +115,7 @@ pub struct EventStore {
     pictures: bool,
     clips: bool,
     removed: u64,
+    pace: Pace,
 }
 
 /// Events given up for one file on a full disk. Where the events are what fills it, a few are enough; where something
@@ -129,11 +132,20 @@ impl EventStore {
     /// # Errors
     /// Where the folder can neither be made nor read, or what has to go cannot be removed.
     pub fn open(dir: &Path, retention: Retention, pictures: bool, clips: bool) -> Result<Self, EventError> {
-        let mut store = Self { dir: dir.to_owned(), retention, pictures, clips, removed: 0 };
+        let pace = Pace::new(Instant::now(), Timestamp::now());
+        let mut store = Self { dir: dir.to_owned(), retention, pictures, clips, removed: 0, pace };
         store.make_folder()?;
         store.sweep()?;
-        store.retain(Timestamp::now(), None)?;
+        store.tidy()?;
         Ok(store)
+    }
+
+    /// Applies retention: a quiet house has no incident by which old sound would go.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read, or what has to go cannot be removed.
+    pub fn tidy(&mut self) -> Result<(), EventError> {
+        self.retain(Timestamp::now(), None)
     }
 
     /// Tells whether a file can be written now, so that a full or read-only disk is known before the first incident.
@@ -268,13 +280,14 @@ impl EventStore {
 
     /// Removes events past their age, then the oldest ones until all are within the size; never `keep`.
     fn retain(&mut self, now: Timestamp, keep: Option<&str>) -> Result<(), EventError> {
+        let ages_count = self.pace.is_true(Instant::now(), now) && is_believable(now, now);
         let bytes_max = self.retention.max_mib.saturating_mul(1 << 20);
         let age_s_max = i64::try_from(self.retention.max_days).unwrap_or(i64::MAX).saturating_mul(86_400);
         let events = self.scan(now)?;
         let mut bytes: u64 = events.iter().map(|event| event.bytes).sum();
         for event in events.iter().filter(|event| keep != Some(event.stem.as_str())) {
             let age = now.duration_since(event.born);
-            if bytes > bytes_max || (is_believable(now, now) && age.as_secs() > age_s_max) {
+            if bytes > bytes_max || (ages_count && age.as_secs() > age_s_max) {
                 self.remove_event(event)?;
                 bytes -= event.bytes;
             }
@@ -323,7 +336,7 @@ impl EventStore {
     }
 
     fn remove_event(&mut self, event: &Event) -> Result<(), EventError> {
-        log::info!("event {} makes room", event.stem);
+        log::info!("event {} is removed", event.stem);
         event.files.iter().try_for_each(|path| remove(path))?;
         self.removed += 1;
         Ok(())

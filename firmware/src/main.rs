@@ -17,6 +17,7 @@ mod lines;
 mod listen;
 mod notify;
 mod outputs;
+mod pace;
 mod quiet;
 mod recorder;
 mod run;

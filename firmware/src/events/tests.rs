@@ -163,13 +163,30 @@ fn a_clock_that_was_not_set_costs_no_event() {
     // While the clock stands at 1970 nothing has an age; the file is from then too.
     let boot = Timestamp::from_second(100).unwrap();
     File::options().append(true).open(&path).unwrap().set_modified(SystemTime::try_from(boot).unwrap()).unwrap();
+    store.pace = Pace::new(Instant::now(), boot);
     store.retain(boot, None).unwrap();
     // The right time arrives: the event is new from now on, and goes 30 days later.
     store.retain(Timestamp::now(), None).unwrap();
     assert!(path.exists());
     let modified = fs::metadata(&path).unwrap().modified().unwrap();
     assert!(modified.elapsed().unwrap().as_secs() < 60);
-    store.retain(Timestamp::now() + SignedDuration::from_hours(24 * 31), None).unwrap();
+    let later = Timestamp::now() + SignedDuration::from_hours(24 * 31);
+    store.pace = Pace::new(Instant::now(), later);
+    store.retain(later, None).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_clock_that_leaps_costs_no_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = EventStore::open(folder.path(), ROOMY, true, false).unwrap();
+    let path = store.write(&record("x", &ago(3600)), None, None).unwrap().record;
+    let leapt = Timestamp::now() + SignedDuration::from_hours(24 * 365 * 10);
+    store.retain(leapt, None).unwrap();
+    assert!(path.exists());
+    // Whoever starts under that clock knows no other.
+    store.pace = Pace::new(Instant::now(), leapt);
+    store.retain(leapt, None).unwrap();
     assert!(!path.exists());
 }
 
@@ -209,8 +226,14 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
         assert!(error.to_string().contains(&*dir.display().to_string()), "{error}");
     }
     // The system's own folders take no file even from root, as a read-only disk would not.
-    let mut store =
-        EventStore { dir: PathBuf::from("/sys/kernel"), retention: ROOMY, pictures: true, clips: true, removed: 0 };
+    let mut store = EventStore {
+        dir: PathBuf::from("/sys/kernel"),
+        retention: ROOMY,
+        pictures: true,
+        clips: true,
+        removed: 0,
+        pace: Pace::new(Instant::now(), Timestamp::now()),
+    };
     let probed = store.probe().unwrap_err();
     let written = store.write(&record("x", &ago(0)), Some(b"PNG"), None).unwrap_err();
     for error in [probed, written] {

@@ -17,11 +17,8 @@ from pathlib import Path
 
 import torch
 
+from export import with_normalisation
 from front_end import read_manifest
-
-
-def numbers(values):
-    return "[" + ", ".join(f"{value:.4f}" for value in values) + "]"
 
 
 def variants(text, measured):
@@ -32,10 +29,11 @@ def variants(text, measured):
     line = 'normalisation = "fixed"\n'
     if line not in text:
         raise SystemExit("the manifest's normalisation must be `fixed`, which the others are compared with")
-    bands = text.replace(line, f"{line}mean = {numbers(mean)}\ndeviation = {numbers(deviation)}\n")
+    bands = with_normalisation(text, measured)
+    alike = {"mean": [statistics.fmean(mean)] * len(mean), "deviation": [overall] * len(mean)}
     return {
         "bands": bands,
-        "one": text.replace(line, f"{line}mean = {statistics.fmean(mean):.4f}\ndeviation = {overall:.4f}\n"),
+        "one": with_normalisation(text, measured | alike),
         "min-max": text.replace(line, 'normalisation = "min_max"\n'),
         "two-labels": re.sub(r"^labels = .*$", 'labels = ["other", "scream"]', bands, flags=re.M),
     }

@@ -287,7 +287,7 @@ fn put_scores(
 }
 
 /// softmax of `logits / temperature`, stable for large logits.
-fn softmax(logits: &[f32], temperature: f32, scores: &mut [f32]) {
+pub(crate) fn softmax(logits: &[f32], temperature: f32, scores: &mut [f32]) {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
     for (score, logit) in scores.iter_mut().zip(logits) {

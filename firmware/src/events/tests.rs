@@ -154,6 +154,12 @@ fn events_past_their_age_go_at_the_next_start() {
     }
 }
 
+/// Retention as under a clock that shows `wall` since the store was opened.
+fn tidy_as_if_started(store: &mut EventStore, wall: Timestamp) {
+    store.pace = Pace::new(Instant::now(), wall);
+    store.retain(wall, None).unwrap();
+}
+
 #[test]
 fn a_clock_that_was_not_set_costs_no_event() {
     let folder = tempfile::tempdir().unwrap();
@@ -163,16 +169,13 @@ fn a_clock_that_was_not_set_costs_no_event() {
     // While the clock stands at 1970 nothing has an age; the file is from then too.
     let boot = Timestamp::from_second(100).unwrap();
     File::options().append(true).open(&path).unwrap().set_modified(SystemTime::try_from(boot).unwrap()).unwrap();
-    store.pace = Pace::new(Instant::now(), boot);
-    store.retain(boot, None).unwrap();
+    tidy_as_if_started(&mut store, boot);
     // The right time arrives: the event is new from now on, and goes 30 days later.
     store.retain(Timestamp::now(), None).unwrap();
     assert!(path.exists());
     let modified = fs::metadata(&path).unwrap().modified().unwrap();
     assert!(modified.elapsed().unwrap().as_secs() < 60);
-    let later = Timestamp::now() + SignedDuration::from_hours(24 * 31);
-    store.pace = Pace::new(Instant::now(), later);
-    store.retain(later, None).unwrap();
+    tidy_as_if_started(&mut store, Timestamp::now() + SignedDuration::from_hours(24 * 31));
     assert!(!path.exists());
 }
 
@@ -185,8 +188,7 @@ fn a_clock_that_leaps_costs_no_event() {
     store.retain(leapt, None).unwrap();
     assert!(path.exists());
     // Whoever starts under that clock knows no other.
-    store.pace = Pace::new(Instant::now(), leapt);
-    store.retain(leapt, None).unwrap();
+    tidy_as_if_started(&mut store, leapt);
     assert!(!path.exists());
 }
 

@@ -29,7 +29,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fr
 const LOOK: Duration = Duration::from_millis(250);
 /// A session shorter than this counts as failed: the back-off goes on growing.
 const SESSION_MIN: Duration = Duration::from_secs(5);
-/// Sessions in a row without a frame until it is a fault.
+/// Sessions in a row that ended without frames until it is a fault.
 const STALLS: u32 = 3;
 /// Rate that is asked of a card where it does not have the model's, hertz.
 const RATE_HZ_MAX: u32 = 48_000;
@@ -115,7 +115,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn run<C: Card>(mut self, open: impl Fn() -> Result<(C, Agreed), String>) {
         let (mut wait, mut stalls) = (BACK_OFF.0, 0);
-        let mut last_heard = None;
+        let (mut last_heard, missed_from) = (None, session::boot_time());
         while !self.status.stop.load(Relaxed) {
             self.status.beats.fetch_add(1, Relaxed);
             let began = Instant::now();
@@ -127,7 +127,8 @@ impl Worker<'_> {
                     (self.notify)(Notice::Opened { detail: words(device, agreed) });
                     let mut session = Session::new(card, agreed);
                     let end = session.run(&mut self.sink, &mut last_heard, self.status);
-                    stalls = if session.heard { 0 } else { stalls };
+                    // A card that gives a few frames and then none, again and again, is deaf all the same.
+                    stalls = if session.heard && began.elapsed() >= SESSION_MIN { 0 } else { stalls };
                     match end {
                         End::Stopped => return,
                         End::Stalled(time) => {
@@ -143,6 +144,8 @@ impl Worker<'_> {
                 }
                 Err(cause) => (self.notify)(Notice::Lost { detail: format!("{device}: {cause}") }),
             }
+            // A card that is not there from the start on: what passes until it comes is missing too, and counts as time.
+            last_heard.get_or_insert(missed_from);
             wait = if began.elapsed() >= SESSION_MIN { BACK_OFF.0 } else { wait };
             wait = if self.wait(wait) { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
         }
@@ -169,3 +172,6 @@ fn words(device: &str, agreed: Agreed) -> String {
     let Agreed { rate_hz, channels, sample, period } = agreed;
     format!("{device}: {rate_hz} Hz, {channels} channel(s), {sample:?}, periods of {period} frames")
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// No device of this kind ran before 2025: an earlier clock is one that was never set.
-const SET_AFTER_UNIX_S: i64 = 1_735_689_600;
+const SET_FROM_UNIX_S: i64 = 1_735_689_600;
 
 /// Now, RFC 3339 in UTC, milliseconds.
 pub fn now_utc() -> String {
@@ -20,7 +20,12 @@ pub fn utc_before(ago: Duration) -> String {
 
 /// Whether the wall clock has been set since the device woke up.
 pub fn is_set() -> bool {
-    Timestamp::now().as_second() > SET_AFTER_UNIX_S
+    shows_set(Timestamp::now())
+}
+
+/// Whether `time` can have been read from a clock that was set.
+pub fn shows_set(time: Timestamp) -> bool {
+    time.as_second() >= SET_FROM_UNIX_S
 }
 
 /// The local time of day; none while the clock is not set.

@@ -10,6 +10,7 @@ mod senses;
 mod telling;
 mod tick;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -30,7 +31,7 @@ use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
 use crate::outputs::{OutputProblem, Outputs};
 use crate::quiet::QuietHours;
-use crate::recorder::{Job, Recorder};
+use crate::recorder::{Job, Recorder, Stock};
 use crate::saved::Saved;
 use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
@@ -58,7 +59,9 @@ pub enum Message {
     /// The sound's own health.
     Sound(Finding),
     /// A file was written, or not.
-    Stored(Result<Option<std::path::PathBuf>, String>),
+    Stored(Stock, Result<Option<std::path::PathBuf>, String>),
+    /// The hub, where what its session needs was refused at the start.
+    Hub(Box<Hub>),
     /// A release was placed on the device, or an update has ended.
     Update(update::agent::Notice),
 }
@@ -144,8 +147,10 @@ pub struct Control {
     alarms: u64,
     supervision_seq: u64,
     clock_set: bool,
-    /// The outbox is in memory alone: a file that the recorder wrote does not end that fault.
-    outbox_failed: bool,
+    /// What refuses to be stored now.
+    unstored: BTreeSet<Stock>,
+    /// Lines that have been told to be missing or to refuse, by table.
+    lines_amiss: BTreeSet<&'static str>,
     boot: String,
     health: Health,
     telemetry_at: Instant,
@@ -204,13 +209,14 @@ impl Control {
             alarms: 0,
             supervision_seq: 0,
             clock_set: clock::is_set(),
-            outbox_failed: false,
+            unstored: BTreeSet::new(),
+            lines_amiss: BTreeSet::new(),
             // Unique over restarts without a clock: the kernel's random source.
             boot: format!(
                 "{:08x}",
                 std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
             ),
-            health: Health::default(),
+            health: Health { level_dbfs: f64::from(detector::level::LEVEL_DBFS_MIN), ..Health::default() },
             telemetry_at: now + tick::TELEMETRY_EVERY,
             live_until: None,
             reopen_at: now + tick::REOPEN_EVERY,
@@ -274,7 +280,7 @@ impl Control {
             self.fault(fault, &detail);
         }
         for problem in std::mem::take(&mut self.parts.output_problems) {
-            self.fault(Fault::OutputUnavailable, &problem.to_string());
+            self.line_fails(&problem);
         }
         self.parts.update.faults(&self.faults);
         let ready = self.alarm.step(0, Event::Ready);
@@ -322,13 +328,14 @@ impl Control {
                 self.gap = Some((first_s, sum_s + length_s));
             }
             Message::Sound(finding) => self.sound(finding),
-            Message::Stored(Ok(path)) => {
-                self.stored.extend(path);
-                if !self.outbox_failed {
-                    self.restore(Fault::StorageFull, "files are written again");
+            Message::Stored(stock, stored) => {
+                // Told at the end of a recording; a service would gather them for years.
+                if let (Ok(path), None) = (&stored, &self.parts.capture_status) {
+                    self.stored.extend(path.clone());
                 }
+                self.stock(stock, stored.map(|_| ()));
             }
-            Message::Stored(Err(cause)) => self.fault(Fault::StorageFull, &cause),
+            Message::Hub(hub) => self.adopt(*hub),
             Message::Update(notice) => self.updated(notice),
             Message::SourceEnded(_) => {}
         }
@@ -397,25 +404,37 @@ impl Control {
         for action in actions.iter() {
             let Action::Siren(on) = action else { continue };
             let switched = self.parts.outputs.set_siren(on);
-            let now_s = self.now_us() as f64 / 1e6;
-            self.sounded = match (on, self.sounded) {
-                (true, _) => Some((now_s, None)),
-                (false, Some((from, None))) => Some((from, Some(now_s))),
-                (false, before) => before,
-            };
+            self.follow_siren();
             if let Err(problem) = switched {
-                self.fault(Fault::OutputUnavailable, &problem.to_string());
+                self.line_fails(&problem);
             }
         }
+    }
+
+    /// When the siren sounded: by its line, since one that refused masks nothing.
+    fn follow_siren(&mut self) {
+        let now_s = self.now_us() as f64 / 1e6;
+        self.sounded = match (self.parts.outputs.siren_is_on(), self.sounded) {
+            (true, Some((from, None))) => Some((from, None)),
+            (true, _) => Some((now_s, None)),
+            (false, Some((from, None))) => Some((from, Some(now_s))),
+            (false, before) => before,
+        };
+    }
+
+    /// Whether it sounds: what people are told.
+    fn siren_sounds(&self) -> bool {
+        self.alarm.siren_on() && self.parts.outputs.siren_is_on()
     }
 
     /// The part that tells people.
     fn announce(&mut self, actions: Actions, report: Option<&Report>) {
         for action in actions.iter() {
             match action {
-                Action::Siren(on) => self.state(State::Siren(on)),
+                Action::Siren(_) => self.state(State::Siren(self.siren_sounds())),
                 Action::Start { t_us, score, announced, sounded, .. } => {
                     if let Some(report) = report {
+                        let sounded = sounded && self.siren_sounds();
                         self.incident_starts(report, t_us, score, announced, sounded);
                     }
                 }
@@ -452,7 +471,10 @@ impl Control {
         if let Some(listener) = &self.listener {
             listener.counters.stop.store(true, Relaxed);
         }
-        self.step(Event::Stop);
+        // A recording ends where its sound does, at whatever pace it was heard.
+        let now_us = if signalled { self.now_us() } else { self.anchor.0 };
+        let stopped = self.alarm.step(now_us, Event::Stop);
+        self.carry_out(stopped, None);
         self.parts.outputs.all_safe();
         let (dropped, skipped, xruns) = (self.dropped_windows(), self.skipped, self.xruns());
         let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
@@ -462,8 +484,8 @@ impl Control {
         recorder.finish();
         while let Ok(message) = inbox.try_recv() {
             match message {
-                Message::Stored(Ok(path)) => stored.extend(path),
-                Message::Stored(Err(cause)) => {
+                Message::Stored(_, Ok(path)) => stored.extend(path),
+                Message::Stored(_, Err(cause)) => {
                     lines.write(&Line::Fault { fault: Fault::StorageFull.name(), detail: &cause })
                 }
                 _ => {}

@@ -19,6 +19,7 @@ use files::event_record::{self, EventRecord};
 use files::private_file::{self, PrivateFile, WriteError, write_private};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock;
 use crate::pace::Pace;
 
 /// What went wrong with the events folder: the path, the step and the cause. Every one of them is a reason for the
@@ -121,8 +122,6 @@ pub struct EventStore {
 /// Events given up for one file on a full disk. Where the events are what fills it, a few are enough; where something
 /// else does, the history must not go for one incident.
 const REMOVED_FOR_ROOM_MAX: usize = 16;
-/// No device of this kind ran before 2025: an earlier clock is one that was never set.
-const CLOCK_S_MIN: i64 = 1_735_689_600;
 const EXTENSIONS: [&str; 3] = ["json", "png", "wav"];
 
 impl EventStore {
@@ -138,6 +137,13 @@ impl EventStore {
         store.sweep()?;
         store.tidy()?;
         Ok(store)
+    }
+
+    /// As if the service had run long enough under this clock to believe it.
+    #[cfg(test)]
+    pub fn with_proven_clock(mut self) -> Self {
+        self.pace = Pace::proven(Instant::now(), Timestamp::now());
+        self
     }
 
     /// Applies retention: a quiet house has no incident by which old sound would go.
@@ -395,7 +401,7 @@ fn born(path: &Path, metadata: &fs::Metadata, stamp: Timestamp, now: Timestamp) 
 
 /// True for a time that a set clock can have shown up to `now`, with a day for a clock that was put back.
 fn is_believable(time: Timestamp, now: Timestamp) -> bool {
-    time.as_second() >= CLOCK_S_MIN && time.duration_since(now) <= SignedDuration::from_hours(24)
+    clock::shows_set(time) && time.duration_since(now) <= SignedDuration::from_hours(24)
 }
 
 fn remove(path: &Path) -> Result<(), EventError> {
@@ -433,4 +439,4 @@ fn wav(samples: &[f32], rate_hz: u32) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

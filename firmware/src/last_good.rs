@@ -35,7 +35,10 @@ pub struct Basis {
 /// # Errors
 /// Every problem in words.
 pub fn load(paths: &Paths) -> Result<Basis, Vec<String>> {
-    let settings = Settings::load(paths)?;
+    with_model(Settings::load(paths)?)
+}
+
+fn with_model(settings: Settings) -> Result<Basis, Vec<String>> {
     let model = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread)
         .map_err(|error| vec![error.to_string()])?;
     Ok(Basis { settings, model, faults: Vec::new() })
@@ -61,16 +64,28 @@ fn fall_back(paths: &Paths, package_model: &Path) -> Result<Basis, Vec<String>> 
         faults.push((Fault::ModelInvalid, format!("{error}; running with {}", package_model.display())));
         paths.model = Some(package_model.to_path_buf());
     }
-    if let Err(problems) = Settings::load(&paths) {
+    if let Err(problems) = Settings::load_without_hub(&paths) {
         let Some(copy) = find_copy(&paths.config) else { return Err(wrong) };
         let detail = format!("{}; running with {}", problems.join("; "), copy.display());
         faults.push((Fault::ConfigInvalid, detail));
         paths.config = copy;
     }
-    match load(&paths) {
-        Ok(basis) => Ok(Basis { faults, ..basis }),
+    match Settings::load_without_hub(&paths).and_then(with_model) {
+        Ok(mut basis) => {
+            // The hub is told once it can be; until then the siren is the alarm.
+            faults.extend(basis.settings.unreadable.drain(..).map(|cause| (Fault::PathDown, cause)));
+            Ok(Basis { faults, ..basis })
+        }
         Err(_) => Err(wrong),
     }
+}
+
+/// Where the count of starts is kept: known before anything else is loaded, since loading may be what crashes.
+pub fn state_dir(config: &Path) -> PathBuf {
+    let checked = Site::load(config).ok().map(|site| site.state.dir);
+    let stated = || model_dir::read_text(config).ok().and_then(|text| stated_dir(&text));
+    let managed = || std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
+    checked.or_else(stated).or_else(managed).unwrap_or_else(|| site::State::default().dir)
 }
 
 /// For a start that comes after many that crashed: the site file that last ran well and the package's own model. Where either

@@ -224,7 +224,7 @@ impl Work {
     }
 
     fn recording(&mut self, ear: &mut Ear, mut recording: Recording, paced: bool) -> Result<(), String> {
-        let began = Instant::now();
+        let mut began = Instant::now();
         let rate_hz = recording.rate_hz();
         let mut samples = 0u64;
         // Small pieces at a microphone's pace, so that a window is scored when it is full and not when a block is.
@@ -233,17 +233,21 @@ impl Work {
             if self.counters.stop.load(Relaxed) {
                 return Ok(());
             }
+            let asked = Instant::now();
             let piece = match recording.next_piece() {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
                 Err(error) => return Err(error.to_string()),
             };
+            // A pipe whose writer paused brings its sound late for ever after: that is the source's lateness, not ours.
+            let late = Instant::now().saturating_duration_since(began + seconds(samples, rate_hz));
+            began += late.min(asked.elapsed());
             for piece in piece.chunks(piece_max.min(piece.len())) {
                 if self.counters.stop.load(Relaxed) {
                     return Ok(());
                 }
                 samples += piece.len() as u64;
-                let due = began + Duration::from_secs_f64(samples as f64 / f64::from(rate_hz));
+                let due = began + seconds(samples, rate_hz);
                 if paced {
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
@@ -348,7 +352,11 @@ impl Work {
                 report.score = Some(scored.score);
                 report.label = scored.label;
             }
-            Some(Err(_)) => report.score = None,
+            Some(Err(_)) => {
+                // Not those of a window before.
+                report.scores.fill(0.0);
+                report.score = None;
+            }
         }
         report.inference_ms = ms(pictured.elapsed());
         report.span = span;
@@ -363,6 +371,10 @@ impl Work {
         }
         let _ = self.out.send(Message::Window(report));
     }
+}
+
+fn seconds(samples: u64, rate_hz: u32) -> Duration {
+    Duration::from_secs_f64(samples as f64 / f64::from(rate_hz))
 }
 
 fn ms(time: Duration) -> f64 {

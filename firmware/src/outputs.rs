@@ -91,6 +91,9 @@ impl Outputs {
         for (output, cause) in [("led", &self.led.refused), ("fault", &self.fault.refused)] {
             problems.extend(cause.as_ref().map(|cause| self.problem(output, cause.clone())));
         }
+        if self.siren.refuses_off() {
+            problems.push(self.problem("siren", "does not go off".into()));
+        }
         for (output, wanted) in self.board.outputs() {
             let (is_open, may_open) = match output {
                 "siren" => (self.siren.is_attached(), self.guard.is_some()),

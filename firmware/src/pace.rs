@@ -2,27 +2,36 @@
 //!
 //! A clock that leaps ten years (a bad time server, a dying clock chip) makes every event on disk look ten years old. Before
 //! anything is deleted for its age the clock must have gone on from where it leapt to for a day: by then it was either put
-//! right, which is another leap, or it is the time.
+//! right, which is another leap, or it is the time. A clock may have leapt before the service started: in its first hour none
+//! is believed, so that a time server has had the time to put it right.
 
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How long a clock must run true after a leap.
+/// How long a clock must run true after the service's start, and after a leap.
+const TRUE_AT_FIRST: Duration = Duration::from_secs(3600);
 const TRUE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// What is no leap: daylight saving does not show in UTC, and time servers correct seconds.
 const LEAP_S: u64 = 600;
 
-/// Watches the wall clock. Believes the one that it begins with.
+/// Watches the wall clock.
 #[derive(Debug)]
 pub struct Pace {
     began: (Instant, Timestamp),
-    leapt: bool,
+    /// How long it has to run true from there.
+    due: Duration,
 }
 
 impl Pace {
     pub fn new(now: Instant, wall: Timestamp) -> Self {
-        Self { began: (now, wall), leapt: false }
+        Self { began: (now, wall), due: TRUE_AT_FIRST }
+    }
+
+    /// Of a clock that has run true for long.
+    #[cfg(test)]
+    pub fn proven(now: Instant, wall: Timestamp) -> Self {
+        Self { began: (now, wall), due: Duration::ZERO }
     }
 
     /// Whether `wall` may be believed: ask now and then, since a leap there and back between two questions is not seen.
@@ -33,11 +42,10 @@ impl Pace {
         let off = wall_passed - SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
         if off.unsigned_abs().as_secs() > LEAP_S {
             log::warn!("the wall clock leapt by {} s: for a day nothing is deleted for its age", off.as_secs());
-            *self = Self { began: (now, wall), leapt: true };
-        } else if self.leapt && passed >= TRUE_FOR {
-            self.leapt = false;
+            *self = Self { began: (now, wall), due: TRUE_FOR };
+            return false;
         }
-        !self.leapt
+        passed >= self.due
     }
 }
 
@@ -56,6 +64,7 @@ mod tests {
         };
         let mut pace = Pace::new(began, wall);
         for (hour, more, believed) in [
+            (0, SignedDuration::ZERO, false),
             (1, SignedDuration::ZERO, true),
             // Seconds, as a time server corrects them.
             (2, SignedDuration::from_secs(-30), true),

@@ -9,7 +9,7 @@ use files::event_record::EventRecord;
 use files::picture::Spectrogram;
 
 use crate::control::Message;
-use crate::events::EventStore;
+use crate::events::{EventError, EventStore};
 use crate::history::Stretch;
 
 /// Jobs that wait at the most: beyond that the disk hangs, and what cannot be written is counted.
@@ -17,6 +17,20 @@ const JOBS: usize = 16;
 
 /// How often events that have grown too old are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
+
+/// How often a folder that refused is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(30);
+
+/// What is stored; each may fail for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stock {
+    /// Alerts that the broker has not acknowledged.
+    Outbox,
+    /// Records, pictures, sound.
+    Events,
+    /// What the hub has set.
+    Settings,
+}
 
 /// What is to be written.
 pub enum Job {
@@ -50,13 +64,13 @@ impl Recorder {
     /// # Errors
     /// Where no thread can be started.
     pub fn start(
-        open: impl FnOnce() -> Result<EventStore, crate::events::EventError> + Send + 'static,
+        open: impl Fn() -> Result<EventStore, EventError> + Send + 'static,
         out: SyncSender<Message>,
     ) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(JOBS);
         let thread = std::thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || work(open(), &waiting, &out, TIDY_EVERY))?;
+            .spawn(move || work(&open, &waiting, &out, Pauses { tidy: TIDY_EVERY, retry: RETRY_EVERY }))?;
         Ok(Self { jobs, thread })
     }
 
@@ -74,56 +88,82 @@ impl Recorder {
     }
 }
 
+/// Between two looks for old events, and between two tries of a folder that refused.
+#[derive(Clone, Copy)]
+struct Pauses {
+    tidy: Duration,
+    retry: Duration,
+}
+
+/// The events' folder, which may be away at the start and come, and the other way round.
+struct Events<'a> {
+    open: &'a dyn Fn() -> Result<EventStore, EventError>,
+    store: Option<EventStore>,
+    /// It refused last.
+    refused: bool,
+}
+
+impl Events<'_> {
+    /// Opens it where it is not, and does something to it.
+    fn with<T>(&mut self, does: impl FnOnce(&mut EventStore) -> Result<T, EventError>) -> Result<T, String> {
+        let opened = match self.store.take() {
+            Some(store) => Ok(store),
+            None => (self.open)(),
+        };
+        let done = opened.and_then(|store| counted(self.store.insert(store), does));
+        self.refused = done.is_err();
+        done.map_err(|error| if error.is_full() { format!("disk full: {error}") } else { error.to_string() })
+    }
+}
+
 fn work(
-    store: Result<EventStore, crate::events::EventError>,
+    open: &dyn Fn() -> Result<EventStore, EventError>,
     jobs: &Receiver<Job>,
     out: &SyncSender<Message>,
-    tidy_every: Duration,
+    pauses: Pauses,
 ) {
     // The control loop may wait for this thread to end: a full channel then loses words, never the exit.
-    let tell = |stored: Result<Option<PathBuf>, String>| drop(out.try_send(Message::Stored(stored)));
-    let mut store = match store.and_then(|store| store.probe().map(|()| store)) {
-        Ok(store) => Some(store),
-        Err(error) => {
-            tell(Err(error.to_string()));
-            None
-        }
-    };
-    let words = |error: crate::events::EventError| {
-        if error.is_full() { format!("disk full: {error}") } else { error.to_string() }
-    };
-    let mut tidy_at = Instant::now() + tidy_every;
+    let tell = |stock, stored: Result<Option<PathBuf>, String>| drop(out.try_send(Message::Stored(stock, stored)));
+    let mut events = Events { open, store: None, refused: false };
+    // Known before the first incident; the store stays, since a full disk may have room for an event all the same.
+    if let Err(cause) = events.with(|store| store.probe()) {
+        tell(Stock::Events, Err(cause));
+    }
+    let (mut tidy_at, mut retry_at) = (Instant::now() + pauses.tidy, Instant::now() + pauses.retry);
     loop {
-        match jobs.recv_timeout(tidy_at.saturating_duration_since(Instant::now())) {
+        let look_at = if events.refused { retry_at.min(tidy_at) } else { tidy_at };
+        match jobs.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
             Ok(Job::File { path, bytes }) => {
                 let written = path
                     .parent()
                     .map_or(Ok(()), std::fs::create_dir_all)
                     .map_err(|error| format!("{}: {error}", path.display()));
-                tell(
-                    written
-                        .and_then(|()| {
-                            files::private_file::write_private(&path, &bytes).map_err(|error| error.to_string())
-                        })
-                        .map(|()| None),
-                );
+                let written = written.and_then(|()| {
+                    files::private_file::write_private(&path, &bytes).map_err(|error| error.to_string())
+                });
+                tell(Stock::Settings, written.map(|()| None));
             }
             Ok(Job::Incident { record, stretch, rate_hz }) => {
-                let Some(store) = &mut store else { continue };
                 let picture =
                     picture(&record, &stretch).map_err(|error| log::error!("picture of {}: {error}", record.id)).ok();
                 let clip = (!stretch.sound.is_empty()).then_some((&stretch.sound[..], rate_hz));
-                let written = counted(store, |store| store.write(&record, picture.as_deref(), clip));
-                tell(written.map(|stored| stored.picture.or(Some(stored.record))).map_err(words));
+                let written = events.with(|store| store.write(&record, picture.as_deref(), clip));
+                tell(Stock::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         // Jobs that come often must not keep old sound alive.
         if Instant::now() >= tidy_at {
-            tidy_at = Instant::now() + tidy_every;
-            if let Some(Err(error)) = store.as_mut().map(|store| counted(store, EventStore::tidy)) {
-                tell(Err(words(error)));
+            tidy_at = Instant::now() + pauses.tidy;
+            if let Err(cause) = events.with(EventStore::tidy) {
+                tell(Stock::Events, Err(cause));
+            }
+        }
+        if events.refused && Instant::now() >= retry_at {
+            retry_at = Instant::now() + pauses.retry;
+            if events.with(|store| store.probe()).is_ok() {
+                tell(Stock::Events, Ok(None));
             }
         }
     }
@@ -166,13 +206,16 @@ mod tests {
     #[test]
     fn a_quiet_house_loses_old_sound_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let store = EventStore::open(folder.path(), Retention { max_mib: 10, max_days: 30 }, true, true).unwrap();
+        let dir = folder.path().to_owned();
+        let retention = Retention { max_mib: 10, max_days: 30 };
+        let open = move || EventStore::open(&dir, retention, true, true).map(EventStore::with_proven_clock);
         let (old, new) = (folder.path().join("20250301T120000Z_old.wav"), folder.path().join("notes.txt"));
-        std::fs::write(&old, "sound").unwrap();
         std::fs::write(&new, "none of ours").unwrap();
         let (jobs, waiting) = sync_channel(JOBS);
         let (out, told) = sync_channel(JOBS);
-        let thread = std::thread::spawn(move || work(Ok(store), &waiting, &out, Duration::from_millis(10)));
+        let pauses = Pauses { tidy: Duration::from_millis(10), retry: RETRY_EVERY };
+        let thread = std::thread::spawn(move || work(&open, &waiting, &out, pauses));
+        std::fs::write(&old, "sound").unwrap();
         let began = Instant::now();
         while old.exists() && began.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(5));
@@ -181,5 +224,48 @@ mod tests {
         thread.join().unwrap();
         assert!(!old.exists() && new.exists());
         assert!(told.try_recv().is_err(), "nobody is told of what was meant to happen");
+    }
+
+    fn incident(id: &str) -> Job {
+        let record = EventRecord { id: id.into(), ..crate::events::tests::record(id, "2026-11-28T12:00:00Z") };
+        Job::Incident { record: Box::new(record), stretch: Box::default(), rate_hz: 16_000 }
+    }
+
+    /// What the thread has told next, without its words.
+    fn next(told: &Receiver<Message>) -> (Stock, bool) {
+        match told.recv_timeout(Duration::from_secs(20)) {
+            Ok(Message::Stored(stock, stored)) => (stock, stored.is_ok()),
+            _ => panic!("nothing was told"),
+        }
+    }
+
+    /// The folder cannot be made, then it can; settings that are written meanwhile are no sign of it.
+    #[test]
+    fn a_folder_that_was_away_at_the_start_is_used_once_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, settings) = (folder.path().join("place"), folder.path().join("settings.json"));
+        std::fs::write(&place, "no folder").unwrap();
+        let dir = place.join("events");
+        let (jobs, waiting) = sync_channel(JOBS);
+        let (out, told) = sync_channel(JOBS);
+        let pauses = Pauses { tidy: TIDY_EVERY, retry: Duration::from_millis(10) };
+        let opened = dir.clone();
+        let thread = std::thread::spawn(move || {
+            let retention = Retention { max_mib: 10, max_days: 30 };
+            work(&|| EventStore::open(&opened, retention, true, true), &waiting, &out, pauses);
+        });
+        assert_eq!(next(&told), (Stock::Events, false));
+        jobs.send(Job::File { path: settings, bytes: b"{}".to_vec() }).unwrap();
+        assert_eq!(next(&told), (Stock::Settings, true));
+        jobs.send(incident("lost")).unwrap();
+        assert_eq!(next(&told), (Stock::Events, false), "it is said of each incident");
+        std::fs::remove_file(&place).unwrap();
+        assert_eq!(next(&told), (Stock::Events, true), "nobody has to scream for it to be seen");
+        jobs.send(incident("kept")).unwrap();
+        assert_eq!(next(&told), (Stock::Events, true));
+        drop(jobs);
+        thread.join().unwrap();
+        let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(names.iter().any(|name| name.to_string_lossy().ends_with("_kept.json")), "{names:?}");
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use detector::pipeline::Pipeline;
@@ -13,12 +14,13 @@ use hub::Hub;
 
 use crate::control::{Control, Message, Parts};
 use crate::events::{EventStore, Retention};
+use crate::faults::Fault;
 use crate::inputs::Inputs;
 use crate::last_good::{self, Basis};
 use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
 use crate::recorder::Recorder;
-use crate::settings::Paths;
+use crate::settings::{Paths, Settings};
 use crate::starts::Start;
 use crate::supervisor::Supervisor;
 use crate::update::agent::Agent;
@@ -76,13 +78,16 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
-    let mut basis =
-        if args.last_good { last_good::load_or_fall_back(&args.paths)? } else { last_good::load(&args.paths)? };
-    let counted = args.last_good.then(|| Start::begin(&basis.settings.site.state.dir));
-    if let Some(start) = counted.as_ref().filter(|start| start.in_a_loop()) {
-        let state_dir = basis.settings.site.state.dir.clone();
-        basis = last_good::safe(&args.paths, &state_dir, start.before)?;
-    }
+    let state_dir = last_good::state_dir(&args.paths.config);
+    // Counted before the weights are loaded: that may be what crashes.
+    let counted = args.last_good.then(|| Start::begin(&state_dir));
+    let loaded = match &counted {
+        Some(start) if start.in_a_loop() => last_good::safe(&args.paths, &state_dir, start.before),
+        Some(_) => last_good::load_or_fall_back(&args.paths),
+        None => last_good::load(&args.paths),
+    };
+    // What is refused in words has not crashed.
+    let basis = loaded.inspect_err(|_| counted.iter().for_each(Start::good))?;
     basis
         .settings
         .warnings
@@ -102,13 +107,14 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
 }
 
 fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
-    let Basis { settings, model, faults } = basis;
+    let Basis { settings, model, mut faults } = basis;
     // What can be refused is refused before a line is opened or a thread runs.
     let recording = args.wav.as_deref().map(Recording::open).transpose()?;
 
     // Lines at their safe levels first, then everything else.
     let (outputs, mut output_problems) = Outputs::open(&settings.board, show_on_stderr());
-    outputs.emergency().abort_on_panic();
+    let emergency = outputs.emergency();
+    emergency.clone().abort_on_panic();
     let (inputs, input_problems) = Inputs::open(&settings.board);
     output_problems.extend(input_problems);
 
@@ -149,13 +155,23 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
 
     let (commands, hub_inbox) = sync_channel(MESSAGES);
     let hub = match settings.site.mqtt_enabled() {
-        true => Some(Hub::start(crate::broker::options(&settings, Control::first_states(&settings))?, commands)?),
+        true => match start_hub(&settings, commands.clone()) {
+            Err(error) if args.last_good => {
+                if !faults.iter().any(|(fault, _)| *fault == Fault::PathDown) {
+                    faults.push((Fault::PathDown, format!("{error:#}")));
+                }
+                start_hub_later(settings.clone(), commands, messages.clone()).context("the hub's thread")?;
+                None
+            }
+            started => Some(started?),
+        },
         false => None,
     };
     let board = settings.site.board_name();
     let update = Agent::start(&settings.site, board, messages.clone()).context("the update thread")?;
     let terminate = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+    // A terminal that is closed is no reason to leave a siren on.
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&terminate)).context("signal handler")?;
     }
     let realtime = args.wav.is_none() || args.speed == Speed::Realtime;
@@ -179,6 +195,29 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     });
     let listener = Listener::start(source, pipeline, &control.listening(), messages).context("the listening thread")?;
     let control = control.with(listener);
-    let supervisor = Supervisor::start(control.stages());
+    let supervisor = Supervisor::start(control.stages(), move || emergency.all_safe());
     Ok(control.watched_by(supervisor))
+}
+
+/// How often a hub whose password or certificate was refused is tried again.
+const HUB_EVERY: Duration = Duration::from_secs(60);
+
+fn start_hub(settings: &Settings, commands: SyncSender<hub::Incoming>) -> anyhow::Result<Hub> {
+    Ok(Hub::start(crate::broker::options(settings, Control::first_states(settings))?, commands)?)
+}
+
+/// Tries again and again, from a thread of its own: the control loop waits for no file.
+fn start_hub_later(
+    settings: Settings,
+    commands: SyncSender<hub::Incoming>,
+    messages: SyncSender<Message>,
+) -> std::io::Result<()> {
+    let attempt = move || loop {
+        std::thread::sleep(HUB_EVERY);
+        match start_hub(&settings, commands.clone()) {
+            Ok(hub) => return drop(messages.send(Message::Hub(Box::new(hub)))),
+            Err(error) => log::debug!("the hub's session: {error:#}"),
+        }
+    };
+    std::thread::Builder::new().name("hub-later".into()).spawn(attempt).map(drop)
 }

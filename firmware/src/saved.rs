@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// A value that the hub set, and what the site said then: where the site says otherwise now, the site wins.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Set<T> {
+pub struct Set<T, S = T> {
     value: T,
-    site: T,
+    site: S,
 }
 
-impl<T: PartialEq + Copy> Set<T> {
+impl<T: Copy, S: PartialEq> Set<T, S> {
     /// The value in force, where the site has not changed.
-    fn over(self, site: T) -> Option<T> {
+    fn over(self, site: S) -> Option<T> {
         (self.site == site).then_some(self.value)
     }
 }
@@ -26,8 +26,8 @@ impl<T: PartialEq + Copy> Set<T> {
 #[serde(default)]
 pub struct Saved {
     armed: Option<Set<bool>>,
-    threshold_on: Option<Set<f64>>,
-    cooldown_s: Option<Set<f64>>,
+    threshold_on: Option<Set<f64, Option<f64>>>,
+    cooldown_s: Option<Set<f64, Option<f64>>>,
     /// `alarm/state`.
     pub latched: bool,
     /// Ids of the last commands, oldest first.
@@ -56,13 +56,13 @@ impl Saved {
         self.armed.and_then(|set| set.over(site))
     }
 
-    /// Upper threshold, given what the site says.
-    pub fn threshold_on(&self, site: f64) -> Option<f64> {
+    /// Upper threshold, given what the site file says; a model's own threshold that changes is no word of the site's.
+    pub fn threshold_on(&self, site: Option<f64>) -> Option<f64> {
         self.threshold_on.and_then(|set| set.over(site)).filter(|value| (0.0..=1.0).contains(value))
     }
 
-    /// Cooldown in seconds, given what the site says.
-    pub fn cooldown_s(&self, site: f64) -> Option<f64> {
+    /// Cooldown in seconds, given what the site file says.
+    pub fn cooldown_s(&self, site: Option<f64>) -> Option<f64> {
         let fine = |value: &f64| (0.0..=detector::limits::DECISION_S_MAX).contains(value);
         self.cooldown_s.and_then(|set| set.over(site)).filter(fine)
     }
@@ -81,12 +81,12 @@ impl Saved {
     }
 
     /// The hub set the threshold.
-    pub fn set_threshold_on(&mut self, value: f64, site: f64) {
+    pub fn set_threshold_on(&mut self, value: f64, site: Option<f64>) {
         self.threshold_on = Some(Set { value, site });
     }
 
     /// The hub set the cooldown.
-    pub fn set_cooldown_s(&mut self, value: f64, site: f64) {
+    pub fn set_cooldown_s(&mut self, value: f64, site: Option<f64>) {
         self.cooldown_s = Some(Set { value, site });
     }
 }
@@ -100,14 +100,18 @@ mod tests {
     fn the_hubs_value_holds_until_the_site_changes() {
         let dir = tempfile::tempdir().unwrap();
         let mut saved = Saved::load(dir.path());
-        assert_eq!(saved.threshold_on(0.8), None);
-        saved.set_threshold_on(0.9, 0.8);
+        assert_eq!(saved.threshold_on(Some(0.8)), None);
+        saved.set_threshold_on(0.9, Some(0.8));
+        saved.set_cooldown_s(5.0, None);
         saved.set_armed(false, true);
         (0..100).for_each(|number| saved.remember_command(&format!("n{number}")));
         std::fs::write(Saved::path(dir.path()), serde_json::to_vec(&saved).unwrap()).unwrap();
         let again = Saved::load(dir.path());
-        assert_eq!((again.threshold_on(0.8), again.armed(true)), (Some(0.9), Some(false)));
-        assert_eq!((again.threshold_on(0.7), again.armed(false)), (None, None));
+        assert_eq!((again.threshold_on(Some(0.8)), again.armed(true)), (Some(0.9), Some(false)));
+        assert_eq!((again.threshold_on(Some(0.7)), again.armed(false)), (None, None));
+        // The key goes from the file, or comes into it: that is a change, too.
+        assert_eq!((again.threshold_on(None), again.cooldown_s(Some(5.0))), (None, None));
+        assert_eq!(again.cooldown_s(None), Some(5.0));
         assert_eq!((again.command_ids.len(), again.command_ids[63].as_str()), (64, "n99"));
     }
 

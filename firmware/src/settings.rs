@@ -26,7 +26,7 @@ pub struct Paths {
 }
 
 /// Everything that stands in files, checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The site file.
     pub site: Site,
@@ -38,8 +38,6 @@ pub struct Settings {
     pub manifest: Manifest,
     /// Thresholds and times in force.
     pub decision: Decision,
-    /// What the site and the manifest alone say: what the hub's values stand against.
-    pub site_decision: Decision,
     /// What the hub has set.
     pub saved: Saved,
     /// Armed at the start.
@@ -50,6 +48,8 @@ pub struct Settings {
     pub origins: Vec<(&'static str, String, &'static str)>,
     /// What works and is not wise.
     pub warnings: Vec<String>,
+    /// Files that the hub's session needs and that cannot be read: empty but where [`Settings::load_without_hub`] let it pass.
+    pub unreadable: Vec<String>,
 }
 
 impl Settings {
@@ -58,9 +58,23 @@ impl Settings {
     /// # Errors
     /// Every problem in words: file, key, cause, hint.
     pub fn load(paths: &Paths) -> Result<Self, Vec<String>> {
+        let mut settings = Self::load_without_hub(paths)?;
+        match std::mem::take(&mut settings.unreadable) {
+            wrong if wrong.is_empty() => Ok(settings),
+            wrong => Err(wrong),
+        }
+    }
+
+    /// As [`Settings::load`], for a device that must be an alarm also where its password or certificate is gone.
+    ///
+    /// # Errors
+    /// Every other problem.
+    pub fn load_without_hub(paths: &Paths) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
         let words = |errors: Vec<detector::keys::KeyError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let site = Site::load(&paths.config).map_err(|errors| wrong.extend(words(errors))).ok();
+        // What is left of a file with mistakes is checked all the same: every problem in one run.
+        let (site, mistakes) = Site::load_rest(&paths.config);
+        wrong.extend(words(mistakes));
         let board = load_board(&paths.config, paths.board.as_deref(), site.as_ref())
             .map_err(|errors| wrong.extend(errors))
             .ok();
@@ -68,11 +82,24 @@ impl Settings {
         let manifest = model_dir::read_manifest(&model_dir)
             .map_err(|error| wrong.extend(error.to_string().lines().map(String::from)))
             .ok();
-        let (Some(site), Some(board), Some(manifest)) = (site, board, manifest) else { return Err(wrong) };
-
         let file = paths.config.display().to_string();
-        let site_decision = site.decision(&manifest.decision);
-        wrong.extend(words(site_decision.mistakes(&file)));
+        let mut unreadable = Vec::new();
+        for path in site.iter().flat_map(secret_files) {
+            let found = credential(&path);
+            if let Err(error) = std::fs::File::open(&found) {
+                unreadable.push(format!(
+                    "{file}: `mqtt`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)",
+                    found.display()
+                ));
+            }
+        }
+        let (Some(site), Some(board), Some(manifest)) = (site, board, manifest) else {
+            wrong.extend(unreadable);
+            return Err(wrong);
+        };
+
+        let mut decision = site.decision(&manifest.decision);
+        wrong.extend(words(decision.mistakes(&file)));
         if site.siren.on_s > f64::from(board.siren_on_s_max) {
             log::warn!(
                 "{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}",
@@ -80,42 +107,21 @@ impl Settings {
                 board.siren_on_s_max
             );
         }
-        for path in secret_files(&site) {
-            let found = credential(&path);
-            if let Err(error) = std::fs::File::open(&found) {
-                wrong.push(format!(
-                    "{file}: `mqtt`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)",
-                    found.display()
-                ));
-            }
-        }
         if !wrong.is_empty() {
+            wrong.extend(unreadable);
             return Err(wrong);
         }
         let saved = Saved::load(&site.state.dir);
-        let mut decision = site_decision;
-        if let Some(threshold_on) = saved.threshold_on(site_decision.threshold_on) {
+        if let Some(threshold_on) = saved.threshold_on(site.decision.threshold_on) {
+            // The lower one follows it down, and up again, in the alarm.
             decision.threshold_on = threshold_on;
-            decision.threshold_off = decision.threshold_off.min(threshold_on);
         }
-        decision.cooldown_s = saved.cooldown_s(site_decision.cooldown_s).unwrap_or(decision.cooldown_s);
+        decision.cooldown_s = saved.cooldown_s(site.decision.cooldown_s).unwrap_or(decision.cooldown_s);
         let armed = saved.armed(site.siren.armed).unwrap_or(site.siren.armed);
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
-        let origins = origins(paths, &site, &saved, &decision, &site_decision, armed, &device_id, &board);
+        let origins = origins(paths, &site, &saved, &decision, armed, &device_id, &board);
         let warnings = warnings(&file, &site);
-        Ok(Self {
-            site,
-            board,
-            model_dir,
-            manifest,
-            decision,
-            site_decision,
-            saved,
-            armed,
-            device_id,
-            origins,
-            warnings,
-        })
+        Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
     }
 }
 
@@ -170,13 +176,11 @@ fn load_board(config: &Path, board: Option<&Path>, site: Option<&Site>) -> Resul
     Ok(board)
 }
 
-#[expect(clippy::too_many_arguments, reason = "a table of what won, built in one place")]
 fn origins(
     paths: &Paths,
     site: &Site,
     saved: &Saved,
     decision: &Decision,
-    site_decision: &Decision,
     armed: bool,
     device_id: &str,
     board: &Board,
@@ -213,7 +217,7 @@ fn origins(
         (
             "threshold_on",
             decision.threshold_on.to_string(),
-            by(saved.threshold_on(site_decision.threshold_on).is_some(), own.threshold_on.is_some()),
+            by(saved.threshold_on(site.decision.threshold_on).is_some(), own.threshold_on.is_some()),
         ),
         ("threshold_off", decision.threshold_off.to_string(), by(false, own.threshold_off.is_some())),
         ("votes", format!("{} of {}", decision.votes.needed, decision.votes.of), by(false, own.votes.is_some())),
@@ -222,7 +226,7 @@ fn origins(
         (
             "cooldown_s",
             decision.cooldown_s.to_string(),
-            by(saved.cooldown_s(site_decision.cooldown_s).is_some(), own.cooldown_s.is_some()),
+            by(saved.cooldown_s(site.decision.cooldown_s).is_some(), own.cooldown_s.is_some()),
         ),
     ]
 }
@@ -236,6 +240,16 @@ fn warnings(file: &str, site: &Site) -> Vec<String> {
         warnings.push(format!(
             "{file}: `mqtt.password_file`: the password goes over the network unencrypted (add [mqtt.tls])"
         ));
+    }
+    for path in site.mqtt.password_file.iter().chain(site.mqtt.tls.iter().flat_map(|tls| &tls.key_file)) {
+        let found = credential(path);
+        // What systemd hands over is the service's alone, whatever its mode.
+        let named = found == *path;
+        let mode =
+            std::fs::metadata(&found).map_or(0, |file| std::os::unix::fs::PermissionsExt::mode(&file.permissions()));
+        if site.mqtt_enabled() && named && mode & 0o077 != 0 {
+            warnings.push(format!("{file}: `mqtt`: {}: others may read it (chmod 600)", found.display()));
+        }
     }
     if site.audio.device.is_none() {
         warnings.push(format!(

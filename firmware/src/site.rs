@@ -232,17 +232,27 @@ pub struct Update {
 const ON_S_MAX: f64 = 3600.0;
 const PRE_ROLL_S_MAX: f64 = 60.0;
 
+/// The site where there is no mistake in it.
+fn whole((site, wrong): (Option<Site>, Vec<KeyError>)) -> Result<Site, Vec<KeyError>> {
+    site.filter(|_| wrong.is_empty()).ok_or(wrong)
+}
+
 impl Site {
     /// Reads and checks `path`.
     ///
     /// # Errors
     /// Every mistake.
     pub fn load(path: &Path) -> Result<Self, Vec<KeyError>> {
+        whole(Self::load_rest(path))
+    }
+
+    /// As [`Site::load`], and what is left of a file without its mistakes, to be checked against other files.
+    pub fn load_rest(path: &Path) -> (Option<Self>, Vec<KeyError>) {
         let file = path.display().to_string();
-        let text = files::model_dir::read_text(path).map_err(|error| {
-            vec![KeyError { file: file.clone(), line: None, key: None, cause: error.to_string(), hint: None }]
-        })?;
-        Self::parse(&file, &text)
+        match files::model_dir::read_text(path) {
+            Ok(text) => Self::parse_rest(&file, &text),
+            Err(error) => (None, vec![KeyError { file, line: None, key: None, cause: error.to_string(), hint: None }]),
+        }
     }
 
     /// Parses and checks `text` of `file`.
@@ -250,8 +260,12 @@ impl Site {
     /// # Errors
     /// Every mistake.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
+        whole(Self::parse_rest(file, text))
+    }
+
+    fn parse_rest(file: &str, text: &str) -> (Option<Self>, Vec<KeyError>) {
         let (site, mut wrong) = keys::parse_rest::<Self>(file, text);
-        let Some(mut site) = site else { return Err(wrong) };
+        let Some(mut site) = site else { return (None, wrong) };
         // A section that stands there and does not say `enabled = false` is meant.
         if site.mqtt.enabled.is_none() && site.mqtt != Mqtt::default() {
             site.mqtt.enabled = Some(true);
@@ -259,7 +273,7 @@ impl Site {
         // What is missing may be the very key that is misspelt: said once.
         let misspelt = !wrong.is_empty();
         wrong.extend(site.mistakes(file).into_iter().filter(|error| !(misspelt && error.cause.starts_with("missing"))));
-        if wrong.is_empty() { Ok(site) } else { Err(wrong) }
+        (Some(site), wrong)
     }
 
     /// Whether alerts go to a broker.

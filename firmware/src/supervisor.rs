@@ -31,12 +31,18 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Says `READY=1` and watches `stages` from now on, where a manager asks for it.
-    pub fn start(stages: Vec<Stage>) -> Self {
-        Self::with(Notify::from_env(), notify::watchdog(), stages)
+    /// Says `READY=1` and watches `stages` from now on, where a manager asks for it. Before it starves the watchdog it calls
+    /// `safe`: a process that hangs in the kernel keeps its lines driven even once it has been killed.
+    pub fn start(stages: Vec<Stage>, safe: impl Fn() + Send + 'static) -> Self {
+        Self::with(Notify::from_env(), notify::watchdog(), stages, safe)
     }
 
-    fn with(notify: Option<Notify>, interval: Option<Duration>, stages: Vec<Stage>) -> Self {
+    fn with(
+        notify: Option<Notify>,
+        interval: Option<Duration>,
+        stages: Vec<Stage>,
+        safe: impl Fn() + Send + 'static,
+    ) -> Self {
         let notify = notify.map(Arc::new);
         let mut supervisor = Self { notify, thread: None };
         let Some(notify) = &supervisor.notify else { return supervisor };
@@ -49,6 +55,8 @@ impl Supervisor {
             while stopped.recv_timeout(interval / 2) == Err(RecvTimeoutError::Timeout) {
                 if watch.all_well(began.elapsed()) {
                     ear.say("WATCHDOG=1");
+                } else {
+                    safe();
                 }
             }
         });

@@ -177,8 +177,8 @@ pub struct Alarm {
     /// Hits of the last windows, the newest lowest.
     hits: u64,
     incidents: u64,
-    /// No start before this.
-    cooldown_until_us: Us,
+    /// End of the last incident: none starts for `cooldown_s` after it, as that is now.
+    ended_us: Option<Us>,
     armed: bool,
     arm_again_us: Option<Us>,
     quiet: bool,
@@ -188,15 +188,16 @@ pub struct Alarm {
 impl Alarm {
     /// In `Starting`. `decision` has been checked; `latched` is what stood when the program last ran.
     pub fn new(decision: Decision, siren_settings: SirenSettings, armed: bool, latched: bool) -> Self {
+        let in_force = decision.threshold_off.min(decision.threshold_on);
         Self {
-            decision,
+            decision: Decision { threshold_off: in_force, ..decision },
             threshold_off: decision.threshold_off,
             siren_settings,
             state: State::Starting,
             siren: Siren::Off,
             hits: 0,
             incidents: 0,
-            cooldown_until_us: 0,
+            ended_us: None,
             armed,
             arm_again_us: None,
             quiet: false,
@@ -318,11 +319,15 @@ impl Alarm {
                 }
             }
             // The deciding window is a hit itself: old hits alone start nothing once a cooldown is over.
-            None if hit && enough && now_us >= self.cooldown_until_us => {
+            None if hit && enough && self.is_cool(now_us) => {
                 self.transition_to_alarm(now_us, score.unwrap_or(0.0), actions)
             }
             None => {}
         }
+    }
+
+    fn is_cool(&self, now_us: Us) -> bool {
+        self.ended_us.is_none_or(|ended_us| now_us >= ended_us.saturating_add(us(self.decision.cooldown_s)))
     }
 
     fn incident(&self) -> Option<Incident> {
@@ -361,7 +366,7 @@ impl Alarm {
 
     fn transition_to_normal(&mut self, incident: Incident, t_us: Us, actions: &mut Actions) {
         self.state = State::Normal;
-        self.cooldown_until_us = t_us.saturating_add(us(self.decision.cooldown_s));
+        self.ended_us = Some(t_us);
         actions.push(Action::End {
             incident: incident.number,
             t_us,

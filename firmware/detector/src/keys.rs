@@ -150,11 +150,10 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
     }
 }
 
-/// The known name nearest to `given`, where one is near enough to be meant.
+/// The known name nearest to `given`: it may not be what was meant, and shows what is known all the same.
 pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let score = |name: &str| strsim::jaro_winkler(given, name);
-    let best = known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
-    (score(best) > 0.7).then_some(best)
+    known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
 /// The key of the line that holds byte `at`.

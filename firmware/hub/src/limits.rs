@@ -6,9 +6,10 @@ use std::time::Duration;
 
 /// A command's payload, bytes. Refused above it without a look at what it says.
 pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
-/// A packet in either direction, bytes. The client's own limit of 10 KiB ends the connection at the first larger packet,
-/// and a large payload has to be read before it can be refused.
-pub const PACKET_BYTES_MAX: usize = 256 * 1024;
+/// A packet in either direction, bytes. The client ends the connection at the first larger one, and a large payload has to be
+/// read before it can be refused: a retained one of a megabyte would keep the device off the hub for ever. More than this a
+/// broker has to refuse (mosquitto: `max_packet_size`).
+pub const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A command's `id`, bytes.
 pub const COMMAND_ID_BYTES_MAX: usize = 64;
 /// Ids of commands that are remembered against a replay. Older ones need `expires`.

@@ -5,10 +5,9 @@ use std::time::Duration;
 use alsa::pcm::{Access, Format, HwParams, PCM};
 use alsa::{Direction, ValueOr};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::sample::Sample;
-use super::session::{Agreed, Card};
+use super::session::{Agreed, Card, boot_time};
 
 /// Widest first: a quiet room at an I2S microphone lies under the last of 16 bits.
 const FORMATS: [(Format, Sample); 5] = [
@@ -107,9 +106,7 @@ impl Card for AlsaCard {
     }
 
     fn now(&self) -> Duration {
-        // Sound is missing while the system sleeps, too: not CLOCK_MONOTONIC.
-        let time = clock_gettime(ClockId::Boottime);
-        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+        boot_time()
     }
 
     fn rest(&mut self, time: Duration) {

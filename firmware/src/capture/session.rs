@@ -28,6 +28,15 @@ const SPURIOUS_MAX: u32 = 8;
 /// Between two tries to resume a suspended card, and how long it is tried.
 const RESUME: (Duration, u32) = (Duration::from_millis(50), 20);
 
+/// Restarts in a row that brought no frame until the card is given up and opened anew, and the rest before each but the first.
+const RESTARTS: (u32, Duration) = (20, Duration::from_millis(50));
+
+/// Since the system booted, sleep included: sound is missing while it sleeps, too.
+pub fn boot_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// What a session asks of a card.
 pub trait Card {
     /// Waits until there are frames; false where none came within `limit`.
@@ -93,6 +102,8 @@ pub struct Session<C> {
     /// When frames last came, or the card began anew.
     fed: Duration,
     spurious: u32,
+    /// Restarts since the last frame.
+    restarts: u32,
     /// Any frame has come.
     pub heard: bool,
 }
@@ -118,6 +129,7 @@ impl<C: Card> Session<C> {
             heard_until: now,
             fed: now,
             spurious: 0,
+            restarts: 0,
             heard: false,
             card,
             agreed,
@@ -145,7 +157,7 @@ impl<C: Card> Session<C> {
                 }
                 Poll::Xrun => {
                     status.xruns.fetch_add(1, Relaxed);
-                    self.card.restart().map(|()| self.missed(sink))
+                    self.restart().map(|()| self.missed(sink))
                 }
                 Poll::Suspended => self.resume().map(|()| self.missed(sink)),
                 Poll::Gone(cause) => Err(cause),
@@ -185,11 +197,23 @@ impl<C: Card> Session<C> {
     fn take(&mut self, frames: usize, sink: &mut Sink, status: &Status) {
         let Agreed { channels, sample, .. } = self.agreed;
         self.heard_until = self.now_heard();
-        (self.heard, self.spurious) = (true, 0);
+        (self.heard, self.spurious, self.restarts) = (true, 0, 0);
         let bytes = &self.bytes[..frames * channels * sample.bytes()];
         if !sink.push(frames, sample.mono(bytes, channels)) {
             status.full_frames.fetch_add(frames as u64, Relaxed);
         }
+    }
+
+    /// Begins anew after an xrun. A card that fails again at once would take a whole core, and never be missed.
+    fn restart(&mut self) -> Result<(), Errno> {
+        self.restarts += 1;
+        if self.restarts > RESTARTS.0 {
+            return Err(Errno::PIPE);
+        }
+        if self.restarts > 1 {
+            self.card.rest(RESTARTS.1);
+        }
+        self.card.restart()
     }
 
     /// The card runs again after a failure: what has passed since the last frame is missing.
@@ -215,7 +239,7 @@ impl<C: Card> Session<C> {
                 Err(_) => break,
             }
         }
-        self.card.restart()
+        self.restart()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Event, us};
-use hub::{Command, CommandResult, EventType, Incoming, State};
+use hub::{Command, CommandResult, EventType, Hub, Incoming, State};
 
 use super::Control;
 use crate::clock;
 use crate::faults::Fault;
 use crate::lines::Line;
 use crate::listen::Report;
+use crate::recorder::Stock;
 use crate::update::agent::Notice;
 
 impl Control {
@@ -28,14 +29,8 @@ impl Control {
             }
             Incoming::Connected => self.restore(Fault::PathDown, "the broker is there"),
             Incoming::Disconnected { cause } => self.fault(Fault::PathDown, &cause),
-            Incoming::StorageFailed { cause } => {
-                self.outbox_failed = true;
-                self.fault(Fault::StorageFull, &cause);
-            }
-            Incoming::StorageRestored => {
-                self.outbox_failed = false;
-                self.restore(Fault::StorageFull, "alerts are on the disk again");
-            }
+            Incoming::StorageFailed { cause } => self.stock(Stock::Outbox, Err(cause)),
+            Incoming::StorageRestored => self.stock(Stock::Outbox, Ok(())),
         }
     }
 
@@ -68,14 +63,31 @@ impl Control {
         }
     }
 
+    /// The hub's session begins later than the rest: the states as they are now.
+    pub(super) fn adopt(&mut self, hub: Hub) {
+        self.parts.hub = Some(hub);
+        let decision = self.alarm.decision();
+        for state in [
+            State::Scream(self.alarm.in_incident()),
+            State::Alarm(self.saved.latched),
+            State::Siren(self.siren_sounds()),
+            State::Armed(self.alarm.armed()),
+            State::Threshold(decision.threshold_on),
+            State::Cooldown(decision.cooldown_s),
+        ] {
+            self.state(state);
+        }
+        self.audio_states();
+    }
+
     /// Does it; a reason where it is refused.
     fn obey(&mut self, command: Command) -> Option<&'static str> {
-        let site = self.parts.settings.site_decision;
+        let site = self.parts.settings.site.decision.clone();
         match command {
             Command::Siren { on, duration_s } => {
                 self.step(Event::Siren { on, duration_us: duration_s.map(us) });
                 // Echoed also where nothing changed: whoever asked waits for it.
-                self.state(State::Siren(self.alarm.siren_on()));
+                self.state(State::Siren(self.siren_sounds()));
             }
             Command::Armed { on: false, .. } if !self.parts.settings.site.siren.remote_disarm => {
                 return Some("disarming over MQTT is refused by the site file ([siren] remote_disarm)");

@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use hub::Telemetry;
 
-use super::Control;
+use super::{Control, Health};
 use crate::lines::Line;
 use crate::listen::Report;
 
 impl Control {
     pub(super) fn telemetry(&mut self) {
-        let health = std::mem::take(&mut self.health);
+        // No window since the last time: the level stays, since 0 would be full scale.
+        let level_dbfs = self.health.level_dbfs;
+        let health = std::mem::replace(&mut self.health, Health { level_dbfs, ..Health::default() });
         let Some(hub) = &self.parts.hub else { return };
         let mut times = health.inference_ms;
         times.sort_by(f64::total_cmp);

@@ -57,7 +57,7 @@ impl Control {
     pub(super) fn read_inputs(&mut self) {
         let mut changes = Vec::new();
         for problem in self.parts.inputs.poll(self.began.elapsed(), |change| changes.push(change)) {
-            self.fault(Fault::OutputUnavailable, &problem.to_string());
+            self.line_fails(&problem);
         }
         for change in changes {
             let t_s = self.now_us() as f64 / 1e6;

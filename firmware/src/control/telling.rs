@@ -6,12 +6,17 @@ use super::Control;
 use crate::clock;
 use crate::faults::Fault;
 use crate::lines::Line;
+use crate::outputs::OutputProblem;
+use crate::recorder::Stock;
 
 impl Control {
     pub(super) fn fault(&mut self, fault: Fault, detail: &str) {
-        if !self.faults.raise(fault, detail) {
-            return;
+        if self.faults.raise(fault, detail) {
+            self.tell_fault(fault, detail);
         }
+    }
+
+    fn tell_fault(&mut self, fault: Fault, detail: &str) {
         self.lines.write(&Line::Fault { fault: fault.name(), detail });
         self.supervise(hub::EventType::Fault, Some(fault), detail);
         self.audio_states();
@@ -24,6 +29,30 @@ impl Control {
         self.lines.write(&Line::Restore { fault: fault.name(), detail });
         self.supervise(hub::EventType::Restore, Some(fault), detail);
         self.audio_states();
+    }
+
+    /// A line is missing or refuses. One fault for all of them, and each of them is told: the siren's is not to hide behind an LED's.
+    pub(super) fn line_fails(&mut self, problem: &OutputProblem) {
+        if !self.lines_amiss.insert(problem.output) {
+            return;
+        }
+        let (fault, detail) = (Fault::OutputUnavailable, problem.to_string());
+        self.faults.raise(fault, &detail);
+        self.tell_fault(fault, &detail);
+    }
+
+    /// Something is stored again, or refuses to be. Over with the last of them.
+    pub(super) fn stock(&mut self, stock: Stock, stored: Result<(), String>) {
+        match stored {
+            Err(cause) => {
+                self.unstored.insert(stock);
+                self.fault(Fault::StorageFull, &cause);
+            }
+            Ok(()) if self.unstored.remove(&stock) && self.unstored.is_empty() => {
+                self.restore(Fault::StorageFull, "files are written again");
+            }
+            Ok(()) => {}
+        }
     }
 
     pub(super) fn audio_states(&self) {

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use detector::alarm::Event;
+use hub::State;
 
 use super::Control;
 use crate::clock;
@@ -50,8 +51,9 @@ impl Control {
     /// Where the guard has ended a siren that this loop would still drive, what people are told follows the line.
     fn follow_guard(&mut self) {
         let trips = self.parts.outputs.siren_guard_trips();
-        if self.alarm.siren_on() && trips > self.guard_trips && !self.parts.outputs.siren_is_on() {
-            self.guard_trips = trips;
+        // One that this loop has ended at the same moment is done with too: it must not stand for a later failure.
+        let tripped = trips > std::mem::replace(&mut self.guard_trips, trips);
+        if tripped && self.alarm.siren_on() && !self.parts.outputs.siren_is_on() {
             log::warn!("the siren was ended by its guard");
             self.step(Event::Siren { on: false, duration_us: None });
         }
@@ -68,18 +70,23 @@ impl Control {
         let shown = self.parts.outputs.show_led(pattern, self.began.elapsed().as_millis() as u64);
         let told = self.parts.outputs.set_fault(self.faults.any());
         for problem in [shown, told].into_iter().filter_map(Result::err) {
-            // One that was never opened is a fault since the start, in words of its own.
-            if !self.faults.stands(Fault::OutputUnavailable) {
-                self.fault(Fault::OutputUnavailable, &problem.to_string());
-            }
+            self.line_fails(&problem);
         }
     }
 
     fn reopen(&mut self) {
-        if self.faults.stands(Fault::OutputUnavailable)
-            && self.parts.outputs.reopen(self.alarm.siren_on()).is_empty()
-            && self.parts.inputs.reopen().is_empty()
-        {
+        let silent = self.alarm.siren_on() && !self.parts.outputs.siren_is_on();
+        if !silent && !self.faults.stands(Fault::OutputUnavailable) {
+            return;
+        }
+        let mut problems = self.parts.outputs.reopen(self.alarm.siren_on());
+        problems.extend(self.parts.inputs.reopen());
+        self.follow_siren();
+        if silent && self.siren_sounds() {
+            self.state(State::Siren(true));
+        }
+        if problems.is_empty() {
+            self.lines_amiss.clear();
             self.restore(Fault::OutputUnavailable, "every line is held again");
         }
     }

@@ -69,6 +69,27 @@ fn what_is_refused_is_stood_in_for_and_said() {
 }
 
 #[test]
+fn a_password_that_is_gone_costs_the_hub_and_not_the_alarm() {
+    let files = Files::new();
+    let password = files.dir.path().join("password");
+    let mqtt = format!("[mqtt]\nhost = \"h\"\nusername = \"u\"\npassword_file = \"{}\"", password.display());
+    files.site(&mqtt);
+    assert!(load(&files.paths).err().unwrap()[0].contains("password"), "a person is told");
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![Fault::PathDown]), "a house keeps its siren");
+    std::fs::write(&password, "secret").unwrap();
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![]));
+}
+
+#[test]
+fn the_count_of_starts_has_a_place_before_anything_is_loaded() {
+    let files = Files::new();
+    let state = files.dir.path().join("state");
+    assert_eq!(state_dir(&files.paths.config), state);
+    files.site("zonne = 1");
+    assert_eq!(state_dir(&files.paths.config), state);
+}
+
+#[test]
 fn only_what_checked_is_kept() {
     let files = Files::new();
     let good = load(&files.paths).unwrap();

@@ -12,6 +12,9 @@
 //!    +--------------------------------------------------------------+
 //! ```
 //! While TRIPPED nothing but an `off` counts: a loop that keeps saying "on" stays silent until it has said "off" once.
+//!
+//! An `off` that the line refuses leaves REFUSED: the guard drives it off again until it obeys, which is OFF; an `on` counts
+//! as from OFF, since the loop has said "off".
 
 use super::line::Line;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -23,6 +26,8 @@ use std::time::{Duration, Instant};
 const OFF: u64 = 0;
 /// The guard silenced it.
 const TRIPPED: u64 = u64::MAX;
+/// It is to be silent, and the line has refused to be.
+const REFUSED: u64 = u64::MAX - 1;
 /// How often the guard drives the line off again while tripped, or after the line refused.
 const RETRY: Duration = Duration::from_millis(250);
 /// The guard looks at least this often, whoever forgot to wake it.
@@ -36,7 +41,7 @@ pub(super) struct Siren {
     on_level: bool,
     on_ms_max: u64,
     epoch: Instant,
-    /// [`OFF`], [`TRIPPED`], or the deadline in ms after `epoch` while it sounds.
+    /// [`OFF`], [`TRIPPED`], [`REFUSED`], or the deadline in ms after `epoch` while it sounds.
     state: AtomicU64,
     /// How often the guard had to act.
     trips: AtomicU32,
@@ -59,7 +64,7 @@ impl Siren {
         Arc::new(Self {
             line: OnceLock::new(),
             on_level,
-            on_ms_max: u64::try_from(on_max.as_millis()).unwrap_or(u64::MAX - 1),
+            on_ms_max: u64::try_from(on_max.as_millis()).unwrap_or(u64::MAX),
             epoch: Instant::now(),
             state: AtomicU64::new(OFF),
             trips: AtomicU32::new(0),
@@ -77,7 +82,12 @@ impl Siren {
     }
 
     pub(super) fn is_on(&self) -> bool {
-        !matches!(self.state.load(Ordering::SeqCst), OFF | TRIPPED)
+        sounds(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Whether the line has refused to go off, and has not obeyed since.
+    pub(super) fn refuses_off(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == REFUSED
     }
 
     pub(super) fn trips(&self) -> u32 {
@@ -90,8 +100,9 @@ impl Siren {
             return Err(SirenError::NoLine);
         }
         // The deadline stands before the line is driven: a thread that is stopped in between leaves it bounded.
-        let deadline = (self.now_ms() + self.on_ms_max).clamp(OFF + 1, TRIPPED - 1);
-        match self.state.compare_exchange(OFF, deadline, Ordering::SeqCst, Ordering::SeqCst) {
+        let deadline = self.now_ms().saturating_add(self.on_ms_max).clamp(OFF + 1, REFUSED - 1);
+        let begins = |state| matches!(state, OFF | REFUSED).then_some(deadline);
+        match self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begins) {
             Ok(_) => self.drive().inspect_err(|_| {
                 // Not known to sound, so not counted as sounding: the next "on" tries again.
                 self.state.store(OFF, Ordering::SeqCst);
@@ -111,8 +122,8 @@ impl Siren {
             return Ok(());
         }
         self.drive().inspect_err(|_| {
-            // The line refused to go off: the guard goes on trying.
-            self.state.store(TRIPPED, Ordering::SeqCst);
+            // The guard goes on trying, unless it is to sound again by now.
+            let _ = self.state.compare_exchange(OFF, REFUSED, Ordering::SeqCst, Ordering::SeqCst);
         })
     }
 
@@ -131,8 +142,7 @@ impl Siren {
         let Some(line) = self.line.get() else { return Err(SirenError::NoLine) };
         loop {
             let state = self.state.load(Ordering::SeqCst);
-            let on = !matches!(state, OFF | TRIPPED);
-            line.set(on == self.on_level).map_err(SirenError::Line)?;
+            line.set(sounds(state) == self.on_level).map_err(SirenError::Line)?;
             if self.state.load(Ordering::SeqCst) == state {
                 return Ok(());
             }
@@ -148,6 +158,12 @@ impl Siren {
         let state = self.state.load(Ordering::SeqCst);
         match state {
             OFF => return LOOK,
+            REFUSED => {
+                if self.drive().is_ok() {
+                    let _ = self.state.compare_exchange(REFUSED, OFF, Ordering::SeqCst, Ordering::SeqCst);
+                }
+                return RETRY;
+            }
             TRIPPED => {}
             deadline => {
                 let now = self.now_ms();
@@ -171,6 +187,10 @@ impl Siren {
         let _ = self.drive();
         RETRY
     }
+}
+
+fn sounds(state: u64) -> bool {
+    !matches!(state, OFF | TRIPPED | REFUSED)
 }
 
 /// The thread that bounds the siren.

@@ -113,8 +113,28 @@ fn a_line_that_refuses_to_go_off_is_tried_until_it_does() {
     guard.wake();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(fake.last(), Some(true));
+    assert!(siren.refuses_off() && !siren.is_on());
     fake.refuse.store(false, Ordering::SeqCst);
     fake.await_level(false, Duration::from_secs(5));
+    // That was the line's failure and no trip: the next alarm sounds.
+    siren.on().expect("on");
+    guard.wake();
+    assert_eq!((fake.last(), siren.trips()), (Some(true), 0));
+}
+
+#[test]
+fn an_alarm_sounds_while_its_line_still_refuses_to_go_off() {
+    let (siren, guard, fake) = guarded(true);
+    siren.on().expect("on");
+    fake.refuse.store(true, Ordering::SeqCst);
+    siren.off().expect_err("refused");
+    guard.wake();
+    fake.refuse.store(false, Ordering::SeqCst);
+    // Whether the guard came first or not.
+    siren.on().expect("on");
+    assert_eq!((fake.last(), siren.is_on()), (Some(true), true));
+    siren.off().expect("off");
+    assert!(!siren.refuses_off());
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! The worker's sessions in a row.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::AtomicU32;
+
+use rustix::io::Errno;
+
+use super::*;
+
+/// Gives one frame after each opening, and then none.
+struct Hiccup {
+    now: Duration,
+    given: bool,
+}
+
+impl Card for Hiccup {
+    fn wait(&mut self, limit: Duration) -> Result<bool, Errno> {
+        self.now += limit;
+        Ok(!self.given)
+    }
+
+    fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> {
+        self.given = true;
+        Ok(1)
+    }
+
+    fn waiting(&mut self) -> usize {
+        0
+    }
+
+    fn restart(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn rest(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
+
+#[test]
+fn a_card_that_gives_a_little_after_each_opening_is_stalled_all_the_same() {
+    let (sink, _sound) = sink::ring(1_000);
+    let (status, opened, stalled) = (Status::default(), AtomicU32::new(0), AtomicU32::new(0));
+    let notify = |notice| match notice {
+        Notice::Opened { .. } if opened.fetch_add(1, Relaxed) > 8 => status.stop.store(true, Relaxed),
+        Notice::Stalled { .. } => {
+            stalled.fetch_add(1, Relaxed);
+            status.stop.store(true, Relaxed);
+        }
+        _ => {}
+    };
+    let agreed = Agreed { rate_hz: 48_000, channels: 1, sample: sample::Sample::S16, period: 48 };
+    Worker { device: "hiccup", sink, status: &status, notify: &notify }
+        .run(|| Ok((Hiccup { now: session::boot_time(), given: false }, agreed)));
+    assert_eq!((opened.load(Relaxed), stalled.load(Relaxed)), (STALLS, 1));
+}
+
+#[test]
+fn what_passes_before_the_card_first_comes_is_missing_sound() {
+    let (sink, mut sound) = sink::ring(1_000);
+    let (status, tries) = (Status::default(), AtomicU32::new(0));
+    let notify = |notice| {
+        if matches!(notice, Notice::Stalled { .. }) || tries.load(Relaxed) > 3 {
+            status.stop.store(true, Relaxed);
+        }
+    };
+    let agreed = Agreed { rate_hz: 48_000, channels: 1, sample: sample::Sample::S16, period: 48 };
+    let began = Instant::now();
+    let open = || match tries.fetch_add(1, Relaxed) {
+        0 | 1 => Err("no such device".to_string()),
+        _ => Ok((Hiccup { now: session::boot_time(), given: false }, agreed)),
+    };
+    Worker { device: "late", sink, status: &status, notify: &notify }.run(open);
+    let mark = sound.marks.pop().unwrap();
+    assert_eq!((mark.session, mark.at), (1, 0));
+    assert!(mark.gap >= BACK_OFF.0 * 2 && mark.gap <= began.elapsed(), "{:?}", mark.gap);
+}

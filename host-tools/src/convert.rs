@@ -54,6 +54,7 @@ const fn tolerance(weights: Weights) -> f64 {
 
 /// Writes the model folder.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let bar = crate::progress::spinner("converting and comparing");
     let text = read_text(&args.manifest)?;
     let named = args.manifest.display().to_string();
     let mut manifest = Manifest::parse_unconverted(&named, &text).map_err(files::model_dir::ModelDirError::Manifest)?;
@@ -81,6 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     write(&args.out.join(&manifest.file), &weights)?;
     write(&args.out.join("manifest.toml"), manifest_text(&text, &manifest).as_bytes())?;
+    bar.finish_and_clear();
     println!(
         "{}: {} bytes (ONNX {}), scores within {off:.1e} of the ONNX",
         args.out.join(&manifest.file).display(),

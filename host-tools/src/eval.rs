@@ -95,9 +95,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
+    // Before the figures: a folder without labels has scores all the same.
+    if let Some(path) = &args.scores {
+        let mut csv = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
+        csv.write_record(["file", "label", "class", "score"])?;
+        for clip in &scored {
+            csv.write_record([&clip.row.file, &clip.row.label, &clip.row.class, &format!("{:.6}", clip.score)])?;
+        }
+        csv.flush().with_context(|| path.display().to_string())?;
+    }
     let threshold = manifest.decision.threshold_on;
     let laid = figures::labelled(&scored, |clip| clip.score);
-    let clip_figures = figures::clips(&laid, threshold)?;
+    let clip_figures =
+        figures::clips(&laid, threshold).with_context(|| args.data.join("manifest.csv").display().to_string())?;
     let heard = args
         .background
         .as_deref()
@@ -133,14 +143,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         noise,
         distance,
     };
-    if let Some(path) = &args.scores {
-        let mut csv = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
-        csv.write_record(["file", "label", "class", "score"])?;
-        for clip in &scored {
-            csv.write_record([&clip.row.file, &clip.row.label, &clip.row.class, &format!("{:.6}", clip.score)])?;
-        }
-        csv.flush().with_context(|| path.display().to_string())?;
-    }
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
     }

@@ -104,6 +104,15 @@ def filtered(sound, gain_db):
     return fft.irfft(spectrum * gain, len(sound))
 
 
+def coloured(rng, sound):
+    """Another throat, another wall beside it: gains at every octave, as loud as before. Its background keeps its own colour."""
+    gain_db = np.interp(np.linspace(0, 13, 257), np.arange(14), rng.normal(0, 5, 14))
+    # From straight lines over octaves to even steps of frequency.
+    octave = np.log2(np.linspace(0, RATE / 2, 257) + 1)
+    other = filtered(sound, np.interp(octave, np.linspace(0, 13, 257), gain_db))
+    return (other * (rms(sound) / (rms(other) + 1e-9))).astype(np.float32)
+
+
 def shaped(noise, frequencies, widths, gains_db):
     """Noise with humps at `frequencies` (Hz), `widths` octaves wide and `gains_db` high, RMS 1."""
     octave = np.log2(np.linspace(0, RATE / 2, 257) + 20)
@@ -196,7 +205,7 @@ def microphone(rng, sound):
     """A microphone's and codec's response: a smooth random curve, band limits, now and then 8-bit mu-law."""
     f = np.linspace(0, RATE / 2, 513)
     knots = np.linspace(0, np.log2(8001), 8)
-    gain_db = np.interp(np.log2(f + 1), knots, rng.normal(0, 4, 8))
+    gain_db = np.interp(np.log2(f + 1), knots, rng.normal(0, rng.uniform(2, 8), 8))
     if rng.random() < 0.3:
         cut = np.exp(rng.uniform(np.log(2500), np.log(7500)))
         gain_db -= 24 * np.log2(np.maximum(f / cut, 1)) * rng.uniform(0.7, 4)
@@ -263,7 +272,9 @@ class Scenes:
         whole = self.acted.draw(rng, ACTED[index]) if index in ACTED else self.clips.sound(index)
         sound = excerpt(rng, whole, longest)
         if rng.random() < 0.6:
-            sound = speed(rng, sound, 1.6 if self._class(index) in TUNEFUL else 1.25)
+            sound = speed(rng, sound, 1.6 if self._class(index) in TUNEFUL else 1.35)
+        if rng.random() < 0.3:
+            sound = coloured(rng, sound)
         return faded(sound)
 
     def _place(self, rng, scene, sound):

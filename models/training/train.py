@@ -68,6 +68,17 @@ def mixup(picture, wanted, rng, share=0.3):
     return picture, wanted * weight.view(-1, 1) + wanted[partner] * (1 - weight.view(-1, 1))
 
 
+def mix_style(picture, rng, share):
+    """A share of the pictures takes on, band by band, some of another's mean and deviation over time: another microphone, another
+    room (MixStyle, Zhou et al. 2021, over frequency as in Schmid et al. 2022). The label stays: more than half is its own."""
+    mean, deviation = picture.mean((1, 3), keepdim=True), picture.std((1, 3), keepdim=True) + 1e-3
+    weight = np.where(rng.random(len(picture)) < share, rng.beta(0.4, 0.4, len(picture)), 1.0)
+    weight = torch.from_numpy(np.maximum(weight, 1 - weight)).float().to(picture.device).view(-1, 1, 1, 1)
+    partner = torch.from_numpy(rng.permutation(len(picture))).to(picture.device)
+    mixed = [own * weight + own[partner] * (1 - weight) for own in (mean, deviation)]
+    return (picture - mean) / deviation * mixed[1] + mixed[0]
+
+
 def alarm_logit(logits, alarm):
     """Log-odds of the alarm label against all others together."""
     others = torch.cat([logits[:, :alarm], logits[:, alarm + 1 :]], 1)
@@ -135,6 +146,7 @@ def main():
     parser.add_argument("--everyday", help="the folder that everyday.py filled: hours of music, talk and engines to train on")
     parser.add_argument("--acted", help="the folder that acted.py filled: acted screams, and animals, to train on")
     parser.add_argument("--hard", type=float, default=0, help="draw what the network so far takes for a scream up to so many times more often")
+    parser.add_argument("--mix-style", type=float, default=0, help="share of pictures that take on some of another's colour")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
@@ -233,7 +245,10 @@ def main():
         network.train()
         wanted = F.one_hot(target, len(labels)).float().to(device)
         with torch.no_grad():
-            picture, wanted = mixup(front_end(sound.to(device)), wanted, rng)
+            picture = front_end(sound.to(device))
+            if args.mix_style:
+                picture = mix_style(picture, rng, args.mix_style)
+            picture, wanted = mixup(picture, wanted, rng)
             picture = spec_augment(picture, rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.bf16):
             logits = network(picture)

@@ -96,6 +96,29 @@ fn none_starts_in_the_cooldown_and_one_still_going_starts_after_it() {
 }
 
 #[test]
+fn a_cooldown_that_runs_is_as_long_as_it_is_set_now() {
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (14.0, w(0.1)), (20.0, Event::Cooldown(5.0)), (22.0, w(0.9))],
+        &["4 siren on", "4 start 1", "4 latch on", "14 end 1 of 14", "22 start 2"],
+    );
+    check(
+        alarm(DECISION),
+        &[(4.0, w(0.9)), (14.0, w(0.1)), (20.0, Event::Cooldown(60.0)), (46.0, w(0.9)), (74.0, w(0.9))],
+        &["4 siren on", "4 start 1", "4 latch on", "14 end 1 of 14", "46 siren off", "74 siren on", "74 start 2"],
+    );
+}
+
+/// A hub's low threshold stood at the start, and is raised again.
+#[test]
+fn the_lower_threshold_follows_the_upper_one_up_again() {
+    let mut alarm = alarm(Decision { threshold_on: 0.3, ..DECISION });
+    assert_eq!(alarm.decision().threshold_off, 0.3);
+    alarm.step(us(1.0), Event::Threshold(0.9));
+    assert_eq!(alarm.decision().threshold_off, DECISION.threshold_off);
+}
+
+#[test]
 fn hits_before_the_end_of_a_cooldown_start_nothing_alone() {
     let decision = Decision { votes: Votes { needed: 1, of: 8 }, ..DECISION };
     check(

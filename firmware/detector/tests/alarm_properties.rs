@@ -59,7 +59,7 @@ proptest! {
         let mut alarm = Alarm::new(decision, SIREN, true, false);
         let (mut now, mut open, mut count, mut latched): (Us, Option<u64>, u64, bool) = (0, None, 0, false);
         let mut siren_since: Option<Us> = None;
-        let mut ended_at: Option<(Us, f64)> = None;
+        let mut ended_at: Option<Us> = None;
         let closing = [(1, Event::Stop)];
         for (later_ms, event) in events.into_iter().chain(closing) {
             now += later_ms * 1000;
@@ -73,7 +73,7 @@ proptest! {
                         prop_assert_eq!(t_us, now);
                         let is_hit = matches!(event, Event::Window { score: Some(s), masked: false } if s >= threshold_on && s == score);
                         prop_assert!(is_hit, "started by {:?}", event);
-                        if let Some((end, cooldown_s)) = ended_at {
+                        if let Some(end) = ended_at {
                             prop_assert!(now >= end + us(cooldown_s), "started in the cooldown");
                         }
                         prop_assert!(announced || !sounded, "sounded though disarmed");
@@ -82,7 +82,7 @@ proptest! {
                     Action::End { incident, t_us, .. } => {
                         prop_assert_eq!(open.take(), Some(incident), "an end without its start");
                         prop_assert!(t_us <= now);
-                        ended_at = Some((t_us, cooldown_s));
+                        ended_at = Some(t_us);
                     }
                     Action::Siren(on) => {
                         prop_assert_ne!(on, siren_since.is_some(), "told twice");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -31,8 +31,9 @@ impl Clip {
     /// Whether it is a scream; none where nobody says.
     pub fn truth(&self) -> Option<bool> {
         match self.label.trim() {
-            "1" => Some(true),
-            "0" => Some(false),
+            // With a decimal as tools write a column that has blanks in it.
+            "1" | "1.0" => Some(true),
+            "0" | "0.0" => Some(false),
             _ => None,
         }
     }
@@ -55,11 +56,22 @@ pub struct Background {
 pub trait HasSplit {
     /// Its split; empty where none is said.
     fn split(&self) -> &str;
+
+    /// What is wrong with it, in words.
+    fn mistake(&self) -> Option<String> {
+        None
+    }
 }
 
 impl HasSplit for Clip {
     fn split(&self) -> &str {
         &self.split
+    }
+
+    /// A word that is no label must not vanish from the figures.
+    fn mistake(&self) -> Option<String> {
+        let meant = self.label.trim().is_empty() || self.truth().is_some();
+        (!meant).then(|| format!("{}: label `{}`: must be 1, 0 or blank", self.file, self.label))
     }
 }
 
@@ -74,6 +86,9 @@ pub fn read<R: DeserializeOwned + HasSplit>(folder: &Path, split: Option<&str>) 
     let path = folder.join("manifest.csv");
     let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
     let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
+    if let Some(mistake) = rows.iter().find_map(HasSplit::mistake) {
+        bail!("{}: {mistake}", path.display());
+    }
     let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
     ensure!(
         !kept.is_empty(),
@@ -82,4 +97,24 @@ pub fn read<R: DeserializeOwned + HasSplit>(folder: &Path, split: Option<&str>) 
         split.map(|split| format!(" of split `{split}`")).unwrap_or_default()
     );
     Ok(kept)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_1_0_or_blank_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |labels: &[&str]| {
+            let rows: String = labels.iter().enumerate().map(|(i, label)| format!("{i}.wav,{label}\n")).collect();
+            std::fs::write(folder.path().join("manifest.csv"), format!("file,label\n{rows}")).unwrap();
+            super::read::<Clip>(folder.path(), None)
+        };
+        let truths: Vec<_> = read(&["1", "0", "", "1.0", "0.0"]).unwrap().iter().map(Clip::truth).collect();
+        assert_eq!(truths, [Some(true), Some(false), None, Some(true), Some(false)]);
+        let error = read(&["1", "yes"]).unwrap_err().to_string();
+        assert!(error.contains("manifest.csv") && error.contains("1.wav") && error.contains("`yes`"), "{error}");
+    }
 }

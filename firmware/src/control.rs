@@ -185,7 +185,7 @@ impl Control {
             SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
         let now = Instant::now();
         Self {
-            lines: Lines::new(parts.json),
+            lines: Lines::new(parts.json, parts.realtime),
             alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
             faults: Faults::default(),
             saved: settings.saved.clone(),
@@ -511,6 +511,7 @@ impl Control {
             audio_s,
             elapsed_s: began.elapsed().as_secs_f64(),
         });
+        lines.end();
         failure.map_or(Ok(()), Err)
     }
 }

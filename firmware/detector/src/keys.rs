@@ -70,6 +70,30 @@ pub fn parse_all<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<K
     }
 }
 
+/// Parses TOML `text` of `file` and checks the values of what parses, also where other keys are wrong.
+///
+/// # Errors
+/// Every mistake. What is missing may be the very key that is misspelt, or of a table that had to be left out: it is said where
+/// nothing else is wrong, once.
+pub fn parse_checked<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    check: impl FnOnce(&T) -> Vec<KeyError>,
+) -> Result<T, Vec<KeyError>> {
+    let (parsed, mut wrong) = parse_rest::<T>(file, text);
+    let first_missing = wrong.first().cloned();
+    let parses = wrong.is_empty();
+    wrong.extend(parsed.as_ref().map(check).unwrap_or_default());
+    if !parses {
+        wrong.retain(|error| !error.cause.starts_with("missing"));
+        wrong.dedup();
+        if wrong.is_empty() {
+            wrong.extend(first_missing);
+        }
+    }
+    parsed.filter(|_| wrong.is_empty()).ok_or(wrong)
+}
+
 /// As [`parse_all`], and what is left of the text without its mistakes, so that its values can be checked in the same run.
 pub fn parse_rest<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Vec<KeyError>) {
     const MISTAKES_MAX: usize = 50;
@@ -245,5 +269,20 @@ mod tests {
             "[decison]\nthreshold_on = 1.0\n",
             "site.toml, line 1: `decison`: unknown key (did you mean `decision`?)",
         );
+    }
+
+    #[test]
+    fn every_mistake_is_told_and_what_is_missing_only_where_nothing_else_is_wrong() {
+        let check = |text: &str| {
+            let checked =
+                parse_checked::<Outer>("f.toml", text, |_| vec![KeyError::new("f.toml", "checked", "is wrong")]);
+            checked.unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        let all = check("decison = 1\n[decision]\nthreshold_onn = 0.5\n");
+        assert!(all.contains("decison") && all.contains("threshold_onn") && !all.contains("missing"), "{all}");
+        let missing = check("[decision]\n");
+        assert!(missing.contains("threshold_on") && missing.ends_with("missing"), "{missing}");
+        let values = check("[decision]\nthreshold_on = 0.5\n");
+        assert!(values.contains("`checked`"), "{values}");
     }
 }

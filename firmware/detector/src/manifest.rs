@@ -247,9 +247,7 @@ impl Manifest {
     /// # Errors
     /// Every mistake found, at least one.
     pub fn parse_unconverted(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
-        let manifest: Self = keys::parse(file, text).map_err(|error| vec![error])?;
-        let wrong = manifest.mistakes(file);
-        if wrong.is_empty() { Ok(manifest) } else { Err(wrong) }
+        keys::parse_checked(file, text, |manifest: &Self| manifest.mistakes(file))
     }
 
     fn mistakes(&self, file: &str) -> Vec<KeyError> {

@@ -162,11 +162,10 @@ impl Board {
     /// Parses and checks the `text` of `file`.
     ///
     /// # Errors
-    /// Every problem: the one that stopped the parser, or all that a check of the values finds.
+    /// Every problem.
     pub fn parse(file: &str, text: &str) -> Result<Self, BoardError> {
-        let board: Self = keys::parse(file, text)?;
-        let problems = check::problems(&board, file, text);
-        if problems.is_empty() { Ok(board) } else { Err(BoardError { problems }) }
+        let checked = keys::parse_checked(file, text, |board: &Self| check::problems(board, file, text));
+        checked.map_err(|problems| BoardError { problems })
     }
 
     /// Reads a board file.

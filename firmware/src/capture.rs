@@ -21,6 +21,8 @@ use card::Wish;
 use session::{Agreed, Card, End, Session};
 pub use sink::{Mark, Sound};
 
+use crate::clock;
+
 /// Seconds of sound that the ring holds at [`RATE_HZ_MAX`]: longer than any pause of the reader that is not a failure.
 const RING_S: usize = 8;
 /// First and longest wait before the card is opened again.
@@ -115,7 +117,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn run<C: Card>(mut self, open: impl Fn() -> Result<(C, Agreed), String>) {
         let (mut wait, mut stalls) = (BACK_OFF.0, 0);
-        let (mut last_heard, missed_from) = (None, session::boot_time());
+        let (mut last_heard, missed_from) = (None, clock::since_boot());
         while !self.status.stop.load(Relaxed) {
             self.status.beats.fetch_add(1, Relaxed);
             let began = Instant::now();
@@ -173,5 +175,7 @@ fn words(device: &str, agreed: Agreed) -> String {
     format!("{device}: {rate_hz} Hz, {channels} channel(s), {sample:?}, periods of {period} frames")
 }
 
+#[cfg(test)]
+mod sham;
 #[cfg(test)]
 mod tests;

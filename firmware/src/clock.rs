@@ -33,10 +33,15 @@ pub fn local_time() -> Option<jiff::civil::Time> {
     is_set().then(|| jiff::tz::TimeZone::system().to_datetime(Timestamp::now()).time())
 }
 
-/// Monotonic milliseconds since the device booted; 0 where the system does not say.
-pub fn uptime_ms() -> u64 {
+/// Monotonic time since the device booted, its sleep included.
+pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Milliseconds of [`since_boot`].
+pub fn uptime_ms() -> u64 {
+    since_boot().as_millis() as u64
 }
 
 /// The kernel's id of this boot.

@@ -83,9 +83,7 @@ fn fall_back(paths: &Paths, package_model: &Path) -> Result<Basis, Vec<String>> 
 /// Where the count of starts is kept: known before anything else is loaded, since loading may be what crashes.
 pub fn state_dir(config: &Path) -> PathBuf {
     let checked = Site::load(config).ok().map(|site| site.state.dir);
-    let stated = || model_dir::read_text(config).ok().and_then(|text| stated_dir(&text));
-    let managed = || std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
-    checked.or_else(stated).or_else(managed).unwrap_or_else(|| site::State::default().dir)
+    checked.or_else(|| state_dirs(config).next()).unwrap_or_default()
 }
 
 /// For a start that comes after many that crashed: the site file that last ran well and the package's own model. Where either
@@ -153,13 +151,17 @@ pub fn board(config: &Path, board: Option<&Path>) -> Option<Board> {
     settings::board_of(Some(&find_copy(config)?), board).ok()
 }
 
-/// The copy, where there is one. The state folder is what the broken file still says, else what the service manager
-/// says, else the usual one.
+/// The copy, where there is one.
 fn find_copy(config: &Path) -> Option<PathBuf> {
+    state_dirs(config).map(|dir| dir.join(COPY)).find(|copy| copy.is_file())
+}
+
+/// Where the state folder of a file that does not check may be: what the file still says, what the service manager says, the
+/// usual one.
+fn state_dirs(config: &Path) -> impl Iterator<Item = PathBuf> {
     let stated = model_dir::read_text(config).ok().and_then(|text| stated_dir(&text));
     let managed = std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
-    let folders = stated.into_iter().chain(managed).chain([site::State::default().dir]);
-    folders.map(|dir| dir.join(COPY)).find(|copy| copy.is_file())
+    stated.into_iter().chain(managed).chain([site::State::default().dir])
 }
 
 /// `[state] dir` of a file that may be no TOML any more.

@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn incident(id: &str) -> Job {
-        let record = EventRecord { id: id.into(), ..crate::events::tests::record(id, "2026-11-28T12:00:00Z") };
+        let record = crate::events::tests::record(id, "2026-11-28T12:00:00Z");
         Job::Incident { record: Box::new(record), stretch: Box::default(), rate_hz: 16_000 }
     }
 

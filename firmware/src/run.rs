@@ -78,16 +78,20 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
-    let state_dir = last_good::state_dir(&args.paths.config);
-    // Counted before the weights are loaded: that may be what crashes.
-    let counted = args.last_good.then(|| Start::begin(&state_dir));
-    let loaded = match &counted {
-        Some(start) if start.in_a_loop() => last_good::safe(&args.paths, &state_dir, start.before),
-        Some(_) => last_good::load_or_fall_back(&args.paths),
-        None => last_good::load(&args.paths),
+    let (counted, basis) = if args.last_good {
+        let state_dir = last_good::state_dir(&args.paths.config);
+        // Counted before the weights are loaded: that may be what crashes.
+        let start = Start::begin(&state_dir);
+        let loaded = match start.in_a_loop() {
+            true => last_good::safe(&args.paths, &state_dir, start.before),
+            false => last_good::load_or_fall_back(&args.paths),
+        };
+        // What is refused in words has not crashed.
+        let basis = loaded.inspect_err(|_| start.good())?;
+        (Some(start), basis)
+    } else {
+        (None, last_good::load(&args.paths)?)
     };
-    // What is refused in words has not crashed.
-    let basis = loaded.inspect_err(|_| counted.iter().for_each(Start::good))?;
     basis
         .settings
         .warnings
@@ -157,9 +161,7 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     let hub = match settings.site.mqtt_enabled() {
         true => match start_hub(&settings, commands.clone()) {
             Err(error) if args.last_good => {
-                if !faults.iter().any(|(fault, _)| *fault == Fault::PathDown) {
-                    faults.push((Fault::PathDown, format!("{error:#}")));
-                }
+                faults.push((Fault::PathDown, format!("{error:#}")));
                 start_hub_later(settings.clone(), commands, messages.clone()).context("the hub's thread")?;
                 None
             }

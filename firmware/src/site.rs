@@ -232,18 +232,13 @@ pub struct Update {
 const ON_S_MAX: f64 = 3600.0;
 const PRE_ROLL_S_MAX: f64 = 60.0;
 
-/// The site where there is no mistake in it.
-fn whole((site, wrong): (Option<Site>, Vec<KeyError>)) -> Result<Site, Vec<KeyError>> {
-    site.filter(|_| wrong.is_empty()).ok_or(wrong)
-}
-
 impl Site {
     /// Reads and checks `path`.
     ///
     /// # Errors
     /// Every mistake.
     pub fn load(path: &Path) -> Result<Self, Vec<KeyError>> {
-        whole(Self::load_rest(path))
+        keys::whole(Self::load_rest(path))
     }
 
     /// As [`Site::load`], and what is left of a file without its mistakes, to be checked against other files.
@@ -260,7 +255,7 @@ impl Site {
     /// # Errors
     /// Every mistake.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
-        whole(Self::parse_rest(file, text))
+        keys::whole(Self::parse_rest(file, text))
     }
 
     fn parse_rest(file: &str, text: &str) -> (Option<Self>, Vec<KeyError>) {

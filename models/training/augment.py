@@ -104,12 +104,15 @@ def filtered(sound, gain_db):
     return fft.irfft(spectrum * gain, len(sound))
 
 
+def over_octaves(gain_db, points=513):
+    """Gains at even steps of octaves up to half of the rate, as `filtered` takes them: at even steps of frequency."""
+    octave = np.log2(np.linspace(0, RATE / 2, points) + 1)
+    return np.interp(octave, np.linspace(0, octave[-1], len(gain_db)), gain_db)
+
+
 def coloured(rng, sound):
     """Another throat, another wall beside it: gains at every octave, as loud as before. Its background keeps its own colour."""
-    gain_db = np.interp(np.linspace(0, 13, 257), np.arange(14), rng.normal(0, 5, 14))
-    # From straight lines over octaves to even steps of frequency.
-    octave = np.log2(np.linspace(0, RATE / 2, 257) + 1)
-    other = filtered(sound, np.interp(octave, np.linspace(0, 13, 257), gain_db))
+    other = filtered(sound, over_octaves(rng.normal(0, 5, 14)))
     return (other * (rms(sound) / (rms(other) + 1e-9))).astype(np.float32)
 
 
@@ -204,8 +207,7 @@ def synthetic(rng, length):
 def microphone(rng, sound):
     """A microphone's and codec's response: a smooth random curve, band limits, now and then 8-bit mu-law."""
     f = np.linspace(0, RATE / 2, 513)
-    knots = np.linspace(0, np.log2(8001), 8)
-    gain_db = np.interp(np.log2(f + 1), knots, rng.normal(0, rng.uniform(2, 8), 8))
+    gain_db = over_octaves(rng.normal(0, rng.uniform(2, 8), 8), len(f))
     if rng.random() < 0.3:
         cut = np.exp(rng.uniform(np.log(2500), np.log(7500)))
         gain_db -= 24 * np.log2(np.maximum(f / cut, 1)) * rng.uniform(0.7, 4)

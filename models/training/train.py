@@ -59,22 +59,26 @@ def spec_augment(picture, rng):
     return picture
 
 
-def mixup(picture, wanted, rng, share=0.3):
-    """Some pictures are blended with another of the batch, and what is wanted of them likewise (Zhang et al. 2018)."""
+def partners(picture, rng, share):
+    """For each picture another of the batch, and how much of its own it keeps: at least half, and all of it but in a share of them."""
     weight = np.where(rng.random(len(picture)) < share, rng.beta(0.4, 0.4, len(picture)), 1.0)
     weight = torch.from_numpy(np.maximum(weight, 1 - weight)).float().to(picture.device)
-    partner = torch.from_numpy(rng.permutation(len(picture))).to(picture.device)
-    picture = picture * weight.view(-1, 1, 1, 1) + picture[partner] * (1 - weight.view(-1, 1, 1, 1))
-    return picture, wanted * weight.view(-1, 1) + wanted[partner] * (1 - weight.view(-1, 1))
+    return torch.from_numpy(rng.permutation(len(picture))).to(picture.device), weight.view(-1, 1, 1, 1)
+
+
+def mixup(picture, wanted, rng, share=0.3):
+    """Some pictures are blended with another of the batch, and what is wanted of them likewise (Zhang et al. 2018)."""
+    partner, weight = partners(picture, rng, share)
+    mixed = picture * weight + picture[partner] * (1 - weight)
+    weight = weight.view(-1, 1)
+    return mixed, wanted * weight + wanted[partner] * (1 - weight)
 
 
 def mix_style(picture, rng, share):
     """A share of the pictures takes on, band by band, some of another's mean and deviation over time: another microphone, another
     room (MixStyle, Zhou et al. 2021, over frequency as in Schmid et al. 2022). The label stays: more than half is its own."""
     mean, deviation = picture.mean((1, 3), keepdim=True), picture.std((1, 3), keepdim=True) + 1e-3
-    weight = np.where(rng.random(len(picture)) < share, rng.beta(0.4, 0.4, len(picture)), 1.0)
-    weight = torch.from_numpy(np.maximum(weight, 1 - weight)).float().to(picture.device).view(-1, 1, 1, 1)
-    partner = torch.from_numpy(rng.permutation(len(picture))).to(picture.device)
+    partner, weight = partners(picture, rng, share)
     mixed = [own * weight + own[partner] * (1 - weight) for own in (mean, deviation)]
     return (picture - mean) / deviation * mixed[1] + mixed[0]
 

@@ -64,10 +64,15 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, KeyError>
 /// # Errors
 /// Every mistake, in the order of lines; at least one.
 pub fn parse_all<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec<KeyError>> {
-    match parse_rest(file, text) {
-        (Some(parsed), wrong) if wrong.is_empty() => Ok(parsed),
-        (_, wrong) => Err(wrong),
-    }
+    whole(parse_rest(file, text))
+}
+
+/// What was parsed where there is no mistake in it.
+///
+/// # Errors
+/// The mistakes.
+pub fn whole<T>((parsed, wrong): (Option<T>, Vec<KeyError>)) -> Result<T, Vec<KeyError>> {
+    parsed.filter(|_| wrong.is_empty()).ok_or(wrong)
 }
 
 /// Parses TOML `text` of `file` and checks the values of what parses, also where other keys are wrong.
@@ -91,7 +96,7 @@ pub fn parse_checked<T: DeserializeOwned>(
             wrong.extend(first_missing);
         }
     }
-    parsed.filter(|_| wrong.is_empty()).ok_or(wrong)
+    whole((parsed, wrong))
 }
 
 /// As [`parse_all`], and what is left of the text without its mistakes, so that its values can be checked in the same run.

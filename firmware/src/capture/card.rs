@@ -7,7 +7,8 @@ use alsa::{Direction, ValueOr};
 use rustix::io::Errno;
 
 use super::sample::Sample;
-use super::session::{Agreed, Card, boot_time};
+use super::session::{Agreed, Card};
+use crate::clock;
 
 /// Widest first: a quiet room at an I2S microphone lies under the last of 16 bits.
 const FORMATS: [(Format, Sample); 5] = [
@@ -106,7 +107,8 @@ impl Card for AlsaCard {
     }
 
     fn now(&self) -> Duration {
-        boot_time()
+        // Sound is missing while the system sleeps, too: not CLOCK_MONOTONIC.
+        clock::since_boot()
     }
 
     fn rest(&mut self, time: Duration) {

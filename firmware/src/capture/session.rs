@@ -27,15 +27,8 @@ const STALLED_MIN: Duration = Duration::from_secs(1);
 const SPURIOUS_MAX: u32 = 8;
 /// Between two tries to resume a suspended card, and how long it is tried.
 const RESUME: (Duration, u32) = (Duration::from_millis(50), 20);
-
 /// Restarts in a row that brought no frame until the card is given up and opened anew, and the rest before each but the first.
 const RESTARTS: (u32, Duration) = (20, Duration::from_millis(50));
-
-/// Since the system booted, sleep included: sound is missing while it sleeps, too.
-pub fn boot_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
 
 /// What a session asks of a card.
 pub trait Card {

@@ -3,46 +3,14 @@
 
 use std::sync::atomic::AtomicU32;
 
-use rustix::io::Errno;
-
+use super::sham::Sham;
 use super::*;
 
-/// Gives one frame after each opening, and then none.
-struct Hiccup {
-    now: Duration,
-    given: bool,
-}
+const AGREED: Agreed = Agreed { rate_hz: 48_000, channels: 1, sample: sample::Sample::S16, period: 48 };
 
-impl Card for Hiccup {
-    fn wait(&mut self, limit: Duration) -> Result<bool, Errno> {
-        self.now += limit;
-        Ok(!self.given)
-    }
-
-    fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> {
-        self.given = true;
-        Ok(1)
-    }
-
-    fn waiting(&mut self) -> usize {
-        0
-    }
-
-    fn restart(&mut self) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn resume(&mut self) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn now(&self) -> Duration {
-        self.now
-    }
-
-    fn rest(&mut self, time: Duration) {
-        self.now += time;
-    }
+/// Gives one frame after its opening, and then none.
+fn hiccup() -> Sham {
+    Sham { now: clock::since_boot(), frames: 1, ..Sham::default() }
 }
 
 #[test]
@@ -57,9 +25,7 @@ fn a_card_that_gives_a_little_after_each_opening_is_stalled_all_the_same() {
         }
         _ => {}
     };
-    let agreed = Agreed { rate_hz: 48_000, channels: 1, sample: sample::Sample::S16, period: 48 };
-    Worker { device: "hiccup", sink, status: &status, notify: &notify }
-        .run(|| Ok((Hiccup { now: session::boot_time(), given: false }, agreed)));
+    Worker { device: "hiccup", sink, status: &status, notify: &notify }.run(|| Ok((hiccup(), AGREED)));
     assert_eq!((opened.load(Relaxed), stalled.load(Relaxed)), (STALLS, 1));
 }
 
@@ -72,11 +38,10 @@ fn what_passes_before_the_card_first_comes_is_missing_sound() {
             status.stop.store(true, Relaxed);
         }
     };
-    let agreed = Agreed { rate_hz: 48_000, channels: 1, sample: sample::Sample::S16, period: 48 };
     let began = Instant::now();
     let open = || match tries.fetch_add(1, Relaxed) {
         0 | 1 => Err("no such device".to_string()),
-        _ => Ok((Hiccup { now: session::boot_time(), given: false }, agreed)),
+        _ => Ok((hiccup(), AGREED)),
     };
     Worker { device: "late", sink, status: &status, notify: &notify }.run(open);
     let mark = sound.marks.pop().unwrap();

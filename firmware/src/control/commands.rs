@@ -82,7 +82,6 @@ impl Control {
 
     /// Does it; a reason where it is refused.
     fn obey(&mut self, command: Command) -> Option<&'static str> {
-        let site = self.parts.settings.site.decision.clone();
         match command {
             Command::Siren { on, duration_s } => {
                 self.step(Event::Siren { on, duration_us: duration_s.map(us) });
@@ -102,13 +101,13 @@ impl Control {
             Command::Threshold(threshold) => {
                 self.step(Event::Threshold(threshold));
                 self.state(State::Threshold(threshold));
-                self.saved.set_threshold_on(threshold, site.threshold_on);
+                self.saved.set_threshold_on(threshold, self.parts.settings.site.decision.threshold_on);
                 self.save();
             }
             Command::Cooldown(seconds) => {
                 self.step(Event::Cooldown(seconds));
                 self.state(State::Cooldown(seconds));
-                self.saved.set_cooldown_s(seconds, site.cooldown_s);
+                self.saved.set_cooldown_s(seconds, self.parts.settings.site.decision.cooldown_s);
                 self.save();
             }
             Command::TestSiren => {

@@ -52,8 +52,8 @@ pub struct Background {
     pub split: String,
 }
 
-/// A row that belongs to a split.
-pub trait HasSplit {
+/// A row of a manifest.
+pub trait Row {
     /// Its split; empty where none is said.
     fn split(&self) -> &str;
 
@@ -63,7 +63,7 @@ pub trait HasSplit {
     }
 }
 
-impl HasSplit for Clip {
+impl Row for Clip {
     fn split(&self) -> &str {
         &self.split
     }
@@ -75,18 +75,18 @@ impl HasSplit for Clip {
     }
 }
 
-impl HasSplit for Background {
+impl Row for Background {
     fn split(&self) -> &str {
         &self.split
     }
 }
 
 /// Rows of `folder/manifest.csv`, of one split where asked.
-pub fn read<R: DeserializeOwned + HasSplit>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
+pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
     let path = folder.join("manifest.csv");
     let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
     let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
-    if let Some(mistake) = rows.iter().find_map(HasSplit::mistake) {
+    if let Some(mistake) = rows.iter().find_map(Row::mistake) {
         bail!("{}: {mistake}", path.display());
     }
     let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();

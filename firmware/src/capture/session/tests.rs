@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::capture::sham::Sham;
 use crate::capture::sink::{self, Sound};
 
 const RATE_HZ: u32 = 48_000;
@@ -292,47 +293,10 @@ fn a_stop_ends_it() {
     assert_eq!(session.run(&mut sink, &mut None, &status), End::Stopped);
 }
 
-/// A card that fails as soon as it runs, each time.
-struct Broken {
-    now: Duration,
-    restarts: u32,
-}
-
-impl Card for Broken {
-    fn wait(&mut self, _: Duration) -> Result<bool, Errno> {
-        Err(Errno::PIPE)
-    }
-
-    fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> {
-        Err(Errno::PIPE)
-    }
-
-    fn waiting(&mut self) -> usize {
-        0
-    }
-
-    fn restart(&mut self) -> Result<(), Errno> {
-        self.restarts += 1;
-        Ok(())
-    }
-
-    fn resume(&mut self) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn now(&self) -> Duration {
-        self.now
-    }
-
-    fn rest(&mut self, time: Duration) {
-        self.now += time;
-    }
-}
-
 #[test]
 fn a_card_that_fails_at_each_restart_is_given_up_and_takes_no_core_until_then() {
     let (mut sink, _sound) = sink::ring(1_000);
-    let mut session = Session::new(Broken { now: Duration::ZERO, restarts: 0 }, AGREED);
+    let mut session = Session::new(Sham { fails: true, ..Sham::default() }, AGREED);
     let end = session.run(&mut sink, &mut None, &Status::default());
     assert_eq!((end, session.card.restarts), (End::Lost(Errno::PIPE), RESTARTS.0));
     assert!(session.card.now >= RESTARTS.1 * (RESTARTS.0 - 1), "{:?}", session.card.now);

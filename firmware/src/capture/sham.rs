@@ -1,0 +1,59 @@
+//! A card for tests of what comes after a failure: it gives so many frames, then none, or fails whenever it is asked.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::session::Card;
+
+/// Time passes where it waits or rests.
+#[derive(Default)]
+pub struct Sham {
+    pub now: Duration,
+    /// Still to be given, one at a time.
+    pub frames: u32,
+    /// Each wait and read is an xrun.
+    pub fails: bool,
+    pub restarts: u32,
+}
+
+impl Sham {
+    fn asked(&self) -> Result<(), Errno> {
+        if self.fails { Err(Errno::PIPE) } else { Ok(()) }
+    }
+}
+
+impl Card for Sham {
+    fn wait(&mut self, limit: Duration) -> Result<bool, Errno> {
+        self.asked()?;
+        self.now += limit;
+        Ok(self.frames > 0)
+    }
+
+    fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> {
+        self.asked()?;
+        self.frames -= 1;
+        Ok(1)
+    }
+
+    fn waiting(&mut self) -> usize {
+        0
+    }
+
+    fn restart(&mut self) -> Result<(), Errno> {
+        self.restarts += 1;
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn rest(&mut self, time: Duration) {
+        self.now += time;
+    }
+}

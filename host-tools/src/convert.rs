@@ -6,10 +6,12 @@
 
 mod external;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use detector::golden::Golden;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model, SCALE_SUFFIX, sha256_hex, typed_from_onnx};
 use files::model_dir::read_text;
@@ -69,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let weights = nnef(&onnx, &manifest, args.weights).with_context(|| args.onnx.display().to_string())?;
     manifest.file = "model.nnef.tgz".into();
     manifest.sha256 = sha256_hex(&weights);
-    manifest.measured = None;
+    (manifest.measured, manifest.golden) = (None, None);
     let mut written = Model::load(&manifest, &weights, Executor::SingleThread)?;
     let off = compare(&manifest, &mut reference, &mut written)?;
     let allowed = tolerance(args.weights);
@@ -78,6 +80,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "{}: the converted network's scores are off by {off:.4}, more than {allowed}: not written",
         args.onnx.display()
     );
+
+    manifest.golden = Some(rounded(Golden::measure(&manifest, &mut written)?));
 
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     write(&args.out.join(&manifest.file), &weights)?;
@@ -92,7 +96,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The manifest as its author wrote it, comments and all, with `file` and `sha256` put in and `[measured]` left out.
+/// To the digits that are worth reading: a tenth of what processors differ by.
+fn rounded(mut golden: Golden) -> Golden {
+    for value in golden.picture.iter_mut().chain(golden.scores.values_mut()) {
+        *value = (*value * 1e5).round() / 1e5;
+    }
+    golden
+}
+
+/// The manifest as its author wrote it, comments and all, with `file`, `sha256` and `[golden]` put in and `[measured]` left out.
 fn manifest_text(text: &str, manifest: &Manifest) -> String {
     let mut out = String::new();
     let (mut in_table, mut skipping) = (false, false);
@@ -102,7 +114,7 @@ fn manifest_text(text: &str, manifest: &Manifest) -> String {
             && trimmed.split('#').next().is_some_and(|line| line.trim().ends_with(']') && !line.contains(['"', ',']))
         {
             in_table = true;
-            skipping = trimmed.starts_with("[measured");
+            skipping = trimmed.starts_with("[measured") || trimmed.starts_with("[golden");
         }
         let key = trimmed.split('=').next().unwrap_or("").trim();
         if skipping || (!in_table && (key == "file" || key == "sha256")) {
@@ -113,6 +125,14 @@ fn manifest_text(text: &str, manifest: &Manifest) -> String {
         if !in_table && key == "version" {
             out.push_str(&format!("file = \"{}\"\nsha256 = \"{}\"\n", manifest.file, manifest.sha256));
         }
+    }
+    if let Some(golden) = &manifest.golden {
+        // Nothing but text and numbers: it is always TOML.
+        let table = toml::to_string(&BTreeMap::from([("golden", golden)])).unwrap_or_default();
+        out = format!(
+            "{}\n\n# What these weights make of a known sound: whoever loads them compares.\n{table}",
+            out.trim_end()
+        );
     }
     out
 }

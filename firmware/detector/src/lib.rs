@@ -9,6 +9,7 @@
 
 pub mod alarm;
 pub mod front_end;
+pub mod golden;
 mod graph;
 pub mod keys;
 pub mod level;

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::golden::Golden;
 use crate::keys::{self, KeyError};
 use crate::limits;
 
@@ -40,6 +41,9 @@ pub struct Manifest {
     pub front_end: FrontEnd,
     /// From scores to alarms.
     pub decision: Decision,
+    /// Written by `convert`: what these weights make of a known sound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<Golden>,
     /// Written by `eval` and `bench`, read by people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<toml::Table>,

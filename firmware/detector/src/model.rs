@@ -11,6 +11,7 @@ use kernels::{Kernels, Network, Workspace};
 use sha2::{Digest, Sha256};
 use tract_core::internal::*;
 
+use crate::golden::Difference;
 use crate::graph;
 use crate::limits;
 use crate::manifest::{Manifest, Output};
@@ -64,10 +65,18 @@ pub enum ModelError {
         /// What stands against what.
         cause: String,
     },
+    /// Fits the hash and the shapes, and makes something else of a known sound than when it was converted.
+    #[error("{file}: manifest key `golden`: of the self-test's sound {cause}")]
+    Golden {
+        /// File name.
+        file: String,
+        /// What differs.
+        cause: Difference,
+    },
 }
 
 /// Why a window got no score.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RunError {
     /// tract failed.
     #[error("inference failed: {0}")]
@@ -133,10 +142,18 @@ impl Model {
         if !found.eq_ignore_ascii_case(&manifest.sha256) {
             return Err(ModelError::Hash { file, found, expected: manifest.sha256.clone() });
         }
-        let model = Self::plan(manifest, bytes, executor, engine);
+        let model = Self::plan(manifest, bytes, executor, engine).and_then(|model| model.self_tested(manifest));
         // What parsing and packing took is several times what stays.
         kernels::give_back_memory();
         model
+    }
+
+    fn self_tested(mut self, manifest: &Manifest) -> Result<Self, ModelError> {
+        let Some(golden) = &manifest.golden else { return Ok(self) };
+        match golden.check(manifest, &mut self) {
+            Ok(()) => Ok(self),
+            Err(cause) => Err(ModelError::Golden { file: manifest.file.clone(), cause }),
+        }
     }
 
     fn plan(manifest: &Manifest, bytes: Cow<'_, [u8]>, executor: Executor, engine: Engine) -> Result<Self, ModelError> {
@@ -202,6 +219,14 @@ impl Model {
     /// Where `picture` has another length than the manifest's shape.
     pub fn run(&mut self, picture: &[f32]) -> Result<&[f32], RunError> {
         self.run_watched(picture, &mut |_| ())
+    }
+
+    /// [`Model::run`] at temperature 1: what the weights say, whatever they were calibrated to since.
+    pub(crate) fn run_uncalibrated(&mut self, picture: &[f32]) -> Result<&[f32], RunError> {
+        let temperature = std::mem::replace(&mut self.temperature, 1.0);
+        let ran = self.run(picture).map(drop);
+        self.temperature = temperature;
+        ran.map(|()| &self.scores[..])
     }
 
     /// [`Model::run`]; `after` is called when a step is done, with its place in [`Model::layers`].

@@ -24,6 +24,7 @@ from evaluate import score_clips, summary
 from front_end import FrontEnd, read_manifest
 from network import imagenet, of_manifest, take
 from rooms import bank
+from teachers import Teachers
 from warm_start import warm_start
 
 
@@ -151,6 +152,7 @@ def main():
     parser.add_argument("--acted", help="the folder that acted.py filled: acted screams, and animals, to train on")
     parser.add_argument("--hard", type=float, default=0, help="draw what the network so far takes for a scream up to so many times more often")
     parser.add_argument("--mix-style", type=float, default=0, help="share of pictures that take on some of another's colour")
+    parser.add_argument("--teach", nargs="+", default=[], metavar="MODEL=SHARE", help="networks whose opinion together is half of what is wanted")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
@@ -187,6 +189,7 @@ def main():
     if args.init and not checkpoint.exists():
         take(network, weights(args.init, scenes, args.seed, device))
         print(f"starts from {args.init}", flush=True)
+    teachers = Teachers(args.teach, labels, device) if args.teach else None
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=towards, use_buffers=True)
     decay = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
@@ -249,7 +252,10 @@ def main():
         network.train()
         wanted = F.one_hot(target, len(labels)).float().to(device)
         with torch.no_grad():
-            picture = front_end(sound.to(device))
+            sound = sound.to(device)
+            picture = front_end(sound)
+            if teachers:
+                wanted = (wanted + teachers(sound)) / 2
             if args.mix_style:
                 picture = mix_style(picture, rng, args.mix_style)
             picture, wanted = mixup(picture, wanted, rng)

@@ -124,6 +124,8 @@ pub struct Control {
     saved: Saved,
     quiet: QuietHours,
     quiet_now: bool,
+    /// When to look at the clock for them.
+    quiet_at: Instant,
     history: History,
     incident: Option<Incident>,
     listener: Option<Listener>,
@@ -191,6 +193,7 @@ impl Control {
             saved: settings.saved.clone(),
             quiet: QuietHours::new(&settings.site.siren.quiet_hours),
             quiet_now: false,
+            quiet_at: now,
             history: History::new(&settings.manifest.front_end, &parts.centres_hz),
             incident: None,
             listener: None,

@@ -19,6 +19,7 @@ pub enum Fault {
     ConfigInvalid,
     ModelInvalid,
     CrashLoop,
+    Crashed,
 }
 
 impl Fault {
@@ -37,6 +38,7 @@ impl Fault {
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ModelInvalid => "ModelInvalid",
             Self::CrashLoop => "CrashLoop",
+            Self::Crashed => "Crashed",
         }
     }
 

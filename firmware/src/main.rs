@@ -7,6 +7,7 @@ mod capture;
 mod check;
 mod clock;
 mod control;
+mod crash;
 mod events;
 mod faults;
 mod history;
@@ -88,18 +89,17 @@ fn main() -> ExitCode {
 }
 
 fn safe_outputs(args: &SafeOutputs) -> ExitCode {
-    let (board, well) = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
-        Ok(board) => (board, ExitCode::SUCCESS),
+    // The dead process ran with the last good site file. Today's may name other lines, or be broken.
+    let held = args.config.as_deref().and_then(|config| last_good::board(config, args.board.as_deref()));
+    let (today, well) = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
+        Ok(board) => (Some(board), ExitCode::SUCCESS),
         Err(wrong) => {
             wrong.iter().for_each(|problem| eprintln!("{problem}"));
-            // After a crash the lines matter more than the mistake: those that the last good site file names are driven.
-            match args.config.as_deref().and_then(|config| last_good::board(config, args.board.as_deref())) {
-                Some(board) => (board, ExitCode::from(EXIT_CONFIG)),
-                None => return ExitCode::from(EXIT_CONFIG),
-            }
+            (None, ExitCode::from(EXIT_CONFIG))
         }
     };
-    match outputs::safe_outputs(&board) {
+    let boards: Vec<_> = [&held, &today].into_iter().flatten().collect();
+    match outputs::safe_outputs(&boards) {
         Ok(driven) => {
             driven.iter().for_each(|line| println!("{line}"));
             well

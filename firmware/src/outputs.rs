@@ -9,8 +9,9 @@
 //! | led | dark | lit |
 //! | fault | **fault**: what a crash, a cut wire and a power cut look like too | all is well |
 
+use crate::crash::Crash;
 use crate::led::{self, LedPattern};
-use files::board::{Board, OutputLine};
+use files::board::{Board, Labels, OutputLine};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -237,13 +238,17 @@ pub struct Emergency {
 }
 
 impl Emergency {
-    /// From now on a panic anywhere drives the outputs safe and aborts: a device that half works is not to be trusted, and
-    /// the service starts a whole one.
-    pub fn abort_on_panic(self) {
+    /// From now on a panic anywhere drives the outputs safe, has its words kept in `crash` and aborts: a device that half
+    /// works is not to be trusted, and the service starts a whole one.
+    pub fn abort_on_panic(self, crash: Crash) {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             self.all_safe();
             report(info);
+            let thread = std::thread::current();
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            let words = info.payload_as_str().unwrap_or("a panic without words");
+            crash.keep(&format!("thread `{}`, {place}: {words}", thread.name().unwrap_or("unnamed")));
             std::process::abort();
         }));
     }
@@ -317,29 +322,42 @@ pub struct SafeOutputsError {
     pub problems: Vec<OutputProblem>,
 }
 
-/// Drives every output of `board` to its safe level and lets go: for the service, after a crash.
+/// Drives every output of `boards` to its safe level and lets go: for the service, after a crash. The last board is today's;
+/// one before it is what the dead process may have driven, and only those of its lines that are no longer today's count.
 ///
 /// Where the driver lets a released line go to an input, the wiring's pull resistor means the same level.
 ///
 /// # Errors
 /// Where a line is held by another or does not exist; all the others have been driven.
-pub fn safe_outputs(board: &Board) -> Result<Vec<String>, SafeOutputsError> {
-    if board.simulated {
-        return Ok(vec![format!("the outputs of board `{}` are simulated: nothing to drive", board.name)]);
-    }
+pub fn safe_outputs(boards: &[&Board]) -> Result<Vec<String>, SafeOutputsError> {
     let (mut driven, mut problems) = (Vec::new(), Vec::new());
-    for (output, wanted) in board.outputs() {
-        match open_patiently(output, wanted, board) {
-            Ok(line) => {
-                let chip = board.chip_of(&wanted.chip);
-                let level = if wanted.safe_level.is_active() { "active" } else { "inactive" };
-                driven.push(format!("{output}: line {} of chip {chip} is {level}", wanted.line));
-                drop(line);
+    for (place, board) in boards.iter().enumerate() {
+        let later = &boards[place + 1..];
+        if board.simulated {
+            if later.is_empty() {
+                driven.push(format!("the outputs of board `{}` are simulated: nothing to drive", board.name));
             }
-            Err(problem) => problems.push(problem),
+            continue;
+        }
+        let of_today = |line: &OutputLine| later.iter().any(|today| has(today, line, board.chip_of(&line.chip)));
+        for (output, wanted) in board.outputs().filter(|(_, line)| !of_today(line)) {
+            match open_patiently(output, wanted, board) {
+                Ok(line) => {
+                    let chip = board.chip_of(&wanted.chip);
+                    let level = if wanted.safe_level.is_active() { "active" } else { "inactive" };
+                    driven.push(format!("{output}: line {} of chip {chip} is {level}", wanted.line));
+                    drop(line);
+                }
+                Err(problem) => problems.push(problem),
+            }
         }
     }
     if problems.is_empty() { Ok(driven) } else { Err(SafeOutputsError { driven, problems }) }
+}
+
+/// Whether `board` has that very line among its outputs.
+fn has(board: &Board, line: &OutputLine, chip: &Labels) -> bool {
+    !board.simulated && board.outputs().any(|(_, own)| own.line == line.line && board.chip_of(&own.chip) == chip)
 }
 
 /// A killed holder's lines are free a moment after it is gone from the process table; half a second is well within the

@@ -13,6 +13,7 @@ use files::recording::Recording;
 use hub::Hub;
 
 use crate::control::{Control, Message, Parts};
+use crate::crash::Crash;
 use crate::events::{EventStore, Retention};
 use crate::faults::Fault;
 use crate::inputs::Inputs;
@@ -78,7 +79,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
-    let (counted, basis) = if args.last_good {
+    let (counted, mut basis) = if args.last_good {
         let state_dir = last_good::state_dir(&args.paths.config);
         // Counted before the weights are loaded: that may be what crashes.
         let start = Start::begin(&state_dir);
@@ -106,11 +107,17 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
             watched.map_err(|error| vec![format!("the thread that counts starts: {error}")])?;
         }
     }
-    let control = start_with(args, basis).map_err(|error| vec![format!("{error:#}")])?;
+    let crash = match &counted {
+        Some(_) => Crash::in_dir(&basis.settings.site.state.dir),
+        None => Crash::default(),
+    };
+    // Told, and no reason to run with anything else.
+    basis.faults.extend(crash.take().map(|words| (Fault::Crashed, words)));
+    let control = start_with(args, basis, crash).map_err(|error| vec![format!("{error:#}")])?;
     Ok((control, counted))
 }
 
-fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
+fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control> {
     let Basis { settings, model, mut faults } = basis;
     // What can be refused is refused before a line is opened or a thread runs.
     let recording = args.wav.as_deref().map(Recording::open).transpose()?;
@@ -118,7 +125,7 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     // Lines at their safe levels first, then everything else.
     let (outputs, mut output_problems) = Outputs::open(&settings.board, show_on_stderr());
     let emergency = outputs.emergency();
-    emergency.clone().abort_on_panic();
+    emergency.clone().abort_on_panic(crash.clone());
     let (inputs, input_problems) = Inputs::open(&settings.board);
     output_problems.extend(input_problems);
 
@@ -197,7 +204,13 @@ fn start_with(args: &Args, basis: Basis) -> anyhow::Result<Control> {
     });
     let listener = Listener::start(source, pipeline, &control.listening(), messages).context("the listening thread")?;
     let control = control.with(listener);
-    let supervisor = Supervisor::start(control.stages(), move || emergency.all_safe());
+    let supervisor = Supervisor::start(control.stages(), move |stage| match stage {
+        Some(stage) => {
+            emergency.all_safe();
+            crash.keep(&format!("{stage} stood still: the watchdog ended the process"));
+        }
+        None => crash.forget(),
+    });
     Ok(control.watched_by(supervisor))
 }
 

@@ -32,16 +32,17 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Says `READY=1` and watches `stages` from now on, where a manager asks for it. Before it starves the watchdog it calls
-    /// `safe`: a process that hangs in the kernel keeps its lines driven even once it has been killed.
-    pub fn start(stages: Vec<Stage>, safe: impl Fn() + Send + 'static) -> Self {
-        Self::with(Notify::from_env(), notify::watchdog(), stages, safe)
+    /// `starves` with the stage that stands still, again and again while it does: a process that hangs in the kernel keeps
+    /// its lines driven even once it has been killed. Where the stage goes on after all, with none.
+    pub fn start(stages: Vec<Stage>, starves: impl Fn(Option<&str>) + Send + 'static) -> Self {
+        Self::with(Notify::from_env(), notify::watchdog(), stages, starves)
     }
 
     fn with(
         notify: Option<Notify>,
         interval: Option<Duration>,
         stages: Vec<Stage>,
-        safe: impl Fn() + Send + 'static,
+        starves: impl Fn(Option<&str>) + Send + 'static,
     ) -> Self {
         let notify = notify.map(Arc::new);
         let mut supervisor = Self { notify, thread: None };
@@ -53,10 +54,12 @@ impl Supervisor {
         let (began, ear) = (Instant::now(), Arc::clone(notify));
         let started = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
             while stopped.recv_timeout(interval / 2) == Err(RecvTimeoutError::Timeout) {
+                let stood = watch.late;
                 if watch.all_well(began.elapsed()) {
                     ear.say("WATCHDOG=1");
-                } else {
-                    safe();
+                }
+                if stood.is_some() || watch.late.is_some() {
+                    starves(watch.late);
                 }
             }
         });

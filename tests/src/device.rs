@@ -123,10 +123,15 @@ impl Device {
 
     /// Listens to `samples` at the pace of a microphone, 16 kHz.
     pub fn listens_to(&self, samples: &[i16]) -> Running {
+        self.listens_to_with(samples, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn listens_to_with(&self, samples: &[i16], args: &[&str]) -> Running {
         let path = self.path("sound.wav");
         crate::sound::write_wav(&path, samples, 16_000);
         let mut command = self.command("run");
-        command.arg("--wav").arg(path).args(["--speed", "realtime", "--json"]).stdin(Stdio::null());
+        command.arg("--wav").arg(path).args(["--speed", "realtime", "--json"]).args(args).stdin(Stdio::null());
         // Files: a pipe that nobody reads would hold the device up.
         let file = |name: &str| std::fs::File::options().create(true).append(true).open(self.path(name)).unwrap();
         Running { child: command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap() }

@@ -15,6 +15,14 @@ fn device(broker: &Broker, more: &str) -> Device {
     Device::tiny(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}\n{more}", broker.port))
 }
 
+/// A board whose lines are on a chip that no machine has.
+fn board_without_lines(device: &Device) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(system_tests::root().join("boards/raspberry-pi-5.toml")).unwrap();
+    let path = device.path("board.toml");
+    std::fs::write(&path, text.replace("pinctrl-rp1", "no-such-chip")).unwrap();
+    path
+}
+
 /// Two minutes in which nothing happens.
 fn quiet_room() -> Vec<i16> {
     hiss(RATE_HZ, 120.0, 7).iter().map(|sample| sample / 1000).collect()
@@ -135,6 +143,22 @@ fn order_on_connect_and_what_the_broker_keeps() {
     ear.forget();
     running.kill();
     ear.hears("status", "offline");
+}
+
+#[test]
+fn a_siren_that_cannot_sound_is_no_success() {
+    let Some(broker) = Broker::start() else { return };
+    let device = device(&broker, "");
+    let ear = broker.ear("test-1");
+    let board = board_without_lines(&device);
+    let _running = device.listens_to_with(&quiet_room(), &["--board", board.to_str().unwrap()]);
+    ear.hears("status", "online");
+    for (leaf, payload) in [("siren/set", "ON"), ("test_siren/press", "PRESS")] {
+        let result = answer(&broker, &ear, leaf, payload);
+        assert_eq!(result["ok"], false, "{result}");
+        assert!(result["reason"].as_str().unwrap().contains("its line is missing"), "{result}");
+    }
+    obeyed(&broker, &ear, "siren/set", "OFF");
 }
 
 #[test]

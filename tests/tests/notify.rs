@@ -68,7 +68,7 @@ fn ready_then_alive_then_stopping() {
 #[test]
 fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
     let device = Device::tiny("");
-    let (manager, mut child) = Manager::start(&device, &["--wav", "-"]);
+    let (manager, mut child) = Manager::start(&device, &["--wav", "-", "--last-good"]);
     let sound = wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1);
     let mut pipe = child.stdin.take().unwrap();
     // Two seconds of sound, and then the listening thread hangs in its read.
@@ -77,8 +77,15 @@ fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
     assert_eq!(manager.next(), "READY=1");
     assert_eq!(manager.next(), "WATCHDOG=1");
     manager.wait_for_silence(Duration::from_secs(3));
+    let kept = || std::fs::read_to_string(device.path("state/crash.txt")).ok();
+    assert_eq!(kept().as_deref(), Some("listen stood still: the watchdog ended the process"), "for the next start");
     pipe.write_all(&sound[two_s..two_s + one_s]).unwrap();
     assert_eq!(manager.next(), "WATCHDOG=1", "it progresses again");
+    let until = Instant::now() + LIMIT;
+    while kept().is_some() {
+        assert!(Instant::now() < until, "it was not ended");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -111,6 +118,29 @@ fn a_broken_site_file_starts_with_the_last_good_one() {
         let said = String::from_utf8_lossy(&safe.stdout);
         assert!(safe.status.code() == Some(2) && said.contains("outputs of board `generic`"), "{said}");
     }
+}
+
+#[test]
+fn what_a_crash_left_is_told_by_the_next_start() {
+    let device = Device::tiny("");
+    std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 3.0, 1), RATE_HZ, 1)).unwrap();
+    std::fs::create_dir_all(device.path("state")).unwrap();
+    std::fs::write(device.path("state/crash.txt"), "thread `hub`, src/a.rs:1:\nno room").unwrap();
+    let heard = |more: &[&str]| {
+        let mut command = device.command("run");
+        command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "max", "--json"]).args(more);
+        Ran::of(&command.output().unwrap())
+    };
+    assert!(heard(&[]).of_type("fault").is_empty(), "told by the service alone");
+    let ran = heard(&["--last-good"]);
+    let faults = ran.of_type("fault");
+    assert_eq!((ran.code, faults.len()), (0, 1), "{faults:?}");
+    assert_eq!(
+        (&faults[0]["fault"], &faults[0]["detail"]),
+        (&"Crashed".into(), &"thread `hub`, src/a.rs:1: no room".into())
+    );
+    assert!(device.path("state/site.last-good.toml").is_file(), "it is no reason to distrust the site file");
+    assert!(heard(&["--last-good"]).of_type("fault").is_empty(), "told once");
 }
 
 #[test]

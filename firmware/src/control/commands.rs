@@ -87,6 +87,7 @@ impl Control {
                 self.step(Event::Siren { on, duration_us: duration_s.map(us) });
                 // Echoed also where nothing changed: whoever asked waits for it.
                 self.state(State::Siren(self.siren_sounds()));
+                return if on { self.mute() } else { None };
             }
             Command::Armed { on: false, .. } if !self.parts.settings.site.siren.remote_disarm => {
                 return Some("disarming over MQTT is refused by the site file ([siren] remote_disarm)");
@@ -113,6 +114,7 @@ impl Control {
             Command::TestSiren => {
                 self.step(Event::TestSiren);
                 self.supervise(EventType::Test, None, "siren");
+                return self.mute();
             }
             Command::Silence => self.step(Event::Silence),
             Command::Live(seconds) => self.live_until = Some(Instant::now() + Duration::from_secs_f64(seconds)),
@@ -120,6 +122,11 @@ impl Control {
             Command::InstallUpdate => return Some("no update has been placed on this device"),
         }
         None
+    }
+
+    /// Why a siren that was just asked for does not sound.
+    fn mute(&self) -> Option<&'static str> {
+        (!self.siren_sounds()).then_some("the siren does not sound: it has no line, or its line is missing or refuses")
     }
 
     /// A bundle has come, an update goes on or has ended.

@@ -10,11 +10,14 @@ use super::Control;
 use crate::clock;
 use crate::faults::Fault;
 use crate::led::LedPattern;
+use crate::starts;
 
 /// Health figures.
 pub(super) const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
 /// Lines that could not be opened are tried again.
 pub(super) const REOPEN_EVERY: Duration = Duration::from_secs(5);
+/// Quiet hours begin and end with a minute; local time is not asked for at every turn.
+const QUIET_EVERY: Duration = Duration::from_secs(1);
 
 impl Control {
     pub(super) fn tick(&mut self) {
@@ -29,6 +32,9 @@ impl Control {
             self.step(Event::Tick);
         }
         self.follow_guard();
+        if self.began.elapsed() >= starts::LOOP {
+            self.restore(Fault::Crashed, "it has run well since");
+        }
         self.show();
         if Instant::now() >= self.reopen_at {
             self.reopen_at = Instant::now() + REOPEN_EVERY;
@@ -41,6 +47,10 @@ impl Control {
     }
 
     fn keep_quiet_hours(&mut self) {
+        if Instant::now() < self.quiet_at {
+            return;
+        }
+        self.quiet_at = Instant::now() + QUIET_EVERY;
         let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
         if quiet != self.quiet_now {
             self.quiet_now = quiet;

@@ -316,9 +316,25 @@ fn a_board_without_its_chip_names_chip_and_line() {
         assert!(text.contains("no-such-chip") && text.contains(&format!("line {line}")), "{text}");
     }
     assert!(!outputs.siren_simulated());
-    let error = safe_outputs(&board(false)).expect_err("no chip");
+    let error = safe_outputs(&[&board(false)]).expect_err("no chip");
     assert_eq!((error.driven.len(), error.problems.len()), (0, 3));
-    assert!(safe_outputs(&board(true)).expect("simulated")[0].contains("simulated"));
+    assert!(safe_outputs(&[&board(true)]).expect("simulated")[0].contains("simulated"));
+}
+
+#[test]
+fn after_a_crash_the_lines_that_were_held_are_driven_too() {
+    let tried = |boards: &[&Board]| {
+        let error = safe_outputs(boards).expect_err("no chip");
+        error.problems.iter().map(|problem| format!("{} {}", problem.output, problem.line)).collect::<Vec<_>>()
+    };
+    // Today's file has another siren and no LED.
+    let today = Board { siren: Some(line("S2", Level::Inactive)), led: None, ..board(false) };
+    assert_eq!(tried(&[&board(false), &today]), ["siren S", "led L", "siren S2", "fault F"]);
+    assert_eq!(tried(&[&board(false), &board(false)]), ["siren S", "led L", "fault F"], "each once");
+    assert_eq!(tried(&[&board(false), &board(true)]), ["siren S", "led L", "fault F"], "today's are simulated");
+    assert_eq!(tried(&[&board(true), &today]), ["siren S2", "fault F"]);
+    let elsewhere = Board { chip: files::board::Labels(vec!["another-chip".into()]), ..board(false) };
+    assert_eq!(tried(&[&elsewhere, &today]).len(), 5, "a line's number means nothing without its chip");
 }
 
 /// Says on standard output what it is driven to, for whoever started this process.
@@ -340,18 +356,23 @@ fn a_panic_in_any_thread_switches_off_and_ends_the_process() {
         siren.attach(Box::new(Loud));
         siren.on().expect("on");
         let [led, fault] = [(); 2].map(|()| Switch::new(true).shared);
-        Emergency { siren, led, fault }.abort_on_panic();
-        let _ = std::thread::spawn(|| panic!("as a stage would")).join();
+        let dir = std::env::var_os(CHILD).expect("a folder");
+        Emergency { siren, led, fault }.abort_on_panic(Crash::in_dir(dir.as_ref()));
+        let stage = std::thread::Builder::new().name("stage".into());
+        let _ = stage.spawn(|| panic!("as a stage would")).expect("a thread").join();
         println!("it goes on");
         return;
     }
+    let dir = tempfile::tempdir().expect("a folder");
     let own = "outputs::tests::a_panic_in_any_thread_switches_off_and_ends_the_process";
     let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
-    let output = command.args(["--exact", own, "--nocapture"]).env(CHILD, "1").output().expect("it starts");
+    let output = command.args(["--exact", own, "--nocapture"]).env(CHILD, dir.path()).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "SIGABRT: {said}");
     let driven: Vec<_> = said.lines().filter(|line| line.contains("driven")).collect();
     assert!(driven.len() == 2 && driven[1].ends_with("driven to false"), "{said}");
     assert!(!said.contains("it goes on"), "{said}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("as a stage would"), "the cause is told");
+    let kept = Crash::in_dir(dir.path()).take().expect("the cause is kept for the next start");
+    assert!(kept.starts_with("thread `stage`, ") && kept.ends_with(": as a stage would"), "{kept}");
 }

@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
-    let (counted, mut basis) = if args.last_good {
+    let (counted, crash, mut basis) = if args.last_good {
         let state_dir = last_good::state_dir(&args.paths.config);
         // Counted before the weights are loaded: that may be what crashes.
         let start = Start::begin(&state_dir);
@@ -89,9 +89,9 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
         };
         // What is refused in words has not crashed.
         let basis = loaded.inspect_err(|_| start.good())?;
-        (Some(start), basis)
+        (Some(start), Crash::in_dir(&state_dir), basis)
     } else {
-        (None, last_good::load(&args.paths)?)
+        (None, Crash::default(), last_good::load(&args.paths)?)
     };
     basis
         .settings
@@ -107,10 +107,6 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
             watched.map_err(|error| vec![format!("the thread that counts starts: {error}")])?;
         }
     }
-    let crash = match &counted {
-        Some(_) => Crash::in_dir(&basis.settings.site.state.dir),
-        None => Crash::default(),
-    };
     // Told, and no reason to run with anything else.
     basis.faults.extend(crash.take().map(|words| (Fault::Crashed, words)));
     let control = start_with(args, basis, crash).map_err(|error| vec![format!("{error:#}")])?;

@@ -1,8 +1,8 @@
-//! The golden self-test: one window of known sound, its picture, and the scores that the network gave it when it was converted.
+//! The golden self-test: one window of known sound, its picture, and the scores of it when the network was converted.
 //!
 //! Shapes and hashes cannot tell that a manifest's mel scale, mean or order of labels is another than the one the network
-//! was trained behind, nor that a processor computes it wrongly. Scores can. `host-tools convert` measures them into
-//! `[golden]`; whoever loads the model compares, in the time of one inference, before it is trusted with a siren.
+//! was trained behind, nor that a processor computes it wrongly. A picture and scores can. `host-tools convert` measures
+//! them into `[golden]`; whoever loads the model compares, in the time of one inference, before a siren hangs on it.
 
 use std::collections::BTreeMap;
 

@@ -2,21 +2,11 @@
 //! their shapes allow is refused.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+mod support;
 
 use detector::golden::{Difference, Golden};
 use detector::manifest::{Arithmetic, Manifest, MelScale, Normalisation, Output, PerBand};
 use detector::model::{Engine, Executor, Model, ModelError};
-
-/// The shipped model, with a self-test of these weights here.
-fn shipped() -> (Manifest, Vec<u8>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/default");
-    let text = std::fs::read_to_string(folder.join("manifest.toml")).unwrap();
-    let manifest = Manifest::parse("manifest.toml", &text).unwrap();
-    let bytes = std::fs::read(folder.join(&manifest.file)).unwrap();
-    assert!(manifest.golden.is_some(), "the shipped model has a self-test");
-    (manifest, bytes)
-}
 
 fn load(manifest: &Manifest, bytes: &[u8]) -> Result<Model, ModelError> {
     Model::load(manifest, bytes, Executor::SingleThread)
@@ -24,10 +14,10 @@ fn load(manifest: &Manifest, bytes: &[u8]) -> Result<Model, ModelError> {
 
 #[test]
 fn these_weights_pass_in_every_engine_and_at_any_temperature() {
-    let (mut manifest, bytes) = shipped();
+    let (mut manifest, bytes) = support::shipped();
     let mut model = load(&manifest, &bytes).unwrap();
     let here = Golden::measure(&manifest, &mut model).unwrap();
-    let shipped = manifest.golden.clone().unwrap();
+    let shipped = manifest.golden.clone().expect("the shipped model has a self-test");
     let most = here.scores.iter().map(|(label, score)| (score - shipped.scores[label]).abs()).fold(0.0, f64::max);
     let cells = here.picture.iter().zip(&shipped.picture).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     println!("scores off by {most:.1e} here, cells by {cells:.1e}");
@@ -42,7 +32,7 @@ fn these_weights_pass_in_every_engine_and_at_any_temperature() {
 
 #[test]
 fn a_front_end_or_labels_that_are_not_the_networks_are_refused() {
-    let (manifest, bytes) = shipped();
+    let (manifest, bytes) = support::shipped();
     let each = |numbers: &Option<PerBand>, change: fn(f32) -> f32| {
         let bands = 0..manifest.front_end.n_mels;
         Some(PerBand::Each(bands.map(|band| change(numbers.as_ref().unwrap().of(band))).collect()))
@@ -112,7 +102,7 @@ fn a_front_end_or_labels_that_are_not_the_networks_are_refused() {
 
 #[test]
 fn a_refusal_names_file_key_and_cause_and_other_weights_are_not_compared() {
-    let (mut manifest, bytes) = shipped();
+    let (mut manifest, bytes) = support::shipped();
     manifest.front_end.mel_scale = MelScale::Slaney;
     let refusal = load(&manifest, &bytes).map(drop).unwrap_err().to_string();
     assert!(

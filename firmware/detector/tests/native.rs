@@ -3,18 +3,8 @@
 
 mod support;
 
-use std::path::Path;
-
-use detector::manifest::{Arithmetic, Manifest};
+use detector::manifest::Arithmetic;
 use detector::model::{Engine, Executor, Model};
-
-fn shipped() -> (Manifest, Vec<u8>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/default");
-    let text = std::fs::read_to_string(folder.join("manifest.toml")).unwrap();
-    let manifest = Manifest::parse("manifest.toml", &text).unwrap();
-    let bytes = std::fs::read(folder.join(&manifest.file)).unwrap();
-    (manifest, bytes)
-}
 
 /// A picture as the front end makes them: slow waves and noise within three deviations.
 fn picture(cells: usize, seed: u32) -> Vec<f32> {
@@ -30,7 +20,7 @@ fn picture(cells: usize, seed: u32) -> Vec<f32> {
 
 #[test]
 fn the_shipped_model_scores_as_in_tract() {
-    let (mut manifest, bytes) = shipped();
+    let (mut manifest, bytes) = support::shipped();
     let cells = manifest.input_shape().iter().product();
     let mut tract = Model::load_for(&manifest, &bytes[..], Executor::SingleThread, Engine::Tract).unwrap();
     for (arithmetic, allowed) in [(Arithmetic::Float, 1e-4), (Arithmetic::Integer, 0.1)] {

@@ -114,6 +114,15 @@ pub fn network([_, channels, bands, frames]: [usize; 4], twist: Twist) -> TypedM
     model
 }
 
+/// The manifest of the shipped model, and its weights file.
+pub fn shipped() -> (Manifest, Vec<u8>) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/default");
+    let text = std::fs::read_to_string(folder.join("manifest.toml")).unwrap();
+    let manifest = Manifest::parse("manifest.toml", &text).unwrap();
+    let bytes = std::fs::read(folder.join(&manifest.file)).unwrap();
+    (manifest, bytes)
+}
+
 /// The manifest of the tests' tiny model, and a network of its shape in its weights file.
 pub fn manifest_and_bytes(twist: Twist) -> (Manifest, Vec<u8>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/tiny");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use detector::model::Executor;
 use files::model_dir;
+use files::say;
 
 use crate::settings::{Paths, Settings};
 
@@ -45,11 +46,11 @@ pub fn run(paths: &Paths) -> bool {
         }
     }
     settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    println!("{:16} {:28} from", "key", "value");
+    say!("{:16} {:28} from", "key", "value");
     for (key, value, origin) in &settings.origins {
-        println!("{key:16} {value:28} {origin}");
+        say!("{key:16} {value:28} {origin}");
     }
-    println!("{}: {}", paths.config.display(), if well { "fine" } else { "not usable" });
+    say!("{}: {}", paths.config.display(), if well { "fine" } else { "not usable" });
     well
 }
 

@@ -30,12 +30,12 @@ use crate::led;
 use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
 use crate::outputs::{OutputProblem, Outputs};
-use crate::quiet::QuietHours;
 use crate::recorder::{Job, Recorder, Stock};
 use crate::saved::Saved;
 use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
+use files::quiet_hours::QuietHours;
 
 use incident::Incident;
 

@@ -11,7 +11,7 @@ use files::model_dir;
 
 use crate::faults::Fault;
 use crate::settings::{self, Paths, Settings};
-use crate::site::{self, Site};
+use files::site::{self, Site};
 
 /// The copy's name in the state folder.
 const COPY: &str = "site.last-good.toml";

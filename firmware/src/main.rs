@@ -19,14 +19,12 @@ mod listen;
 mod notify;
 mod outputs;
 mod pace;
-mod quiet;
 mod recorder;
 mod run;
 mod saved;
 mod selftest;
 mod settings;
 mod setup;
-mod site;
 mod starts;
 mod supervisor;
 mod timeline;
@@ -36,6 +34,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use files::say;
 use settings::Paths;
 
 /// Bad usage or configuration: systemd does not restart on it.
@@ -101,11 +100,11 @@ fn safe_outputs(args: &SafeOutputs) -> ExitCode {
     let boards: Vec<_> = [&held, &today].into_iter().flatten().collect();
     match outputs::safe_outputs(&boards) {
         Ok(driven) => {
-            driven.iter().for_each(|line| println!("{line}"));
+            driven.iter().for_each(|line| say!("{line}"));
             well
         }
         Err(error) => {
-            error.driven.iter().for_each(|line| println!("{line}"));
+            error.driven.iter().for_each(|line| say!("{line}"));
             eprintln!("{error}");
             ExitCode::FAILURE
         }

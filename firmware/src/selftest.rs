@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use files::say;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::EXIT_CONFIG;
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> ExitCode {
             Verdict::Skipped(detail) => ("skipped", detail),
         };
         failed |= word == "failed";
-        println!("{name:<12} {word:<8} {detail}");
+        say!("{name:<12} {word:<8} {detail}");
     };
     row("microphone", &mut || checks::microphone(&settings, &args.paths.config, &stop));
     row("inference", &mut || checks::inference(&settings));
@@ -113,7 +114,7 @@ pub fn run(args: &Args) -> ExitCode {
     row("broker", &mut || checks::broker(&settings, &stop));
     outputs.all_safe();
     if stop.asked() {
-        println!("interrupted; the outputs are at their safe levels");
+        say!("interrupted; the outputs are at their safe levels");
         failed = true;
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -9,7 +9,7 @@ use files::board::{self, Board};
 use files::model_dir;
 
 use crate::saved::Saved;
-use crate::site::Site;
+use files::site::Site;
 
 /// What the command line says.
 #[derive(Debug, Clone, clap::Args)]
@@ -84,11 +84,11 @@ impl Settings {
             .ok();
         let file = paths.config.display().to_string();
         let mut unreadable = Vec::new();
-        for path in site.iter().flat_map(secret_files) {
-            let found = credential(&path);
+        for (key, path) in site.iter().flat_map(Site::secret_files) {
+            let found = credential(path);
             if let Err(error) = std::fs::File::open(&found) {
                 unreadable.push(format!(
-                    "{file}: `mqtt`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)",
+                    "{file}: `{key}`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)",
                     found.display()
                 ));
             }
@@ -134,16 +134,6 @@ pub fn credential(path: &Path) -> PathBuf {
         Some(found) if found.exists() => found,
         _ => path.to_path_buf(),
     }
-}
-
-fn secret_files(site: &Site) -> Vec<PathBuf> {
-    if !site.mqtt_enabled() {
-        return Vec::new();
-    }
-    let tls = site.mqtt.tls.as_ref();
-    let of_tls =
-        tls.map(|tls| [Some(&tls.ca_file), tls.cert_file.as_ref(), tls.key_file.as_ref(), tls.crl_file.as_ref()]);
-    site.mqtt.password_file.iter().chain(of_tls.into_iter().flatten().flatten()).cloned().collect()
 }
 
 /// The board of a site file, a board file, or both: for `safe-outputs`, which needs no model.

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use files::private_file::write_private;
+use files::say;
 
 use crate::EXIT_CONFIG;
 use crate::settings::Paths;
@@ -115,7 +116,8 @@ fn answers(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write
         Some(device) => device.clone(),
         None => microphones::question(ask)?,
     };
-    crate::capture::device::stable(&audio).map_err(|(cause, hint)| anyhow::anyhow!("--audio: {cause} ({hint})"))?;
+    files::card_name::stable(&audio, Some(Path::new(files::card_name::CARDS)))
+        .map_err(|(cause, hint)| anyhow::anyhow!("--audio: {cause} ({hint})"))?;
     let board = match &args.board {
         Some(name) => name.clone(),
         None => boards::question(ask)?,
@@ -181,7 +183,7 @@ fn write(args: &Args, answers: &Answers) -> anyhow::Result<bool> {
         eprintln!("{}: not written", args.out.display());
         return placed;
     }
-    println!("{}: written", args.out.display());
+    say!("{}: written", args.out.display());
     Ok(true)
 }
 
@@ -200,7 +202,7 @@ fn selftest(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Writ
         }
     };
     if wanted == Selftest::No {
-        println!("next: screamd selftest --config {}", args.out.display());
+        say!("next: screamd selftest --config {}", args.out.display());
         return ExitCode::SUCCESS;
     }
     let paths = Paths { config: args.out.clone(), model: args.model.clone(), board: None };

@@ -19,12 +19,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use files::say;
 use release::store::{Fit, Step, Store};
 use release::trial::{Health, Now};
 use semver::Version;
 
 use crate::EXIT_CONFIG;
-use crate::site::Site;
+use files::site::Site;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -167,7 +168,7 @@ impl Device {
         let before = self.store.current().map_or_else(|| "the package's release".into(), |release| release.id);
         match self.try_apply(bundle, allow_downgrade, keys) {
             Ok(release) => {
-                println!("{} is current, on trial; {before} comes back where it does not come up", release.id);
+                say!("{} is current, on trial; {before} comes back where it does not come up", release.id);
                 if self.is_live() {
                     serve::restart();
                     serve::watch();
@@ -194,9 +195,9 @@ impl Device {
         let fetch =
             fetch::Fetch { device: std::sync::Arc::new(self), update: site.update, inbox: inbox.clone(), board };
         match fetch.once() {
-            Ok(fetch::Fetched::Same) => println!("nothing new"),
+            Ok(fetch::Fetched::Same) => say!("nothing new"),
             Ok(fetch::Fetched::New(offer)) => {
-                println!("{}: version {}", inbox.join(offer.file).display(), offer.version)
+                say!("{}: version {}", inbox.join(offer.file).display(), offer.version)
             }
             Err(error) => {
                 eprintln!("{error}");
@@ -212,7 +213,7 @@ impl Device {
     fn rollback(&self) -> ExitCode {
         match self.store.rollback() {
             Ok(outcome) => {
-                println!("{}: {}", outcome.release, outcome.detail);
+                say!("{}: {}", outcome.release, outcome.detail);
                 if self.is_live() {
                     serve::restart();
                 }
@@ -240,20 +241,20 @@ impl Device {
                 "on_trial": trial.is_some(), "starts": trial.map_or(0, |trial| trial.starts), "good": id(&good),
                 "previous": previous.map(|release| release.id), "last": self.store.last(),
             });
-            println!("{status}");
+            say!("{status}");
             return ExitCode::SUCCESS;
         }
-        println!("package   {} (release 0)", package_version());
-        println!("current   {}{}", id(&current), if trial.is_some() { ", on trial" } else { "" });
+        say!("package   {} (release 0)", package_version());
+        say!("current   {}{}", id(&current), if trial.is_some() { ", on trial" } else { "" });
         if let Some(trial) = trial {
-            println!("starts    {} of {}", trial.starts, release::limits::TRIAL_STARTS);
-            println!("back to   {}", id(&good));
+            say!("starts    {} of {}", trial.starts, release::limits::TRIAL_STARTS);
+            say!("back to   {}", id(&good));
         }
         if let Some(previous) = previous {
-            println!("previous  {}", previous.id);
+            say!("previous  {}", previous.id);
         }
         if let Some(last) = self.store.last() {
-            println!("last      {} {}: {}", last.release, if last.ok { "is good" } else { "failed" }, last.detail);
+            say!("last      {} {}: {}", last.release, if last.ok { "is good" } else { "failed" }, last.detail);
         }
         ExitCode::SUCCESS
     }

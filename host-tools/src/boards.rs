@@ -6,6 +6,7 @@
 
 use anyhow::{Result, bail};
 use files::board::{self, Board, Labels, LineRef};
+use files::say;
 use std::path::Path;
 
 /// Checks every board, prints what it found, and says whether all is well.
@@ -19,12 +20,12 @@ pub fn check() -> Result<bool> {
         bail!("no board file in {looked_in}");
     };
     let (table, problems) = check_under(root);
-    println!("{table}");
+    say!("{table}");
     for problem in &problems {
-        println!("{problem}");
+        say!("{problem}");
     }
     if !problems.is_empty() {
-        println!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
+        say!("{} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
     }
     Ok(problems.is_empty())
 }

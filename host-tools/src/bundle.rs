@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use files::say;
 use minisign::{KeyPair, SecretKeyBox};
 use release::bundle::Files;
 use release::manifest::{File, Manifest, PROGRAM};
@@ -72,8 +73,8 @@ fn keygen(out: &Path) -> anyhow::Result<()> {
     let comment = "screamd update key: whoever has this file can update every device that trusts it";
     new_file(&secret, 0o600, pair.sk.to_box(Some(comment))?.into_string().as_bytes())?;
     new_file(&public, 0o644, pair.pk.to_box()?.into_string().as_bytes())?;
-    println!("{}: keep it on this machine, it signs updates", secret.display());
-    println!("{}: copy it to /etc/screamd/update-keys/ of each device", public.display());
+    say!("{}: keep it on this machine, it signs updates", secret.display());
+    say!("{}: copy it to /etc/screamd/update-keys/ of each device", public.display());
     Ok(())
 }
 
@@ -109,7 +110,7 @@ fn bundle(package: &Path, key: &Path, out: &Path, boards: &[String]) -> anyhow::
         release::limits::BUNDLE_BYTES_MAX
     );
     write(out, &bundle)?;
-    println!(
+    say!(
         "{}: screamd {} for {}, {} files, {} bytes; boards {}",
         out.display(),
         manifest.version,

@@ -25,6 +25,7 @@ use detector::quiet_gate;
 use detector::sound_health;
 use files::model_dir;
 use files::recording::Recording;
+use files::say;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -167,7 +168,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
     }
-    print!("{text}");
+    say!("{}", text.trim_end());
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use detector::golden::Golden;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model, SCALE_SUFFIX, sha256_hex, typed_from_onnx};
 use files::model_dir::read_text;
+use files::say;
 use tract_core::internal::{DatumType, Tensor};
 use tract_nnef::tensors::{read_tensor, write_tensor};
 
@@ -87,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     write(&args.out.join(&manifest.file), &weights)?;
     write(&args.out.join("manifest.toml"), manifest_text(&text, &manifest).as_bytes())?;
     bar.finish_and_clear();
-    println!(
+    say!(
         "{}: {} bytes (ONNX {}), scores within {off:.1e} of the ONNX",
         args.out.join(&manifest.file).display(),
         weights.len(),

@@ -26,6 +26,7 @@ use anyhow::{Context, ensure};
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use files::model_dir;
+use files::say;
 use serde::Serialize;
 
 use crate::trace::{Cores, Trace};
@@ -228,11 +229,11 @@ fn measured(report: &Report) -> toml::Table {
 
 fn print(report: &Report) {
     let clips = &report.clips;
-    println!("{}: {} screams, {} others, threshold {}", report.model, clips.n_pos, clips.n_neg, clips.threshold);
+    say!("{}: {} screams, {} others, threshold {}", report.model, clips.n_pos, clips.n_neg, clips.threshold);
     print_clips("", clips);
     if let Some(ci95) = &report.ci95 {
         let of = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
-        println!(
+        say!(
             "  95 % by group: accuracy {}, recall {}, ROC-AUC {}",
             of(ci95.accuracy),
             of(ci95.recall),
@@ -240,45 +241,51 @@ fn print(report: &Report) {
         );
     }
     print_clips("whole: ", &report.whole);
-    println!("calibration error {:.4}, Brier {:.4}", report.reliability.ece, report.reliability.brier);
+    say!("calibration error {:.4}, Brier {:.4}", report.reliability.ece, report.reliability.brier);
     for class in &report.classes {
-        println!("  {:18} {:4} of {:4} flagged", class.class, class.flagged, class.n);
+        say!("  {:18} {:4} of {:4} flagged", class.class, class.flagged, class.n);
     }
     for source in &report.sources {
-        println!(
+        say!(
             "  {:44} {:3} of {:3} screams found, {:3} of {:3} others flagged",
-            source.source, source.found, source.n_pos, source.flagged, source.n_neg
+            source.source,
+            source.found,
+            source.n_pos,
+            source.flagged,
+            source.n_neg
         );
     }
     if let Some(background) = &report.background {
         let [low, high] = background.ci95;
-        println!(
+        say!(
             "background: {} alarms in {:.2} h: {:.2} per hour (95 %: {low:.2} to {high:.2})",
-            background.alarms, background.hours, background.per_hour
+            background.alarms,
+            background.hours,
+            background.per_hour
         );
         for kind in background.kinds.iter().filter(|kind| kind.alarms > 0) {
-            println!("  {:20} {:3} in {:.2} h", kind.kind, kind.alarms, kind.hours);
+            say!("  {:20} {:3} in {:.2} h", kind.kind, kind.alarms, kind.hours);
         }
     }
     if let Some(stream) = &report.stream {
         print_stream(stream);
     }
     if let Some(noise) = &report.noise {
-        println!("screams in background sound ({} of {} stretches alarm without one):", noise.alone, noise.n);
+        say!("screams in background sound ({} of {} stretches alarm without one):", noise.alone, noise.n);
         for at in &noise.snrs {
-            println!("  {:3} dB {:4} of {:4} found", at.snr_db, at.found, noise.n);
+            say!("  {:3} dB {:4} of {:4} found", at.snr_db, at.found, noise.n);
         }
     }
     if let Some(distance) = &report.distance {
-        println!("screams in simulated rooms:");
+        say!("screams in simulated rooms:");
         for at in &distance.distances {
-            println!("  {:3} m  {:4} of {:4} found", at.distance_m, at.found, distance.n);
+            say!("  {:3} m  {:4} of {:4} found", at.distance_m, at.found, distance.n);
         }
     }
 }
 
 fn print_clips(name: &str, clips: &figures::ClipFigures) {
-    println!(
+    say!(
         "{name}accuracy {:.4}  balanced {:.4}  precision {:.4}  recall {:.4}  F1 {:.4}  ROC-AUC {:.4}  AP {:.4}",
         clips.accuracy,
         clips.balanced_accuracy,
@@ -295,7 +302,7 @@ fn print_stream(stream: &stream::Figures) {
         Some(delay) => format!("onset to alarm {:.2} s median, {:.2} s p95", delay.median, delay.p95),
         None => "none found".into(),
     };
-    println!(
+    say!(
         "stream: {} of {} screams found in {:.2} h of soundscape ({} false alarms), {}; {} false alarms in {:.2} h without a scream",
         stream.found,
         stream.events,
@@ -308,18 +315,14 @@ fn print_stream(stream: &stream::Figures) {
     for at in &stream.rates {
         match (at.threshold, at.recall) {
             (Some(threshold), Some(recall)) => {
-                println!(
-                    "  {:13} threshold {threshold:.3}: recall {recall:.3}, {}",
-                    at.rate,
-                    delay(&at.onset_to_alarm_s)
-                );
+                say!("  {:13} threshold {threshold:.3}: recall {recall:.3}, {}", at.rate, delay(&at.onset_to_alarm_s));
             }
-            _ => println!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed),
+            _ => say!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed),
         }
     }
-    println!("  settings to choose from:");
+    say!("  settings to choose from:");
     for setting in &stream.sweep {
-        println!(
+        say!(
             "  votes {} of {}, threshold {:.2}, hold {:4.1} s: {:3} false alarms ({:6.2} per hour), recall {:.3}, {}",
             setting.votes.needed,
             setting.votes.of,

@@ -18,6 +18,7 @@ use detector::model::{Executor, Model};
 use files::model_dir;
 use files::picture::{Evidence, PictureError, Spectrogram};
 use files::private_file::write_private;
+use files::say;
 use serde::Serialize;
 
 use crate::trace::{Cores, Trace};
@@ -76,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     write_private(&args.out, &picture(&manifest, &front_end, &occlusion, window.t_start_s, &title)?)?;
     let peak = occlusion.peak(&manifest, &front_end);
     match peak {
-        Some((t_s, hz)) => println!(
+        Some((t_s, hz)) => say!(
             "{}: score {:.3} from {:.2} to {:.2} s rests on {:.2} s, {hz:.0} Hz: {}",
             args.file.display(),
             window.score,
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             window.t_start_s + t_s,
             args.out.display()
         ),
-        None => println!(
+        None => say!(
             "{}: score {:.3} from {:.2} to {:.2} s rests on nothing in particular: {}",
             args.file.display(),
             window.score,

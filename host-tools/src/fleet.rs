@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use files::say;
 use hub::topics::{self, Topics};
 use hub::{Event, EventType, Hub, Incoming, Options, State};
 use indicatif::ProgressBar;
@@ -362,11 +363,11 @@ fn own_size() -> anyhow::Result<(f64, u64)> {
 
 fn say(figures: &Figures) {
     let Figures { devices, alerts, lost, doubled, unacknowledged, latency_ms: ms, .. } = figures;
-    println!("{devices} devices connected in {:.1} s, {} reconnects", figures.connected_s, figures.reconnects);
-    println!(
+    say!("{devices} devices connected in {:.1} s, {} reconnects", figures.connected_s, figures.reconnects);
+    say!(
         "{alerts} alerts, {:.1} a second: {lost} lost, {doubled} doubled, {unacknowledged} not acknowledged",
         figures.alerts_per_s
     );
-    println!("alert to listener: p50 {:.1} ms, p95 {:.1}, p99 {:.1}, largest {:.1}", ms.p50, ms.p95, ms.p99, ms.max);
-    println!("this program: {:.0} MiB, {} threads", figures.rss_mib, figures.threads);
+    say!("alert to listener: p50 {:.1} ms, p95 {:.1}, p99 {:.1}, largest {:.1}", ms.p50, ms.p95, ms.p99, ms.max);
+    say!("this program: {:.0} MiB, {} threads", figures.rss_mib, figures.threads);
 }

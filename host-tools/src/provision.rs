@@ -25,6 +25,7 @@ mod site;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use files::say;
 
 use crate::deb;
 use card::{Card, Os, Ssh, Wifi};
@@ -89,9 +90,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let written =
         if to_image { image::write(&card, args.image.as_deref(), &args.out)? } else { folder(&card, &args.out)? };
-    println!("{}: {} files for {} ({})", args.out.display(), written.files.len(), args.board, written.os.name());
+    say!("{}: {} files for {} ({})", args.out.display(), written.files.len(), args.board, written.os.name());
     if let Some(rest) = written.by_hand {
-        println!("{rest}");
+        say!("{rest}");
     }
     Ok(())
 }
@@ -122,7 +123,7 @@ fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
         packages
             .push((format!("{index}-{name}.deb"), std::fs::read(path).with_context(|| path.display().to_string())?));
     }
-    let site = site::read(&args.site, &args.board, &args.secrets)?;
+    let site = site::read(&args.site, loaded, &args.secrets)?;
     let text = |path: &Path| -> anyhow::Result<String> {
         let bytes = files::model_dir::read_bounded(path, TEXT_BYTES_MAX)?;
         String::from_utf8(bytes).with_context(|| format!("{}: is no text", path.display()))

@@ -17,6 +17,7 @@ use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use detector::pipeline::Scorer;
 use files::model_dir;
+use files::say;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -173,20 +174,25 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
 }
 
 fn print(figures: &Figures) {
-    println!("{} in place of {}, {} clips", figures.candidate, figures.reference, figures.clips);
-    println!("largest score difference {:.6} ({})", figures.max_abs_score_diff, figures.max_abs_score_diff_file);
-    println!("agreement {:.4}", figures.agreement);
-    println!(
+    say!("{} in place of {}, {} clips", figures.candidate, figures.reference, figures.clips);
+    say!("largest score difference {:.6} ({})", figures.max_abs_score_diff, figures.max_abs_score_diff_file);
+    say!("agreement {:.4}", figures.agreement);
+    say!(
         "recall at {} false alarms: {:.4}, was {:.4}",
-        figures.false_alarms, figures.recall_candidate, figures.recall_reference
+        figures.false_alarms,
+        figures.recall_candidate,
+        figures.recall_reference
     );
-    println!(
+    say!(
         "a window {:.2} ms, was {:.2}: {:.3} times (median of pairs); size {:.3} times",
-        figures.candidate_ms, figures.reference_ms, figures.speed_ratio, figures.size_ratio
+        figures.candidate_ms,
+        figures.reference_ms,
+        figures.speed_ratio,
+        figures.size_ratio
     );
-    println!("{}", if figures.accepted { "accepted" } else { "refused" });
+    say!("{}", if figures.accepted { "accepted" } else { "refused" });
     for reason in &figures.reasons {
-        println!("  {reason}");
+        say!("  {reason}");
     }
 }
 

@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 use files::event_record::{EventRecord, RECORD_BYTES_MAX, SCHEMA, is_plain_name};
 use files::model_dir;
 use files::private_file::PrivateFile;
+use files::say;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -52,7 +53,7 @@ pub fn run(events: &Path, out: &Path, model: Option<&Path>) -> Result<()> {
     file.with_context(|| format!("{}: cannot write it", out.display()))?.commit()?;
     progress.finish();
     let (incidents, broken) = (folder.incidents.len(), folder.broken.len());
-    println!("{}: incidents {incidents}, records that could not be read {broken}", out.display());
+    say!("{}: incidents {incidents}, records that could not be read {broken}", out.display());
     Ok(())
 }
 

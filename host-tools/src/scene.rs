@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use files::say;
 
 use scream::Scream;
 
@@ -46,7 +47,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let scene = Scene::new(args.seconds);
     std::fs::write(&args.out, wav::bytes(&scene.sound)).with_context(|| args.out.display().to_string())?;
-    println!(
+    say!(
         "{}: {} s, a scream from {:.2} to {:.2} s",
         args.out.display(),
         args.seconds,

@@ -14,6 +14,7 @@ use detector::pipeline::{Pipeline, Scorer};
 use detector::window::Span;
 use files::model_dir;
 use files::recording::Recording;
+use files::say;
 use serde::Serialize;
 
 /// Width of the bar, and labels shown beside it.
@@ -58,8 +59,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let threshold_on = manifest.decision.threshold_on;
     let file = args.file.display().to_string();
     let recording = Recording::open(&args.file)?;
-    println!("{file}, heard by {} {}; threshold {threshold_on:.2} at |", manifest.name, manifest.version);
-    let windows = score(&manifest, model, recording, |window| println!("{}", line(window, threshold_on)))?;
+    say!("{file}, heard by {} {}; threshold {threshold_on:.2} at |", manifest.name, manifest.version);
+    let windows = score(&manifest, model, recording, |window| say!("{}", line(window, threshold_on)))?;
     if let Some(path) = &args.json {
         let model = format!("{} {}", manifest.name, manifest.version);
         let report = Report { file, model, model_sha256: manifest.sha256.clone(), threshold_on, windows };

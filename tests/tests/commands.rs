@@ -53,7 +53,7 @@ fn answer(broker: &Broker, ear: &Ear, leaf: &str, payload: &str) -> Value {
     let result = ear.wait(&format!("an answer to {leaf} {payload}"), |all| {
         all.iter().filter(|heard| heard.topic == "command/result").nth(before).map(Heard::json)
     });
-    println!("{leaf} {payload:.80}: answered after {:.0} ms", sent.elapsed().as_secs_f64() * 1e3);
+    eprintln!("{leaf} {payload:.80}: answered after {:.0} ms", sent.elapsed().as_secs_f64() * 1e3);
     assert_eq!(result["topic"], format!("screamd/test-1/{leaf}"), "{result}");
     result
 }

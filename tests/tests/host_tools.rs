@@ -1,10 +1,12 @@
 //! `host-tools` from outside, with the tiny network and sounds whose right answer is known.
 #![allow(clippy::unwrap_used)]
 
+use std::process::{Child, Command, Stdio};
+
 use serde_json::Value;
 use system_tests::device::Device;
-use system_tests::host_tools_ok;
 use system_tests::sound::{hiss, one_scream, silence, write_wav};
+use system_tests::{host_tools_ok, program};
 
 fn json(path: &std::path::Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -106,6 +108,31 @@ fn eval_of_clips_whose_answer_is_known() {
     let scores = std::fs::read_to_string(scores).unwrap();
     assert_eq!(scores.lines().count(), 1 + 9, "blank labels too: {scores}");
     assert!(scores.starts_with("file,label,class,score\n"));
+}
+
+#[test]
+fn a_reader_who_goes_away_stops_nothing() {
+    let device = Device::tiny("");
+    write_wav(&device.path("a.wav"), &one_scream(16_000), 16_000);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let (reader, gone) = std::io::pipe().unwrap();
+    drop(reader);
+    for (name, stdout, expect) in [("gone", Stdio::from(gone), 0), ("full", Stdio::from(full), 1)] {
+        let report = device.path(&format!("{name}.json"));
+        let ran = Command::new(program("host-tools"))
+            .args(["score".as_ref(), device.path("a.wav").as_os_str()])
+            .args(["--model".as_ref(), device.path("model").as_os_str(), "--json".as_ref(), report.as_os_str()])
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(Child::wait_with_output)
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(expect), "{name}: {said}");
+        assert!(!said.contains("panicked"), "{name}: {said}");
+        assert_eq!(report.exists(), expect == 0, "{name}: {said}");
+        assert_eq!(said.contains("standard output: "), expect == 1, "{name}: {said}");
+    }
 }
 
 #[test]

@@ -198,6 +198,33 @@ fn an_image_is_copied_first_where_one_is_named() {
 }
 
 #[test]
+fn an_image_that_cannot_take_it_all_stays_as_it_was() {
+    if tools().is_none() {
+        return;
+    }
+    let laptop = Laptop::new();
+    let path = laptop.device.path("small.img");
+    let drive = image(&path, true, true);
+    // Filled to the last few sectors: of each size a file, where it fits.
+    for shift in (13..26).rev() {
+        let rest = laptop.device.path("rest");
+        std::fs::write(&rest, vec![1; 1 << shift]).unwrap();
+        let to = format!("::rest{shift}");
+        Command::new("mcopy").args(["-i", &drive, rest.to_str().unwrap(), &to]).output().unwrap();
+    }
+    let before = std::fs::read(&path).unwrap();
+    let files = || std::fs::read_dir(laptop.device.path("")).unwrap().count();
+    let there = files();
+    for more in [vec!["--out", "small.img"], vec!["--image", "small.img", "--out", "new.img"]] {
+        let output = laptop.provision(&more);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("on its FAT partition"), "{said}");
+        assert!(std::fs::read(&path).unwrap() == before, "{more:?}: the image was changed");
+        assert_eq!(files(), there, "{more:?}: something was left behind");
+    }
+}
+
+#[test]
 fn what_cannot_be_made_is_said_in_one_line() {
     let laptop = Laptop::new();
     let check = |more: &[&str], expect: &str| {

@@ -95,7 +95,7 @@ fn nothing_is_lost(count: usize, faults: &[Fault]) {
     let (ids, events) = event_ids(&all);
     assert_eq!(ids.len(), count, "none is lost, and nobody's came");
     assert_eq!(device.hub().dropped(), 0);
-    println!(
+    eprintln!(
         "{count} alerts over {} faults in {:.0} s: 0 lost, {} doubled with the same id",
         faults.len(),
         began.elapsed().as_secs_f64(),

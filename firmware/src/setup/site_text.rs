@@ -78,7 +78,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::setup::answers::Lines;
-    use crate::site::Site;
+    use files::site::Site;
 
     #[test]
     fn what_is_written_says_what_was_answered() {

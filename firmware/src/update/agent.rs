@@ -21,7 +21,7 @@ use super::launch::{RELEASE, ROOT};
 use super::{Device, REQUEST, package_version, serve};
 use crate::control::Message;
 use crate::faults::{Fault, Faults};
-use crate::site::Site;
+use files::site::Site;
 
 /// How often the flags are looked at.
 const LOOK: Duration = Duration::from_millis(500);

@@ -17,7 +17,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Device;
 use super::agent::{Offer, look_into};
-use crate::site;
+use files::site;
 
 /// The name of a fetched bundle: a newer one takes its place.
 const FETCHED: &str = "fetched.bundle";

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use files::say;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
@@ -91,13 +92,17 @@ pub struct Compared {
 impl Figures {
     /// As a table for people.
     pub fn print(&self) {
-        println!("{} in {}", self.model, self.engine);
-        println!("on {}{}", self.machine, if self.pinned { ", pinned" } else { "" });
-        println!(
+        say!("{} in {}", self.model, self.engine);
+        say!("on {}{}", self.machine, if self.pinned { ", pinned" } else { "" });
+        say!(
             "load {:.0} ms, {:.1} MiB resident (most {:.1}), {} thread(s), {} windows",
-            self.load_ms, self.rss_mib, self.rss_peak_mib, self.threads, self.windows
+            self.load_ms,
+            self.rss_mib,
+            self.rss_peak_mib,
+            self.threads,
+            self.windows
         );
-        println!("{:12} {:>9} {:>9} {:>9} {:>9}   ms", "", "p50", "p95", "p99", "max");
+        say!("{:12} {:>9} {:>9} {:>9} {:>9}   ms", "", "p50", "p95", "p99", "max");
         for (name, q) in [
             ("resampler", &self.resample_ms),
             ("front end", &self.front_end_ms),
@@ -105,20 +110,22 @@ impl Figures {
             ("alarm", &self.alarm_ms),
             ("total", &self.total_ms),
         ] {
-            println!("{name:12} {:9.3} {:9.3} {:9.3} {:9.3}", q.p50, q.p95, q.p99, q.max);
+            say!("{name:12} {:9.3} {:9.3} {:9.3} {:9.3}", q.p50, q.p95, q.p99, q.max);
         }
-        println!("resampler and front end: {:.2} % of one core", self.before_network_percent);
+        say!("resampler and front end: {:.2} % of one core", self.before_network_percent);
         for scaling in &self.scaling {
-            println!(
+            say!(
                 "{:2} thread(s): inference {:9.3} ms, {:.2} times as fast as one",
-                scaling.threads, scaling.inference_ms_p50, scaling.speedup
+                scaling.threads,
+                scaling.inference_ms_p50,
+                scaling.speedup
             );
         }
         if let Some(profile) = &self.profile {
             profile.print();
         }
         if let Some(compared) = &self.compared {
-            println!(
+            say!(
                 "beside {}: load x{:.2}, memory x{:.2}, front end x{:.2}, inference x{:.2}, total x{:.2} (medians)",
                 compared.file,
                 compared.load_ratio,
@@ -128,10 +135,10 @@ impl Figures {
                 compared.total_ratio
             );
             for difference in &compared.differs {
-                println!("  but {difference}");
+                say!("  but {difference}");
             }
         }
-        println!(
+        say!(
             "p99 {:.1} ms against a budget of {} ms: {}",
             self.total_ms.p99,
             self.budget_ms,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use detector::model::{Layer, Model};
+use files::say;
 use kernels::{Arithmetic, Kernels};
 use serde::{Deserialize, Serialize};
 
@@ -92,26 +93,23 @@ impl Profile {
     /// As a table for people.
     pub fn print(&self) {
         if self.layers.is_empty() {
-            println!("no profile: tract runs this network");
+            say!("no profile: tract runs this network");
             return;
         }
-        println!(
-            "peak on one thread: {:.0} GFLOP/s in f32, {:.0} Gop/s in int8",
-            self.peak_gflops, self.peak_gops_int8
-        );
-        println!(
-            "{:44} {:24} {:>12} {:>9} {:>6} {:>8} {:>6}",
-            "step", "kind", "output", "ms", "%", "GFLOP/s", "% peak"
-        );
+        say!("peak on one thread: {:.0} GFLOP/s in f32, {:.0} Gop/s in int8", self.peak_gflops, self.peak_gops_int8);
+        say!("{:44} {:24} {:>12} {:>9} {:>6} {:>8} {:>6}", "step", "kind", "output", "ms", "%", "GFLOP/s", "% peak");
         for layer in &self.layers {
             let output = layer.output.map(|extent| extent.to_string()).join("x");
             let (gflops, peak) = match layer.gflops {
                 0.0 => (String::new(), String::new()),
                 gflops => (format!("{gflops:.1}"), format!("{:.0}", layer.peak_percent)),
             };
-            println!(
+            say!(
                 "{:44} {:24} {output:>12} {:9.4} {:6.1} {gflops:>8} {peak:>6}",
-                layer.name, layer.kind, layer.p50_ms, layer.share_percent
+                layer.name,
+                layer.kind,
+                layer.p50_ms,
+                layer.share_percent
             );
         }
     }

@@ -67,26 +67,25 @@ impl Seek for Part<'_> {
 
 type Fat<'a> = FileSystem<Part<'a>>;
 
-/// Writes the card's files into `out`, after copying `base` there, and `.sha256` and `.bmap` beside it.
+/// Writes the card's files into a copy of `base`, or of `out` itself, which then becomes `out`: an error or a power cut leaves what
+/// was there. `.sha256` and `.bmap` come beside it.
 pub fn write(card: &Card, base: Option<&Path>, out: &Path) -> anyhow::Result<Written> {
     let named = || out.display().to_string();
-    if let Some(base) = base {
-        ensure!(!out.is_dir(), "{}: is a folder; with --image this is the image to write", out.display());
-        copy(base, out)?;
-    }
-    let own_map = base.unwrap_or(out).to_path_buf();
-    let map = bmap::Map::beside(&own_map)?;
-    let mut file = File::options().read(true).write(true).open(out).with_context(named)?;
-    let (from, length) = fat_partition(&mut file).with_context(named)?;
+    ensure!(base.is_none() || !out.is_dir(), "{}: is a folder; with --image this is the image to write", out.display());
+    let base = base.unwrap_or(out);
+    let map = bmap::Map::beside(base)?;
+    let mut copy = copied(base, out)?;
+    let (from, length) = fat_partition(copy.as_file_mut()).with_context(named)?;
     let written = {
-        let part = Part { file: &mut file, from, length, at: 0 };
+        let part = Part { file: copy.as_file_mut(), from, length, at: 0 };
         let fat =
             FileSystem::new(part, FsOptions::new()).with_context(|| format!("{}: its FAT partition", out.display()))?;
         let written = put(card, &fat).with_context(named)?;
         fat.unmount().with_context(named)?;
         written
     };
-    file.sync_all().with_context(named)?;
+    copy.as_file().sync_all().with_context(named)?;
+    let mut file = copy.persist(out).with_context(named)?;
     // Everything in the FAT partition may have changed; what else is mapped stays as it was.
     bmap::write(&mut file, out, map.map(|map| map.with(from, length)))?;
     Ok(written)
@@ -122,7 +121,8 @@ fn put_file(root: &Dir<Part>, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     file.flush()
 }
 
-fn copy(base: &Path, out: &Path) -> anyhow::Result<()> {
+/// `base`, as a file without a name yet in the folder of `out`.
+fn copied(base: &Path, out: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
     let mut from = File::open(base).with_context(|| base.display().to_string())?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut to = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
@@ -137,8 +137,7 @@ fn copy(base: &Path, out: &Path) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    to.persist(out).with_context(|| out.display().to_string())?;
-    Ok(())
+    Ok(to)
 }
 
 /// Where the first FAT partition begins, and its length: of an MBR, a GPT, or of a file that is one itself.

@@ -1,10 +1,13 @@
-//! The site file as far as a card needs it: its board, its device id, the files that it names. The device itself checks
-//! all of it (`screamd check`) at its first boot.
+//! The site file that goes onto a card: checked here as the device will check it at its first boot, where nobody looks; completed
+//! with its board's name; and the files that it names. What only the device knows (its microphone, its model) is left to it.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use detector::keys::KeyError;
+use files::board::Board;
 use files::model_dir::{read_bounded, read_text};
+use files::site;
 
 /// A password, key or certificate, bytes.
 const SECRET_BYTES_MAX: u64 = 256 * 1024;
@@ -19,18 +22,21 @@ pub struct Site {
 }
 
 /// Reads it, and the files it names: from `given`, else from beside it.
-pub fn read(path: &Path, board: &str, given: &[PathBuf]) -> anyhow::Result<Site> {
+pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<Site> {
     let mut text = read_text(path)?;
     let named = || path.display().to_string();
-    let table: toml::Table = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {}", named(), e.message()))?;
-    match table.get("board").map(|value| value.as_str().unwrap_or_default()) {
-        None => text.insert_str(0, &format!("board = \"{board}\"\n")),
-        Some(own) if own == board => {}
-        Some(own) => bail!("{}: `board`: is \"{own}\", the card is for --board {board}", named()),
+    let words = |wrong: Vec<KeyError>| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let site = site::Site::parse_for_another(&named(), &text).map_err(|wrong| anyhow::anyhow!(words(wrong)))?;
+    match &site.board {
+        None => text.insert_str(0, &format!("board = \"{}\"\n", board.name)),
+        Some(own) if *own == board.name => {}
+        Some(own) => bail!("{}: `board`: is \"{own}\", the card is for --board {}", named(), board.name),
     }
-    let device_id = table.get("device_id").and_then(toml::Value::as_str).map(String::from);
+    let wrong = board.apply(&named(), &site.line_overrides());
+    ensure!(wrong.is_empty(), words(wrong));
     let (mut secrets, mut warnings) = (Vec::new(), Vec::new());
-    for (key, name) in secret_files(&table) {
+    for (key, name) in site.secret_files() {
+        let name = name.display().to_string();
         if name.contains('/') {
             warnings.push(format!(
                 "{}: `{key}`: is a path on the device, and nothing is put there; write a name alone, such as \"{}\"",
@@ -55,21 +61,7 @@ pub fn read(path: &Path, board: &str, given: &[PathBuf]) -> anyhow::Result<Site>
             bail!("--secret {}: the site file names no `{name}`", path.display());
         }
     }
-    Ok(Site { text, device_id, secrets, warnings })
-}
-
-fn secret_files(table: &toml::Table) -> Vec<(&'static str, String)> {
-    let mqtt = table.get("mqtt").and_then(toml::Value::as_table);
-    let tls = mqtt.and_then(|mqtt| mqtt.get("tls")).and_then(toml::Value::as_table);
-    let of = |table: Option<&toml::Table>, key: &str| Some(table?.get(key)?.as_str()?.to_string());
-    let named = [
-        ("mqtt.password_file", of(mqtt, "password_file")),
-        ("mqtt.tls.ca_file", of(tls, "ca_file")),
-        ("mqtt.tls.cert_file", of(tls, "cert_file")),
-        ("mqtt.tls.key_file", of(tls, "key_file")),
-        ("mqtt.tls.crl_file", of(tls, "crl_file")),
-    ];
-    named.into_iter().filter_map(|(key, name)| Some((key, name?))).collect()
+    Ok(Site { text, device_id: site.device_id, secrets, warnings })
 }
 
 #[cfg(test)]
@@ -84,7 +76,7 @@ mod tests {
         std::fs::write(folder.path().join("mqtt.password"), "secret").unwrap();
         std::fs::write(folder.path().join("other"), "secret").unwrap();
         let given: Vec<PathBuf> = given.iter().map(|name| folder.path().join(name)).collect();
-        read(&path, "raspberry-pi-4", &given)
+        read(&path, crate::provision::boards::load("raspberry-pi-4").unwrap(), &given)
     }
 
     #[test]
@@ -96,10 +88,10 @@ mod tests {
         assert_eq!(read.secrets, [("mqtt.password".to_string(), b"secret".to_vec())]);
         assert!(read.warnings.is_empty());
         let read =
-            site("board = \"raspberry-pi-4\"\n[mqtt.tls]\nca_file = \"ca.pem\"\nkey_file = \"/etc/x/k\"", &[]).unwrap();
-        assert!(read.text.starts_with("board = \"raspberry-pi-4\"\n[mqtt.tls]"), "{}", read.text);
+            site("board = \"raspberry-pi-4\"\n[mqtt]\nhost = \"h\"\n[mqtt.tls]\nca_file = \"ca.pem\"\ncert_file = \"/etc/x/c\"\nkey_file = \"/etc/x/k\"", &[]).unwrap();
+        assert!(read.text.starts_with("board = \"raspberry-pi-4\"\n[mqtt]"), "{}", read.text);
         assert!(
-            read.warnings[0].contains("`mqtt.tls.ca_file`") && read.warnings[1].contains("\"k\""),
+            read.warnings[0].contains("`mqtt.tls.ca_file`") && read.warnings[2].contains("\"k\""),
             "{:?}",
             read.warnings
         );
@@ -109,7 +101,19 @@ mod tests {
     fn mistakes_are_named() {
         let said = |text: &str, given: &[&str]| format!("{:#}", site(text, given).err().unwrap());
         assert!(said("board = \"generic\"", &[]).contains("site.toml: `board`: is \"generic\""));
-        assert!(said("zone = ", &[]).contains("site.toml: "));
+        assert!(said("zone = ", &[]).contains("site.toml, line 1: "));
+        // All of them, before a card is written: at the first boot nobody would see.
+        let all = said(
+            "zonne = \"Hall\"\n[siren]\non_s = 0\nline = \"GPIO18\"\n[decision]\nthreshold_on = 5\n[audio]\ndevice = \"hw:1\"",
+            &[],
+        );
+        for expect in
+            ["`zonne`: unknown key (did you mean `zone`?)", "`siren.on_s`", "`decision.threshold_on`", "`audio.device`"]
+        {
+            assert!(all.contains(expect), "{expect}: {all}");
+        }
+        let clash = said("[siren]\nline = \"GPIO27\"", &[]);
+        assert!(clash.contains("siren"), "{clash}");
         assert!(said("", &["other"]).contains("the site file names no `other`"));
     }
 }

@@ -6,10 +6,11 @@ use detector::keys::{self, KeyError};
 use detector::manifest::{Decision, Votes};
 use detector::quiet_gate::{self, QuietGate};
 use detector::sound_health::Floor;
-use files::board::{Labels, LineOverride, LineOverrides, LineRef};
 use serde::Deserialize;
 
-use crate::quiet::QuietHours;
+use crate::board::{Labels, LineOverride, LineOverrides, LineRef};
+use crate::card_name::{self, CARDS};
+use crate::quiet_hours::QuietHours;
 
 /// `site.toml`. An empty file is valid.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -244,8 +245,8 @@ impl Site {
     /// As [`Site::load`], and what is left of a file without its mistakes, to be checked against other files.
     pub fn load_rest(path: &Path) -> (Option<Self>, Vec<KeyError>) {
         let file = path.display().to_string();
-        match files::model_dir::read_text(path) {
-            Ok(text) => Self::parse_rest(&file, &text),
+        match crate::model_dir::read_text(path) {
+            Ok(text) => Self::parse_rest(&file, &text, Some(Path::new(CARDS))),
             Err(error) => (None, vec![KeyError { file, line: None, key: None, cause: error.to_string(), hint: None }]),
         }
     }
@@ -255,10 +256,29 @@ impl Site {
     /// # Errors
     /// Every mistake.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
-        keys::whole(Self::parse_rest(file, text))
+        keys::whole(Self::parse_rest(file, text, Some(Path::new(CARDS))))
     }
 
-    fn parse_rest(file: &str, text: &str) -> (Option<Self>, Vec<KeyError>) {
+    /// As [`Site::parse`], for another device than this machine: what is plugged in here says nothing.
+    ///
+    /// # Errors
+    /// Every mistake, also of `[decision]` as far as it shows without the model's manifest.
+    pub fn parse_for_another(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
+        let (site, mut wrong) = Self::parse_rest(file, text, None);
+        // What any value of the manifest's would do beside the site's own.
+        let anything = Decision {
+            stride_s: 2.0,
+            threshold_on: 1.0,
+            threshold_off: 0.0,
+            votes: Votes { needed: 1, of: 2 },
+            hold_s: 10.0,
+            cooldown_s: 30.0,
+        };
+        wrong.extend(site.iter().flat_map(|site| site.decision(&anything).mistakes(file)));
+        keys::whole((site, wrong))
+    }
+
+    fn parse_rest(file: &str, text: &str, cards: Option<&Path>) -> (Option<Self>, Vec<KeyError>) {
         let (site, mut wrong) = keys::parse_rest::<Self>(file, text);
         let Some(mut site) = site else { return (None, wrong) };
         // A section that stands there and does not say `enabled = false` is meant.
@@ -267,7 +287,9 @@ impl Site {
         }
         // What is missing may be the very key that is misspelt: said once.
         let misspelt = !wrong.is_empty();
-        wrong.extend(site.mistakes(file).into_iter().filter(|error| !(misspelt && error.cause.starts_with("missing"))));
+        wrong.extend(
+            site.mistakes(file, cards).into_iter().filter(|error| !(misspelt && error.cause.starts_with("missing"))),
+        );
         (Some(site), wrong)
     }
 
@@ -301,6 +323,20 @@ impl Site {
         }
     }
 
+    /// The files that `[mqtt]` names, each with its key: a path, or a name in `$CREDENTIALS_DIRECTORY`. None where nothing goes to a broker.
+    pub fn secret_files(&self) -> Vec<(&'static str, &Path)> {
+        let tls = self.mqtt.tls.as_ref();
+        let named = [
+            ("mqtt.password_file", self.mqtt.password_file.as_ref()),
+            ("mqtt.tls.ca_file", tls.map(|tls| &tls.ca_file)),
+            ("mqtt.tls.cert_file", tls.and_then(|tls| tls.cert_file.as_ref())),
+            ("mqtt.tls.key_file", tls.and_then(|tls| tls.key_file.as_ref())),
+            ("mqtt.tls.crl_file", tls.and_then(|tls| tls.crl_file.as_ref())),
+        ];
+        let wanted = self.mqtt_enabled();
+        named.into_iter().filter_map(|(key, path)| Some((key, path?.as_path()))).filter(|_| wanted).collect()
+    }
+
     /// The manifest's decision with the site's overrides.
     pub fn decision(&self, manifest: &Decision) -> Decision {
         let own = &self.decision;
@@ -318,17 +354,17 @@ impl Site {
 
     /// The board's name, also where none is named.
     pub fn board_name(&self) -> &str {
-        self.board.as_deref().unwrap_or(files::board::DEFAULT_BOARD)
+        self.board.as_deref().unwrap_or(crate::board::DEFAULT_BOARD)
     }
 
-    fn mistakes(&self, file: &str) -> Vec<KeyError> {
+    fn mistakes(&self, file: &str, cards: Option<&Path>) -> Vec<KeyError> {
         let mut wrong = Vec::new();
         let plain = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if self.device_id.as_ref().is_some_and(|id| !(1..=64).contains(&id.len()) || !plain(id)) {
             wrong.push(KeyError::new(file, "device_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"));
         }
         if let Some(device) = &self.audio.device
-            && let Err((cause, hint)) = crate::capture::device::stable(device)
+            && let Err((cause, hint)) = card_name::stable(device, cards)
         {
             wrong.push(KeyError::new(file, "audio.device", cause).hint(hint));
         }
@@ -401,7 +437,7 @@ impl Site {
         }
         if !self.update.url.is_empty() && !self.update.url.starts_with("https://") {
             wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
-        } else if !self.update.url.is_empty() && self.update.url.parse::<ureq::http::Uri>().is_err() {
+        } else if !self.update.url.is_empty() && self.update.url.parse::<http::Uri>().is_err() {
             wrong.push(KeyError::new(file, "update.url", "is no address"));
         }
         wrong

@@ -10,11 +10,11 @@ mod senses;
 mod telling;
 mod tick;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
@@ -151,9 +151,17 @@ pub struct Control {
     clock_set: bool,
     /// What refuses to be stored now.
     unstored: BTreeSet<Stock>,
+    /// What the recorder had no room for.
+    not_taken: BTreeSet<Stock>,
     /// Lines that have been told to be missing or to refuse, by table.
     lines_amiss: BTreeSet<&'static str>,
     boot: String,
+    /// The hub's turns, from when there is one.
+    hub_beats: Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>,
+    /// Alerts of before, each with its time.
+    untold: VecDeque<(hub::Event, Instant)>,
+    /// What is installed and offered, for a hub that comes later.
+    update: hub::UpdateState,
     health: Health,
     telemetry_at: Instant,
     /// Somebody watches until then.
@@ -213,12 +221,16 @@ impl Control {
             supervision_seq: 0,
             clock_set: clock::is_set(),
             unstored: BTreeSet::new(),
+            not_taken: BTreeSet::new(),
             lines_amiss: BTreeSet::new(),
             // Unique over restarts without a clock: the kernel's random source.
             boot: format!(
                 "{:08x}",
                 std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
             ),
+            hub_beats: Arc::default(),
+            untold: VecDeque::new(),
+            update: update::agent::first_state(),
             health: Health { level_dbfs: f64::from(detector::level::LEVEL_DBFS_MIN), ..Health::default() },
             telemetry_at: now + tick::TELEMETRY_EVERY,
             live_until: None,
@@ -237,6 +249,9 @@ impl Control {
 
     /// The threads that must make progress: what is there by now.
     pub fn stages(&self) -> Vec<Stage> {
+        if let Some(hub) = &self.parts.hub {
+            self.watch_hub(hub);
+        }
         let stage = |name, beats: Box<dyn Fn() -> u64 + Send>| Stage { name, beats, patience: Duration::ZERO };
         let beats = Arc::clone(&self.beats);
         let mut stages = vec![stage("control", Box::new(move || beats.load(Relaxed)))];
@@ -248,11 +263,17 @@ impl Control {
             let status = Arc::clone(status);
             stages.push(stage("capture", Box::new(move || status.beats.load(Relaxed))));
         }
-        if let Some(hub) = &self.parts.hub {
-            let stage = stage("hub", Box::new(hub.beats()));
-            stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage });
+        if self.parts.settings.site.mqtt_enabled() {
+            // One that comes later is watched from then on.
+            let (hub, own) = (Arc::clone(&self.hub_beats), Arc::clone(&self.beats));
+            let beats = move || hub.get().map_or_else(|| own.load(Relaxed), |hub| hub());
+            stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage("hub", Box::new(beats)) });
         }
         stages
+    }
+
+    fn watch_hub(&self, hub: &Hub) {
+        let _ = self.hub_beats.set(Box::new(hub.beats()));
     }
 
     /// With who watches them.
@@ -457,12 +478,23 @@ impl Control {
         }
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let path = Saved::path(&self.parts.settings.site.state.dir);
         // Numbers and flags: their JSON cannot fail.
         let bytes = serde_json::to_vec(&self.saved).unwrap_or_default();
         if !self.parts.recorder.submit(Job::File { path, bytes }) {
-            log::error!("settings are not written: the disk does not keep up");
+            self.not_taken.insert(Stock::Settings);
+            self.stock(Stock::Settings, Err("the disk does not keep up: settings wait".into()));
+        }
+    }
+
+    /// What the recorder's full queue did not take.
+    fn hand_in_again(&mut self) {
+        if self.not_taken.remove(&Stock::Settings) {
+            self.save();
+        }
+        if self.not_taken.contains(&Stock::Events) && self.parts.recorder.submit(Job::Missed) {
+            self.not_taken.remove(&Stock::Events);
         }
     }
 

@@ -29,6 +29,23 @@ pub struct Stretch {
     pub t_end_s: f64,
     /// Sound of the model's rate; empty where none is kept.
     pub sound: Vec<f32>,
+    /// Time of its first sample, seconds of the sound.
+    pub sound_start_s: f64,
+}
+
+/// What may be missing at a stretch's beginning, seconds: less than two frames of any front end.
+const ALMOST_S: f64 = 0.1;
+
+impl Stretch {
+    /// Without frames or sound that begin only after `from_s`, as far as they are not of the very beginning.
+    pub fn keep_if_from(&mut self, from_s: f64) {
+        if self.t_start_s > from_s + ALMOST_S {
+            (self.frames, self.log_mel) = (0, Vec::new());
+        }
+        if self.sound_start_s > from_s + ALMOST_S {
+            self.sound = Vec::new();
+        }
+    }
 }
 
 /// Frames, windows and sound of the last seconds.
@@ -115,6 +132,7 @@ impl History {
         let sound_start = self.sound_end - self.sound.len() as u64;
         let skip =
             (((sound_from_s - self.missing_s).max(0.0) * self.rate_hz) as u64).saturating_sub(sound_start) as usize;
+        let sound_start_s = (sound_start + skip as u64) as f64 / self.rate_hz + self.missing_s;
         Stretch {
             log_mel,
             frames,
@@ -122,6 +140,7 @@ impl History {
             t_start_s: columns.first().map_or(0.0, |(t, _)| *t),
             t_end_s: columns.last().map_or(0.0, |(t, _)| *t),
             sound: self.sound.iter().skip(skip).copied().collect(),
+            sound_start_s,
         }
     }
 }

@@ -30,12 +30,41 @@ pub struct Basis {
     pub faults: Vec<(Fault, String)>,
 }
 
+/// Where the sound comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hears {
+    /// The site file's microphone: one that names none is no site file to listen with.
+    Microphone,
+    /// A recording.
+    Recording,
+}
+
+impl Hears {
+    fn fits(self, settings: Settings, config: &Path) -> Result<Settings, Vec<String>> {
+        if self == Self::Microphone && settings.site.audio.device.is_none() {
+            return Err(vec![format!(
+                "{}: `audio.device`: missing (or give a recording: --wav FILE)",
+                config.display()
+            )]);
+        }
+        Ok(settings)
+    }
+}
+
 /// Loads everything that `paths` name.
 ///
 /// # Errors
 /// Every problem in words.
-pub fn load(paths: &Paths) -> Result<Basis, Vec<String>> {
-    with_model(Settings::load(paths)?)
+pub fn load(paths: &Paths, hears: Hears) -> Result<Basis, Vec<String>> {
+    with_model(hears.fits(Settings::load(paths)?, &paths.config)?)
+}
+
+/// As [`load`], also where the hub's session lacks its password or certificate: that is told once it can be, and until then the
+/// siren is the alarm.
+fn load_without_hub(paths: &Paths, hears: Hears) -> Result<Basis, Vec<String>> {
+    let mut basis = with_model(hears.fits(Settings::load_without_hub(paths)?, &paths.config)?)?;
+    basis.faults.extend(basis.settings.unreadable.drain(..).map(|cause| (Fault::PathDown, cause)));
+    Ok(basis)
 }
 
 fn with_model(settings: Settings) -> Result<Basis, Vec<String>> {
@@ -48,12 +77,12 @@ fn with_model(settings: Settings) -> Result<Basis, Vec<String>> {
 ///
 /// # Errors
 /// Every problem of the files that were asked for, where nothing can stand in.
-pub fn load_or_fall_back(paths: &Paths) -> Result<Basis, Vec<String>> {
-    fall_back(paths, Path::new(PACKAGE_MODEL))
+pub fn load_or_fall_back(paths: &Paths, hears: Hears) -> Result<Basis, Vec<String>> {
+    fall_back(paths, hears, Path::new(PACKAGE_MODEL))
 }
 
-fn fall_back(paths: &Paths, package_model: &Path) -> Result<Basis, Vec<String>> {
-    let wrong = match load(paths) {
+fn fall_back(paths: &Paths, hears: Hears, package_model: &Path) -> Result<Basis, Vec<String>> {
+    let wrong = match load(paths, hears) {
         Ok(basis) => return Ok(basis),
         Err(wrong) => wrong,
     };
@@ -64,16 +93,16 @@ fn fall_back(paths: &Paths, package_model: &Path) -> Result<Basis, Vec<String>> 
         faults.push((Fault::ModelInvalid, format!("{error}; running with {}", package_model.display())));
         paths.model = Some(package_model.to_path_buf());
     }
-    if let Err(problems) = Settings::load_without_hub(&paths) {
-        let Some(copy) = find_copy(&paths.config) else { return Err(wrong) };
+    let checked = Settings::load_without_hub(&paths).and_then(|settings| hears.fits(settings, &paths.config));
+    if let Err(problems) = checked {
+        let Some(copy) = find(COPY, &paths.config) else { return Err(wrong) };
         let detail = format!("{}; running with {}", problems.join("; "), copy.display());
         faults.push((Fault::ConfigInvalid, detail));
         paths.config = copy;
     }
-    match Settings::load_without_hub(&paths).and_then(with_model) {
-        Ok(mut basis) => {
-            // The hub is told once it can be; until then the siren is the alarm.
-            faults.extend(basis.settings.unreadable.drain(..).map(|cause| (Fault::PathDown, cause)));
+    match load_without_hub(&paths, hears) {
+        Ok(basis) => {
+            faults.extend(basis.faults);
             Ok(Basis { faults, ..basis })
         }
         Err(_) => Err(wrong),
@@ -91,11 +120,17 @@ pub fn state_dir(config: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Every problem of the files that were asked for, where nothing can stand in.
-pub fn safe(paths: &Paths, state_dir: &Path, crashes: usize) -> Result<Basis, Vec<String>> {
-    safe_with(paths, state_dir, crashes, Path::new(PACKAGE_MODEL))
+pub fn safe(paths: &Paths, hears: Hears, state_dir: &Path, crashes: usize) -> Result<Basis, Vec<String>> {
+    safe_with(paths, hears, state_dir, crashes, Path::new(PACKAGE_MODEL))
 }
 
-fn safe_with(paths: &Paths, state_dir: &Path, crashes: usize, package_model: &Path) -> Result<Basis, Vec<String>> {
+fn safe_with(
+    paths: &Paths,
+    hears: Hears,
+    state_dir: &Path,
+    crashes: usize,
+    package_model: &Path,
+) -> Result<Basis, Vec<String>> {
     let mut careful = paths.clone();
     let proven = state_dir.join(PROVEN);
     if proven.is_file() {
@@ -104,9 +139,9 @@ fn safe_with(paths: &Paths, state_dir: &Path, crashes: usize, package_model: &Pa
     if package_model.is_dir() {
         careful.model = Some(package_model.to_path_buf());
     }
-    let (mut basis, config) = match load(&careful) {
+    let (mut basis, config) = match load_without_hub(&careful, hears) {
         Ok(basis) => (basis, careful.config),
-        Err(_) => (fall_back(paths, package_model)?, paths.config.clone()),
+        Err(_) => (fall_back(paths, hears, package_model)?, paths.config.clone()),
     };
     let detail = format!(
         "{crashes} starts in a row ended badly; running with {} and {}",
@@ -146,14 +181,15 @@ fn keep_as(name: &str, config: &Path, site: &Site) {
     }
 }
 
-/// The board of the last good site file, for `safe-outputs` beside a broken one.
-pub fn board(config: &Path, board: Option<&Path>) -> Option<Board> {
-    settings::board_of(Some(&find_copy(config)?), board).ok()
+/// The boards of the site files that a start may have fallen back to, for `safe-outputs`: whose lines a dead process may have held.
+pub fn boards(config: &Path, board: Option<&Path>) -> Vec<Board> {
+    let kept = [PROVEN, COPY].into_iter().filter_map(|name| find(name, config));
+    kept.filter_map(|copy| settings::board_of(Some(&copy), board).ok()).collect()
 }
 
-/// The copy, where there is one.
-fn find_copy(config: &Path) -> Option<PathBuf> {
-    state_dirs(config).map(|dir| dir.join(COPY)).find(|copy| copy.is_file())
+/// A copy, where there is one.
+fn find(name: &str, config: &Path) -> Option<PathBuf> {
+    state_dirs(config).map(|dir| dir.join(name)).find(|copy| copy.is_file())
 }
 
 /// Where the state folder of a file that does not check may be: what the file still says, what the service manager says, the

@@ -88,8 +88,8 @@ fn main() -> ExitCode {
 }
 
 fn safe_outputs(args: &SafeOutputs) -> ExitCode {
-    // The dead process ran with the last good site file. Today's may name other lines, or be broken.
-    let held = args.config.as_deref().and_then(|config| last_good::board(config, args.board.as_deref()));
+    // The dead process ran with a site file that was good then. Today's may name other lines, or be broken.
+    let held = args.config.as_deref().map(|config| last_good::boards(config, args.board.as_deref()));
     let (today, well) = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
         Ok(board) => (Some(board), ExitCode::SUCCESS),
         Err(wrong) => {
@@ -97,7 +97,7 @@ fn safe_outputs(args: &SafeOutputs) -> ExitCode {
             (None, ExitCode::from(EXIT_CONFIG))
         }
     };
-    let boards: Vec<_> = [&held, &today].into_iter().flatten().collect();
+    let boards: Vec<_> = held.iter().flatten().chain(&today).collect();
     match outputs::safe_outputs(&boards) {
         Ok(driven) => {
             driven.iter().for_each(|line| say!("{line}"));

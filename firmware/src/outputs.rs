@@ -12,6 +12,7 @@
 use crate::crash::Crash;
 use crate::led::{self, LedPattern};
 use files::board::{Board, Labels, OutputLine};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -186,7 +187,6 @@ impl Outputs {
     /// Drives every output to its safe level.
     pub fn all_safe(&mut self) {
         self.emergency().all_safe();
-        (self.led.last, self.fault.last) = (None, None);
     }
 
     /// A handle for a panic hook or a signal's thread. It sees lines that [`Outputs::reopen`] opens later.
@@ -260,6 +260,7 @@ impl Emergency {
         for switch in [&self.led, &self.fault] {
             if let Some(line) = switch.line.get() {
                 let _ = line.set(!switch.on_level);
+                switch.overruled.store(true, Ordering::SeqCst);
             }
         }
     }
@@ -277,11 +278,14 @@ struct Switch {
 struct SwitchShared {
     line: OnceLock<Box<dyn Line>>,
     on_level: bool,
+    /// An [`Emergency`] has driven it since the loop last did, which then drives it anew.
+    overruled: AtomicBool,
 }
 
 impl Switch {
     fn new(on_level: bool) -> Self {
-        Self { shared: Arc::new(SwitchShared { line: OnceLock::new(), on_level }), last: None, refused: None }
+        let shared = SwitchShared { line: OnceLock::new(), on_level, overruled: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), last: None, refused: None }
     }
 
     fn attach(&mut self, line: Box<dyn Line>) {
@@ -292,7 +296,8 @@ impl Switch {
     /// None where there is no line.
     fn set(&mut self, on: bool) -> Option<Result<(), String>> {
         let line = self.shared.line.get()?;
-        if self.last == Some(on) {
+        let overruled = self.shared.overruled.swap(false, Ordering::SeqCst);
+        if self.last == Some(on) && !overruled {
             return Some(Ok(()));
         }
         let done = line.set(on == self.shared.on_level);

@@ -1,6 +1,7 @@
 //! The one thread that writes incidents and settings: the control loop never waits for a disk.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,7 +44,9 @@ pub enum Job {
         /// Rate of the sound.
         rate_hz: u32,
     },
-    /// A file of the state folder, replaced as a whole.
+    /// An incident was not handed in, since too many jobs waited: how the folder is now is told, so that the fault ends.
+    Missed,
+    /// A file of the state folder, replaced as a whole. Where it cannot be, it is tried again until a newer one takes its place.
     File {
         /// Where.
         path: PathBuf,
@@ -95,6 +98,29 @@ struct Pauses {
     retry: Duration,
 }
 
+/// Files that could not be written, the newest of each.
+#[derive(Default)]
+struct Unwritten(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Unwritten {
+    fn write(&mut self, path: PathBuf, bytes: Vec<u8>) -> Result<(), String> {
+        self.0.remove(&path);
+        write_file(&path, &bytes).inspect_err(|_| drop(self.0.insert(path, bytes)))
+    }
+
+    /// True where the last of them is written now.
+    fn retry(&mut self) -> bool {
+        self.0.retain(|path, bytes| write_file(path, bytes).is_err());
+        self.0.is_empty()
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    folder.map_err(|error| format!("{}: {error}", path.display()))?;
+    files::private_file::write_private(path, bytes).map_err(|error| error.to_string())
+}
+
 /// The events' folder, which may be away at the start and come, and the other way round.
 struct Events<'a> {
     open: &'a dyn Fn() -> Result<EventStore, EventError>,
@@ -125,31 +151,33 @@ fn work(
     // The control loop may wait for this thread to end: a full channel then loses words, never the exit.
     let tell = |stock, stored: Result<Option<PathBuf>, String>| drop(out.try_send(Message::Stored(stock, stored)));
     let mut events = Events { open, store: None, refused: false };
+    let mut unwritten = Unwritten::default();
     // Known before the first incident; the store stays, since a full disk may have room for an event all the same.
     if let Err(cause) = events.with(|store| store.probe()) {
         tell(Stock::Events, Err(cause));
     }
     let (mut tidy_at, mut retry_at) = (Instant::now() + pauses.tidy, Instant::now() + pauses.retry);
     loop {
-        let look_at = if events.refused { retry_at.min(tidy_at) } else { tidy_at };
+        let look_at = if events.refused || !unwritten.0.is_empty() { retry_at.min(tidy_at) } else { tidy_at };
         match jobs.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
             Ok(Job::File { path, bytes }) => {
-                let written = path
-                    .parent()
-                    .map_or(Ok(()), std::fs::create_dir_all)
-                    .map_err(|error| format!("{}: {error}", path.display()));
-                let written = written.and_then(|()| {
-                    files::private_file::write_private(&path, &bytes).map_err(|error| error.to_string())
-                });
-                tell(Stock::Settings, written.map(|()| None));
+                let written = unwritten.write(path, bytes);
+                // Another may still wait.
+                if written.is_err() || unwritten.0.is_empty() {
+                    tell(Stock::Settings, written.map(|()| None));
+                }
             }
             Ok(Job::Incident { record, stretch, rate_hz }) => {
-                let picture =
-                    picture(&record, &stretch).map_err(|error| log::error!("picture of {}: {error}", record.id)).ok();
+                let picture = (stretch.frames > 0).then(|| picture(&record, &stretch)).transpose();
+                let picture = picture.unwrap_or_else(|error| {
+                    log::error!("picture of {}: {error}", record.id);
+                    None
+                });
                 let clip = (!stretch.sound.is_empty()).then_some((&stretch.sound[..], rate_hz));
                 let written = events.with(|store| store.write(&record, picture.as_deref(), clip));
                 tell(Stock::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
             }
+            Ok(Job::Missed) => tell(Stock::Events, events.with(|store| store.probe()).map(|_| None)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -160,10 +188,13 @@ fn work(
                 tell(Stock::Events, Err(cause));
             }
         }
-        if events.refused && Instant::now() >= retry_at {
+        if Instant::now() >= retry_at {
             retry_at = Instant::now() + pauses.retry;
-            if events.with(|store| store.probe()).is_ok() {
+            if events.refused && events.with(|store| store.probe()).is_ok() {
                 tell(Stock::Events, Ok(None));
+            }
+            if !unwritten.0.is_empty() && unwritten.retry() {
+                tell(Stock::Settings, Ok(None));
             }
         }
     }
@@ -224,6 +255,33 @@ mod tests {
         thread.join().unwrap();
         assert!(!old.exists() && new.exists());
         assert!(told.try_recv().is_err(), "nobody is told of what was meant to happen");
+    }
+
+    /// The disk is full when somebody arms, and nobody sets anything afterwards.
+    #[test]
+    fn settings_that_could_not_be_written_are_written_once_they_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, events) = (folder.path().join("place"), folder.path().join("events"));
+        std::fs::write(&place, "no folder").unwrap();
+        let settings = place.join("settings.json");
+        let (jobs, waiting) = sync_channel(JOBS);
+        let (out, told) = sync_channel(JOBS);
+        let pauses = Pauses { tidy: TIDY_EVERY, retry: Duration::from_millis(10) };
+        let thread = std::thread::spawn(move || {
+            let retention = Retention { max_mib: 10, max_days: 30 };
+            work(&|| EventStore::open(&events, retention, true, true), &waiting, &out, pauses);
+        });
+        for bytes in [b"old", b"new"] {
+            jobs.send(Job::File { path: settings.clone(), bytes: bytes.to_vec() }).unwrap();
+            assert_eq!(next(&told), (Stock::Settings, false));
+        }
+        std::fs::remove_file(&place).unwrap();
+        assert_eq!(next(&told), (Stock::Settings, true));
+        assert_eq!(std::fs::read(&settings).unwrap(), b"new");
+        jobs.send(Job::Missed).unwrap();
+        assert_eq!(next(&told), (Stock::Events, true));
+        drop(jobs);
+        thread.join().unwrap();
     }
 
     fn incident(id: &str) -> Job {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use detector::pipeline::Pipeline;
 use files::recording::Recording;
 use hub::Hub;
@@ -17,7 +17,7 @@ use crate::crash::Crash;
 use crate::events::{EventStore, Retention};
 use crate::faults::Fault;
 use crate::inputs::Inputs;
-use crate::last_good::{self, Basis};
+use crate::last_good::{self, Basis, Hears};
 use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
 use crate::recorder::Recorder;
@@ -79,19 +79,20 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
+    let hears = if args.wav.is_some() { Hears::Recording } else { Hears::Microphone };
     let (counted, crash, mut basis) = if args.last_good {
         let state_dir = last_good::state_dir(&args.paths.config);
         // Counted before the weights are loaded: that may be what crashes.
         let start = Start::begin(&state_dir);
         let loaded = match start.in_a_loop() {
-            true => last_good::safe(&args.paths, &state_dir, start.before),
-            false => last_good::load_or_fall_back(&args.paths),
+            true => last_good::safe(&args.paths, hears, &state_dir, start.before),
+            false => last_good::load_or_fall_back(&args.paths, hears),
         };
         // What is refused in words has not crashed.
         let basis = loaded.inspect_err(|_| start.good())?;
         (Some(start), Crash::in_dir(&state_dir), basis)
     } else {
-        (None, Crash::default(), last_good::load(&args.paths)?)
+        (None, Crash::default(), last_good::load(&args.paths, hears)?)
     };
     basis
         .settings
@@ -133,10 +134,7 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
             (Source::Recording { recording, paced: args.speed == Speed::Realtime }, name)
         }
         None => {
-            let device = settings.site.audio.device.clone();
-            let device = device.ok_or_else(|| {
-                anyhow!("{}: `audio.device`: missing (or give a recording: --wav FILE)", args.paths.config.display())
-            })?;
+            let device = settings.site.audio.device.clone().context("`audio.device`: missing")?;
             let notify = messages.clone();
             let wanted =
                 capture::Source { device: device.clone(), model_rate_hz, period_frames: settings.board.period_frames };
@@ -211,7 +209,7 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
 }
 
 /// How often a hub whose password or certificate was refused is tried again.
-const HUB_EVERY: Duration = Duration::from_secs(60);
+const HUB_EVERY: Duration = Duration::from_secs(20);
 
 fn start_hub(settings: &Settings, commands: SyncSender<hub::Incoming>) -> anyhow::Result<Hub> {
     Ok(Hub::start(crate::broker::options(settings, Control::first_states(settings))?, commands)?)

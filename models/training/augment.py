@@ -73,7 +73,11 @@ def faded(sound):
 
 def speed(rng, sound, most=1.25):
     """Speed and pitch together, by `most` at the most, up or down."""
-    factor = np.exp(rng.uniform(-np.log(most), np.log(most)))
+    return played(sound, np.exp(rng.uniform(-np.log(most), np.log(most))))
+
+
+def played(sound, factor):
+    """`factor` times as fast, and as high."""
     places = np.arange(0, len(sound) - 1, factor)
     left = places.astype(np.int64)
     share = (places - left).astype(np.float32)
@@ -226,10 +230,10 @@ def microphone(rng, sound):
 class Scenes:
     """Draws training windows from clips of one split."""
 
-    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None, acted=None):
+    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None, acted=None, acted_share=0.2):
         self.clips, self.labels, self.rooms, self.everyday, self.acted = clips, labels, rooms, everyday, acted
         self.alarm = labels.index(alarm_label)
-        self.positives = positives
+        self.positives, self.acted_share = positives, acted_share
         rows = clips.rows
         keep = [i for i, row in enumerate(rows) if row["split"] == split]
         self.scream = self._balanced([i for i in keep if rows[i]["label"] == "1"], "source_repo", 0.5)
@@ -255,7 +259,7 @@ class Scenes:
 
     def _pick(self, rng, positive):
         """A scream's clip or another's; now and then one that an actor, or an animal, or somebody who shouts, left in a package: other voices, other microphones."""
-        if self.acted is not None and rng.random() < (0.2 if positive else 0.1):
+        if self.acted is not None and rng.random() < (self.acted_share if positive else 0.1):
             return SCREAM if positive else int(rng.choice([ANIMAL, SHOUT]))
         return self._draw(rng, self.scream if positive else self.other)
 
@@ -319,9 +323,13 @@ class Scenes:
     def _babble(self, rng, length):
         """Many voices at once: a crowd, a school yard, a bar; a label."""
         scene = np.zeros(length, np.float32)
+        # Children at play: grown-ups' voices as high as theirs.
+        high = rng.random() < 0.4
         for _ in range(int(rng.integers(4, 16))):
-            sound = self.clips.sound(self._draw(rng, self.voices))[: 3 * RATE]
-            if rng.random() < 0.5:
+            sound = self.clips.sound(self._draw(rng, self.voices))[: (5 if high else 3) * RATE]
+            if high:
+                sound = played(sound, rng.uniform(1.2, 1.9))
+            elif rng.random() < 0.5:
                 sound = speed(rng, sound, 1.3)
             sound = faded(sound)[:length]
             start = int(rng.integers(-len(sound) // 2, max(1, length - len(sound) // 2)))

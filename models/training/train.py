@@ -67,12 +67,45 @@ def partners(picture, rng, share):
     return torch.from_numpy(rng.permutation(len(picture))).to(picture.device), weight.view(-1, 1, 1, 1)
 
 
-def mixup(picture, wanted, rng, share=0.3):
+def mixup(picture, wanted, rng, share):
     """Some pictures are blended with another of the batch, and what is wanted of them likewise (Zhang et al. 2018)."""
     partner, weight = partners(picture, rng, share)
     mixed = picture * weight + picture[partner] * (1 - weight)
     weight = weight.view(-1, 1)
     return mixed, wanted * weight + wanted[partner] * (1 - weight)
+
+
+def splice(picture, target, rng, share):
+    """A share of the pictures takes the bands above a random one from another picture of the same label: a voice that nobody has, so that
+    no recording can be known by heart (CutMix, Yun et al. 2019, along frequency and within a class). The label stays."""
+    picture = picture.clone()
+    whole = picture.clone()
+    rows = np.flatnonzero(rng.random(len(picture)) < share)
+    labels = target.numpy()
+    bands = picture.shape[2]
+    for row in rows:
+        other = int(rng.choice(np.flatnonzero(labels == labels[row])))
+        edge = int(rng.integers(bands // 8, bands - bands // 8))
+        if rng.random() < 0.5:
+            picture[row, :, edge:] = whole[other, :, edge:]
+        else:
+            picture[row, :, :edge] = whole[other, :, :edge]
+    return picture
+
+
+def drop_out(network, share):
+    """Drops a share of what the last layer is given, while training: a hook, so that the weights keep torchvision's names."""
+    network.avgpool.register_forward_hook(lambda module, _input, output: F.dropout(output, share, module.training))
+
+
+@torch.no_grad()
+def shrink(network, fresh, keep):
+    """Weights drawn towards a fresh draw: what was learnt by heart goes first, the rest is found again (Ash and Adams 2020).
+    Normalisation and the last layer stay."""
+    for (name, own), new in zip(network.named_parameters(), fresh.parameters()):
+        if own.ndim == 4:
+            own.mul_(keep).add_(new, alpha=1 - keep)
+    return network
 
 
 def mix_style(picture, rng, share):
@@ -152,6 +185,11 @@ def main():
     parser.add_argument("--acted", help="the folder that acted.py filled: acted screams, and animals, to train on")
     parser.add_argument("--hard", type=float, default=0, help="draw what the network so far takes for a scream up to so many times more often")
     parser.add_argument("--mix-style", type=float, default=0, help="share of pictures that take on some of another's colour")
+    parser.add_argument("--mixup", type=float, default=0.3, help="share of pictures that are blended with another, and what is wanted of them too")
+    parser.add_argument("--splice", type=float, default=0, help="share of pictures whose bands above or below one come from another of the same label")
+    parser.add_argument("--drop-out", type=float, default=0, help="share of the last layer's input that is dropped")
+    parser.add_argument("--shrink", type=float, default=1, help="how much of --init's convolutions is kept, the rest drawn anew")
+    parser.add_argument("--acted-share", type=float, default=0.2, help="share of the screams that --acted's actors scream")
     parser.add_argument("--teach", nargs="+", default=[], metavar="MODEL=SHARE", help="networks whose opinion together is half of what is wanted")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
@@ -170,7 +208,8 @@ def main():
     if not rooms_file.exists():
         np.save(rooms_file, bank(7, 300))
     everyday = Everyday(args.everyday) if args.everyday else None
-    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday, acted=Acted(args.acted) if args.acted else None)
+    acted = Acted(args.acted) if args.acted else None
+    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday, acted=acted, acted_share=args.acted_share)
     scenes.batch = args.batch
 
     window = int(manifest["front_end"]["window_s"] * RATE)
@@ -188,7 +227,9 @@ def main():
     # A run that goes on has its weights already.
     if args.init and not checkpoint.exists():
         take(network, weights(args.init, scenes, args.seed, device))
+        shrink(network, of_manifest(manifest, args.depth).to(device), args.shrink)
         print(f"starts from {args.init}", flush=True)
+    drop_out(network, args.drop_out)
     teachers = Teachers(args.teach, labels, device) if args.teach else None
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=towards, use_buffers=True)
     decay = [p for p in network.parameters() if p.ndim > 1]
@@ -258,7 +299,9 @@ def main():
                 wanted = (wanted + teachers(sound)) / 2
             if args.mix_style:
                 picture = mix_style(picture, rng, args.mix_style)
-            picture, wanted = mixup(picture, wanted, rng)
+            if args.splice:
+                picture = splice(picture, target, rng, args.splice)
+            picture, wanted = mixup(picture, wanted, rng, args.mixup)
             picture = spec_augment(picture, rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.bf16):
             logits = network(picture)

@@ -1,6 +1,8 @@
 //! The alert arrives: the real program, a real mosquitto, somebody who listens.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::Value;
 use system_tests::broker::Broker;
 use system_tests::device::Device;
@@ -59,4 +61,42 @@ fn an_alert_without_a_broker_is_kept_and_sent_at_the_next_start() {
     assert_eq!(late.len(), 1, "{heard:?}");
     assert_eq!(late[0]["id"], away.of_type("alarm")[0]["id"]);
     assert!(late[0]["delayed_s"].as_f64().unwrap() > 0.0, "{}", late[0]);
+}
+
+/// The password comes only after the scream: the siren was the alarm until then, and the hub is told all of it.
+#[test]
+fn a_hub_whose_password_was_gone_at_the_start_is_told_what_it_missed() {
+    let Some(broker) = Broker::start() else { return };
+    let device = Device::tiny("");
+    let password = device.path("password");
+    device.site(&format!(
+        "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nusername = \"hall\"\npassword_file = \"{}\"",
+        broker.port,
+        password.display()
+    ));
+    let sound = [one_scream(16_000), vec![0; 60 * 16_000]].concat();
+    let file = device.path("a.wav");
+    std::fs::write(&file, wav(&sound, 16_000, 1)).unwrap();
+    let args = ["--wav", file.to_str().unwrap(), "--speed", "realtime", "--last-good", "--json"];
+    let (mut child, mut ids) = (device.spawn(&args), Vec::new());
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let alarms = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    // Its start and its end, both before the hub is there.
+    ids.extend(alarms.filter(|line| line["type"] == "alarm").take(2).map(|line| line["id"].clone()));
+    let heard = broker.listen(
+        "test-1",
+        || std::fs::write(&password, "secret").unwrap(),
+        |topic, payload| topic == "event" && payload.contains("\"restore\""),
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let events = events(&heard);
+    let of = |kind: &str| events.iter().find(|event| event["event_type"] == kind).unwrap();
+    assert_eq!([of("scream_start")["id"].clone(), of("scream_end")["id"].clone()].to_vec(), ids);
+    assert!(of("scream_start")["delayed_s"].as_f64().unwrap() > 2.0, "{heard:?}");
+    assert_eq!((of("fault")["fault"].as_str(), of("restore")["fault"].as_str()), (Some("PathDown"), Some("PathDown")));
+    let state = |name: &str| heard.iter().rfind(|(topic, _)| topic == name).map(|(_, payload)| payload.as_str());
+    assert_eq!((state("armed/state"), state("alarm/state")), (Some("ON"), Some("ON")), "{heard:?}");
+    let update: Value = serde_json::from_str(state("update/state").unwrap()).unwrap();
+    assert_eq!(update["latest_version"], update["installed_version"]);
 }

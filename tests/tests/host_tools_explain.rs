@@ -66,3 +66,22 @@ fn the_report_shows_what_an_alarm_rests_on_where_its_model_is_at_hand() {
     let page = std::fs::read_to_string(device.path("r.html")).unwrap();
     assert!(page.contains("heard by another model") && page.matches("<img ").count() == 1);
 }
+
+/// The history of the last seconds no longer holds the window that decided when such an incident ends.
+#[test]
+fn a_long_incident_keeps_the_picture_and_the_sound_of_its_beginning() {
+    let device = Device::tiny("clips = true");
+    let soft = |seconds: f64, seed: u32| -> Vec<i16> { hiss(RATE_HZ, seconds, seed).iter().map(|x| x / 200).collect() };
+    let sound = [soft(5.0, 2), hiss(RATE_HZ, 150.0, 1), soft(8.0, 3)].concat();
+    write_wav(&device.path("a.wav"), &sound, RATE_HZ);
+    let ran = device.hear_file(&device.path("a.wav"));
+    assert_eq!(ran.alarms().len(), 2, "{}", ran.stderr);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    host_tools_ok(&["report", "--events", &path("events"), "--out", &path("r.html"), "--model", &path("model")]);
+    let page = std::fs::read_to_string(device.path("r.html")).unwrap();
+    assert!(page.contains("The score rests most of all on what was heard at"), "its picture holds the window");
+    let clip = device.events().into_iter().find(|path| path.extension().is_some_and(|ending| ending == "wav")).unwrap();
+    let heard = device.hear_file(&clip);
+    let first = heard.of_type("window")[0]["score"].as_f64().unwrap();
+    assert!(first < 0.5 && heard.alarms().len() == 2, "it begins before the scream: {first}");
+}

@@ -1,6 +1,7 @@
 //! Updates from outside: real packages, real bundles, the real program as launcher, as release and as root's judge.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -341,8 +342,16 @@ fn a_bundle_is_fetched_over_tls_once_and_offered() {
     refused("what it sent is not taken");
 
     std::fs::copy(&bundle, &served).unwrap();
+    // Of a fetch that was killed long ago, and of one that may still run.
+    let [old, young] = [1, 2].map(|process| inbox.join(format!(".fetched.part.{process}.tmp")));
+    for path in [&old, &young] {
+        std::fs::write(path, "half").unwrap();
+    }
+    let yesterday = std::time::SystemTime::now() - Duration::from_secs(24 * 3600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(yesterday).unwrap();
     let before = server.sent();
     assert!(device.ok(&["fetch"]).contains("fetched.bundle: version 9.1.0"));
+    assert!(!old.exists() && young.exists());
     assert_eq!(std::fs::read(&fetched).unwrap(), std::fs::read(&bundle).unwrap());
     assert_eq!(device.ok(&["fetch"]), "nothing new\n");
     assert_eq!(server.sent() - before, 1, "what is there is not fetched again");
@@ -354,4 +363,27 @@ fn a_bundle_is_fetched_over_tls_once_and_offered() {
     assert_eq!(device.status()["version"], env!("CARGO_PKG_VERSION"), "fetching installs nothing");
     device.apply(&fetched);
     assert_eq!(device.status()["version"], "9.1.0");
+}
+
+/// The service has no rights but its own: what an installer fetches by hand must be its to read.
+#[test]
+fn what_root_fetches_belongs_to_the_service() {
+    const SERVICE: u32 = 12_345;
+    let device = Updated::new("");
+    let state = device.path("var/lib/screamd");
+    let chowned = std::fs::create_dir_all(&state).and_then(|()| chown(&state, Some(SERVICE), Some(SERVICE)));
+    if chowned.is_err() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI is not root");
+        return eprintln!("SKIPPED: only root can give a file away");
+    }
+    let server = Https::start(&device.path("tls"), device.bundle("9.1.0", &Program::Real));
+    let site = device.path("etc/screamd/site.toml");
+    let plain = std::fs::read_to_string(&site).unwrap();
+    let update = format!("{plain}\n[update]\nurl = \"{}\"\nca_file = \"{}\"\n", server.url(), server.ca.display());
+    std::fs::write(&site, update).unwrap();
+    device.ok(&["fetch"]);
+    for name in ["update", "update/fetched.bundle", "update/fetched.json"] {
+        let metadata = std::fs::metadata(state.join(name)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (SERVICE, SERVICE), "{name}");
+    }
 }

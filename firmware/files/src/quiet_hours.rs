@@ -30,6 +30,11 @@ impl QuietHours {
         }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `local` lies in one of them; the end does not.
     pub fn contain(&self, local: Time) -> bool {
         self.0

@@ -119,7 +119,12 @@ impl Hub {
 
     /// An alert: it will be on the disk, then with the broker. Returns at once.
     pub fn alert(&self, event: Event) {
-        self.mailbox.alert(event);
+        self.alert_of(event, Instant::now());
+    }
+
+    /// As [`Hub::alert`], of one that was raised before there was a hub to tell.
+    pub fn alert_of(&self, event: Event, raised: Instant) {
+        self.mailbox.alert(event, raised);
     }
 
     /// A state as it is now. Returns at once.
@@ -171,7 +176,7 @@ impl Hub {
     }
 
     /// A number that grows at least once a second while the hub's thread makes progress, for a watchdog.
-    pub fn beats(&self) -> impl Fn() -> u64 + Send + 'static {
+    pub fn beats(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
         let mailbox = Arc::clone(&self.mailbox);
         move || mailbox.beats.load(Relaxed)
     }

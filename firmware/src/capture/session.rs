@@ -133,7 +133,8 @@ impl<C: Card> Session<C> {
     /// it is kept up to date, so that the next one knows the length of the gap between.
     pub fn run(&mut self, sink: &mut Sink, last_heard: &mut Option<Duration>, status: &Status) -> End {
         sink.begin_session(self.agreed.rate_hz);
-        if let Some(before) = *last_heard {
+        // What is missing is told once, also where this session never hears anything.
+        if let Some(before) = last_heard.replace(self.heard_until) {
             sink.gap(self.heard_until.saturating_sub(before));
         }
         loop {
@@ -145,7 +146,6 @@ impl<C: Card> Session<C> {
                 Poll::Pending => Ok(()),
                 Poll::Ready(frames) => {
                     self.take(frames, sink, status);
-                    *last_heard = Some(self.heard_until);
                     Ok(())
                 }
                 Poll::Xrun => {
@@ -156,6 +156,7 @@ impl<C: Card> Session<C> {
                 Poll::Gone(cause) => Err(cause),
                 Poll::Stalled => return End::Stalled(self.stalled),
             };
+            *last_heard = Some(self.heard_until);
             if let Err(cause) = recovered {
                 return End::Lost(cause);
             }

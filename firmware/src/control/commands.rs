@@ -65,6 +65,11 @@ impl Control {
 
     /// The hub's session begins later than the rest: the states as they are now.
     pub(super) fn adopt(&mut self, hub: Hub) {
+        self.watch_hub(&hub);
+        hub.set_clock(self.clock_set);
+        for (event, raised) in self.untold.drain(..) {
+            hub.alert_of(event, raised);
+        }
         self.parts.hub = Some(hub);
         let decision = self.alarm.decision();
         for state in [
@@ -74,6 +79,9 @@ impl Control {
             State::Armed(self.alarm.armed()),
             State::Threshold(decision.threshold_on),
             State::Cooldown(decision.cooldown_s),
+            // Not the session's: the program's.
+            State::Started(clock::utc_before(self.began.elapsed())),
+            State::Update(self.update.clone()),
         ] {
             self.state(state);
         }
@@ -132,7 +140,10 @@ impl Control {
     /// A bundle has come, an update goes on or has ended.
     pub(super) fn updated(&mut self, notice: Notice) {
         match notice {
-            Notice::State(update) => self.state(State::Update(update)),
+            Notice::State(update) => {
+                self.update = update.clone();
+                self.state(State::Update(update));
+            }
             Notice::Ended(outcome) if outcome.ok => log::info!("update {}: {}", outcome.release, outcome.detail),
             // Over as soon as it is told: the release before it runs, and nothing is wrong with that one.
             Notice::Ended(outcome) => {

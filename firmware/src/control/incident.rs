@@ -8,7 +8,7 @@ use super::Control;
 use crate::clock;
 use crate::lines::Line;
 use crate::listen::Report;
-use crate::recorder::Job;
+use crate::recorder::{Job, Stock};
 
 /// Seconds of picture before the deciding window.
 const BEFORE_S: f64 = 4.0;
@@ -65,14 +65,14 @@ impl Control {
             t_utc: t_utc.clone(),
             model: model.clone(),
         }));
-        if announced && let Some(hub) = &self.parts.hub {
+        let event = announced.then(|| {
             let mut event = self.event(EventType::ScreamStart, id.clone());
             event.t_utc.clone_from(&t_utc);
             (event.score, event.label, event.level_dbfs, event.model) =
                 (Some(score), Some(label.clone()), Some(level_dbfs), Some(model.clone()));
             event.seq = Some(report.span.seq);
-            hub.alert(event);
-        }
+            event
+        });
         let record = EventRecord {
             schema: SCHEMA,
             id,
@@ -100,6 +100,9 @@ impl Control {
             picture: None,
             clip: None,
         };
+        if let Some(event) = event {
+            self.alert(event);
+        }
         let incident = Incident { record, label, latency_ms };
         self.write(&incident, report.t_start_s);
         self.incident = Some(incident);
@@ -121,25 +124,29 @@ impl Control {
             siren: false,
         });
         record.end = Some(EventEnd { t_s, t_utc: clock::now_utc() });
-        if announced && let Some(hub) = &self.parts.hub {
+        if announced {
             let mut event = self.event(EventType::ScreamEnd, record.id.clone());
             (event.score, event.label) = (Some(score), Some(label.clone()));
-            hub.alert(event);
+            self.alert(event);
         }
         let window_s = self.parts.settings.manifest.front_end.window_s;
         self.write(&incident, (incident.record.start.t_s - window_s).max(0.0));
     }
 
     /// Hands record, picture and sound to the recorder; `from_s` is where the deciding window begins.
-    fn write(&self, incident: &Incident, from_s: f64) {
+    fn write(&mut self, incident: &Incident, from_s: f64) {
         let events = &self.parts.settings.site.events;
         let mut record = incident.record.clone();
         record.windows = self.history.windows_since(from_s - BEFORE_S);
-        let stretch = self.history.stretch(from_s - BEFORE_S, from_s - events.pre_roll_s);
+        let mut stretch = self.history.stretch(from_s - BEFORE_S, from_s - events.pre_roll_s);
+        // A long incident has outlived what it began with: what was written then shows why, and stays.
+        stretch.keep_if_from(from_s);
         let rate_hz = self.parts.settings.manifest.front_end.sample_rate_hz;
         if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz })
         {
-            log::error!("incident {} is not written: the disk does not keep up", incident.record.id);
+            self.not_taken.insert(Stock::Events);
+            let cause = format!("the disk does not keep up: incident {} is not written", incident.record.id);
+            self.stock(Stock::Events, Err(cause));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is wrong and what happened that is no alarm: each told to the lines and to the hub.
 
+use std::time::Instant;
+
 use hub::State;
 
 use super::Control;
@@ -74,11 +76,24 @@ impl Control {
 
     pub(super) fn supervise_named(&mut self, kind: hub::EventType, fault: Option<&str>, detail: &str) {
         self.supervision_seq += 1;
-        let Some(hub) = &self.parts.hub else { return };
         let mut event = self.event(kind, format!("{}-s{}", self.boot, self.supervision_seq));
         event.fault = fault.map(String::from);
         event.detail = (!detail.is_empty()).then(|| detail.to_string());
-        hub.alert(event);
+        self.alert(event);
+    }
+
+    /// To the hub. One whose session begins later is told then; a start without a broker's name tells nobody.
+    pub(super) fn alert(&mut self, event: hub::Event) {
+        match &self.parts.hub {
+            Some(hub) => hub.alert(event),
+            None if self.parts.settings.site.mqtt_enabled() => {
+                self.untold.push_back((event, Instant::now()));
+                while self.untold.len() > hub::limits::MAILBOX_ALERTS_MAX {
+                    self.untold.pop_front();
+                }
+            }
+            None => {}
+        }
     }
 
     pub(super) fn event(&self, kind: hub::EventType, id: String) -> hub::Event {

@@ -106,7 +106,8 @@ impl Siren {
             Ok(_) => self.drive().inspect_err(|_| {
                 // Not known to sound, so not counted as sounding: the next "on" tries again.
                 self.state.store(OFF, Ordering::SeqCst);
-                let _ = self.drive();
+                // A call that fails may have been obeyed all the same: silent is what must be sure.
+                let _ = self.silence();
             }),
             Err(TRIPPED) => Err(SirenError::Tripped),
             Err(_) => Ok(()),
@@ -121,8 +122,12 @@ impl Siren {
         if self.state.swap(OFF, Ordering::SeqCst) == OFF {
             return Ok(());
         }
+        self.silence()
+    }
+
+    /// Drives a line whose state is [`OFF`]. Where it refuses, the guard goes on trying, unless it is to sound again by then.
+    fn silence(&self) -> Result<(), SirenError> {
         self.drive().inspect_err(|_| {
-            // The guard goes on trying, unless it is to sound again by now.
             let _ = self.state.compare_exchange(OFF, REFUSED, Ordering::SeqCst, Ordering::SeqCst);
         })
     }

@@ -148,6 +148,35 @@ fn a_line_that_refuses_to_go_on_is_tried_with_the_next_on() {
     assert_eq!(fake.last(), Some(true));
 }
 
+/// Sounds although its first call fails, and refuses the second: a bus expander whose answer is lost.
+#[derive(Clone, Default)]
+struct Grudging {
+    fake: Fake,
+    calls: Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl Line for Grudging {
+    fn set(&self, active: bool) -> Result<(), String> {
+        match self.calls.fetch_add(1, Ordering::SeqCst) {
+            0 => self.fake.set(active).and(Err("no answer".into())),
+            1 => Err("no answer".into()),
+            _ => self.fake.set(active),
+        }
+    }
+}
+
+#[test]
+fn a_line_that_fails_and_sounds_all_the_same_is_driven_off() {
+    let (siren, line) = (Siren::new(true, BOUND), Grudging::default());
+    siren.attach(Box::new(line.clone()));
+    let guard = Guard::start(Arc::clone(&siren)).expect("a thread");
+    siren.on().expect_err("no answer");
+    assert!(siren.refuses_off() && !siren.is_on());
+    assert_eq!(line.fake.last(), Some(true), "it sounds");
+    guard.wake();
+    line.fake.await_level(false, Duration::from_secs(5));
+}
+
 #[test]
 fn two_threads_leave_the_line_where_the_state_is() {
     for round in 0..50 {
@@ -257,6 +286,19 @@ fn the_fault_relay_holds_only_while_all_is_well() {
     assert_eq!(fault.last(), Some(false));
     outputs.set_fault(false).expect("well");
     assert_eq!(fault.last(), Some(true));
+}
+
+#[test]
+fn the_fault_relay_holds_again_where_an_emergency_was_none() {
+    let (mut outputs, _, [_, led, fault]) = faked(&Arc::default());
+    outputs.set_led(true).expect("led");
+    outputs.set_fault(false).expect("well");
+    // The supervisor's, of a stage that goes on after all.
+    outputs.emergency().all_safe();
+    assert_eq!((led.last(), fault.last()), (Some(false), Some(false)));
+    outputs.set_led(true).expect("led");
+    outputs.set_fault(false).expect("well");
+    assert_eq!((led.last(), fault.last()), (Some(true), Some(true)));
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! The control loop touches no disk: it sets flags here, and gets a [`Notice`] where something is worth telling.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hub::UpdateState;
 use release::store::PACKAGE;
@@ -81,6 +82,7 @@ impl Agent {
             board: board.to_string(),
             out,
             said: None,
+            told: None,
             state: first_state(),
             seen: HashMap::new(),
             offer: None,
@@ -135,10 +137,12 @@ struct Work {
     board: String,
     out: SyncSender<Message>,
     said: Option<Health>,
+    /// The last update's end that was told.
+    told: Option<u64>,
     /// As the hub has it.
     state: UpdateState,
-    /// Bundles by name, size and time: each is hashed once.
-    seen: HashMap<(PathBuf, u64, Option<SystemTime>), Option<Offer>>,
+    /// Bundles by name, size and the time of their last change, of their owner and mode too: each is hashed once.
+    seen: HashMap<(PathBuf, u64, (i64, i64)), Option<Offer>>,
     offer: Option<Offer>,
 }
 
@@ -219,18 +223,26 @@ impl Work {
     }
 
     /// How the last update ended, once: what has been told is remembered over restarts.
-    fn tell_the_end(&self) {
+    fn tell_the_end(&mut self) {
         let Some(last) = self.device.store.last() else { return };
+        if self.told == Some(last.seq) {
+            return;
+        }
         let path = self.inbox.join("told");
         let told = release::read_foreign(&path, 64).and_then(|text| text.trim().parse::<u64>().ok());
         if told == Some(last.seq) {
+            self.told = told;
             return;
         }
-        let seq = last.seq.to_string();
-        if self.out.try_send(Message::Update(Notice::Ended(last))).is_ok()
-            && let Err(error) = self
-                .make_inbox()
-                .and_then(|()| files::private_file::write_private(&path, seq.as_bytes()).map_err(std::io::Error::other))
+        let (number, seq) = (last.seq, last.seq.to_string());
+        if self.out.try_send(Message::Update(Notice::Ended(last))).is_err() {
+            return;
+        }
+        // Also where it cannot be written down: once a start is enough.
+        self.told = Some(number);
+        if let Err(error) = self
+            .make_inbox()
+            .and_then(|()| files::private_file::write_private(&path, seq.as_bytes()).map_err(std::io::Error::other))
         {
             log::warn!("{}: {error}", path.display());
         }
@@ -254,7 +266,7 @@ impl Work {
 
     fn offer_of(&mut self, path: PathBuf) -> Option<Offer> {
         let metadata = std::fs::symlink_metadata(&path).ok()?;
-        let key = (path.clone(), metadata.len(), metadata.modified().ok());
+        let key = (path.clone(), metadata.len(), (metadata.ctime(), metadata.ctime_nsec()));
         if let Some(known) = self.seen.get(&key) {
             return known.clone();
         }
@@ -294,4 +306,44 @@ pub fn look_into(device: &Device, board: &str, path: &std::path::Path) -> Result
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let release = format!("{}-{}", manifest.version, bundle.build);
     Ok(Offer { file, version: manifest.version, release })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    /// The service's disk is full, or its folder is another's: what was told is not said again every few seconds.
+    #[test]
+    fn an_end_that_cannot_be_written_down_is_told_once_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = Device::below(dir.path());
+        std::fs::create_dir_all(device.store.folder()).unwrap();
+        let inbox = dir.path().join("update");
+        std::fs::create_dir_all(inbox.join("told")).unwrap();
+        let (out, told) = sync_channel(8);
+        let mut work = Work {
+            flags: Arc::default(),
+            device: Arc::new(device),
+            release: None,
+            inbox,
+            board: "generic".into(),
+            out,
+            said: None,
+            told: None,
+            state: first_state(),
+            seen: HashMap::new(),
+            offer: None,
+        };
+        let mut ended = |seq: u64| {
+            let last = Outcome { seq, release: "9.1.0-1".into(), ok: false, detail: "no word".into() };
+            let path = work.device.store.folder().join("last.json");
+            std::fs::write(path, serde_json::to_string(&last).unwrap()).unwrap();
+            (0..3).for_each(|_| work.tell_the_end());
+            told.try_iter().count()
+        };
+        assert_eq!((ended(1), ended(1), ended(2)), (1, 0, 1));
+    }
 }

@@ -4,11 +4,12 @@
 //! and machine fit. A server that is away, or sends something else, changes nothing.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use files::private_file::{PrivateFile, WriteError, write_private};
+use files::private_file::{PrivateFile, WriteError, is_leftover};
 use rand::Rng;
 use release::limits::BUNDLE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -183,7 +184,9 @@ impl Fetch {
         std::fs::rename(&part, self.inbox.join(FETCHED))
             .map_err(|cause| FetchError::Broken { url: url.clone(), cause })?;
         let seen = serde_json::to_vec(&Seen { url: url.clone(), etag }).unwrap_or_default();
-        write_private(&self.inbox.join(SEEN), &seen)?;
+        let mut file = self.create(&self.inbox.join(SEEN))?;
+        file.write_all(&seen).map_err(|cause| FetchError::Broken { url: url.clone(), cause })?;
+        file.commit()?;
         Ok(Fetched::New(Offer { file: FETCHED.into(), ..offer }))
     }
 
@@ -194,13 +197,14 @@ impl Fetch {
 
     fn keep(&self, mut from: impl Read, length: Option<u64>, part: &Path) -> Result<(), FetchError> {
         let broken = |cause| FetchError::Broken { url: self.update.url.clone(), cause };
-        std::fs::create_dir_all(&self.inbox).map_err(broken)?;
+        self.make_inbox().map_err(broken)?;
+        self.sweep();
         let room_for = |bytes| {
             let no_space = |cause| FetchError::NoSpace { url: self.update.url.clone(), cause };
             release::store::room_for(&self.inbox, bytes).map_err(no_space)
         };
         room_for(length.unwrap_or(0))?;
-        let mut file = PrivateFile::create(part)?;
+        let mut file = self.create(part)?;
         let mut buffer = vec![0u8; 64 * 1024];
         let mut written = 0u64;
         loop {
@@ -218,6 +222,46 @@ impl Fetch {
         }
         file.commit()?;
         Ok(())
+    }
+
+    /// A file of the inbox that the service can read, also where root has fetched.
+    fn create(&self, path: &Path) -> Result<PrivateFile, FetchError> {
+        let file = PrivateFile::create(path)?;
+        if let Some((uid, gid)) = self.owner() {
+            file.give_to(uid, gid)?;
+        }
+        Ok(file)
+    }
+
+    fn make_inbox(&self) -> std::io::Result<()> {
+        if self.inbox.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.inbox)?;
+        match self.owner() {
+            // Of the name itself: a link put there meanwhile is not followed.
+            Some((uid, gid)) => std::os::unix::fs::lchown(&self.inbox, Some(uid), Some(gid)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whose the state folder is, where that is another than who fetches.
+    fn owner(&self) -> Option<(u32, u32)> {
+        let state = std::fs::metadata(self.inbox.parent()?).ok()?;
+        let own = rustix::process::geteuid();
+        (own.is_root() && state.uid() != own.as_raw()).then(|| (state.uid(), state.gid()))
+    }
+
+    /// What fetches left behind that were killed: older than any that still runs.
+    fn sweep(&self) {
+        let entries = std::fs::read_dir(&self.inbox).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_leftover)) {
+            let age =
+                entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > WHOLE) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn agent(&self) -> Result<ureq::Agent, FetchError> {

@@ -285,6 +285,38 @@ fn the_time_between_two_sessions_is_a_gap_too() {
 }
 
 #[test]
+fn sessions_that_hear_nothing_tell_what_is_missing_once() {
+    let (mut sink, mut sound) = sink::ring(1_000);
+    let mut last_heard = None;
+    let mut hear = |now_s, frames| {
+        let card = Sham { now: Duration::from_secs(now_s), frames, ..Sham::default() };
+        Session::new(card, AGREED).run(&mut sink, &mut last_heard, &Status::default());
+    };
+    hear(10, 1);
+    // Each is stalled after a second; between them nobody listens.
+    (2..10).for_each(|session| hear(10 * session, 0));
+    hear(100, 1);
+    let gap = std::iter::from_fn(|| sound.marks.pop().ok()).map(|mark| mark.gap).sum::<Duration>();
+    // Its frame came when the first wait was over, and so did the last one's.
+    assert_eq!(gap, Duration::from_secs(90) - WAIT_MAX);
+}
+
+#[test]
+fn what_is_missing_before_a_card_is_lost_is_told_once_too() {
+    let (mut sink, mut sound) = sink::ring(1_000);
+    let (mut last_heard, status) = (None, Status::default());
+    let mut first = Session::new(Sham { frames: 1, ..Sham::default() }, AGREED);
+    first.run(&mut sink, &mut last_heard, &status);
+    // An xrun that each restart brings back: time passes, no frame comes, the card is given up.
+    let mut second = Session::new(Sham { now: first.card.now, fails: true, ..Sham::default() }, AGREED);
+    assert_eq!(second.run(&mut sink, &mut last_heard, &status), End::Lost(Errno::PIPE));
+    let mut third = Session::new(Sham { now: second.card.now, frames: 1, ..Sham::default() }, AGREED);
+    third.run(&mut sink, &mut last_heard, &status);
+    let gap = std::iter::from_fn(|| sound.marks.pop().ok()).map(|mark| mark.gap).sum::<Duration>();
+    assert_eq!(gap, second.card.now - WAIT_MAX);
+}
+
+#[test]
 fn a_stop_ends_it() {
     let (mut sink, _sound) = sink::ring(1_000_000);
     let status = Status::default();

@@ -78,7 +78,10 @@ const BUILT_UNIX_S: &str = env!("SCREAMD_BUILT_UNIX_S");
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let found = credential(path);
-    files::model_dir::read_bounded(&found, SECRET_BYTES_MAX).with_context(|| format!("[mqtt] {}", found.display()))
+    let named = || format!("[mqtt] {}", found.display());
+    let bytes = files::model_dir::read_bounded(&found, SECRET_BYTES_MAX).with_context(named)?;
+    anyhow::ensure!(!bytes.trim_ascii().is_empty(), "{}: is empty", named());
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -151,8 +151,8 @@ pub struct Control {
     clock_set: bool,
     /// What refuses to be stored now.
     unstored: BTreeSet<Stock>,
-    /// What the recorder had no room for.
-    not_taken: BTreeSet<Stock>,
+    /// What the recorder is to be given: settings that have changed, an incident that it had no room for.
+    to_write: BTreeSet<Stock>,
     /// Lines that have been told to be missing or to refuse, by table.
     lines_amiss: BTreeSet<&'static str>,
     boot: String,
@@ -221,7 +221,7 @@ impl Control {
             supervision_seq: 0,
             clock_set: clock::is_set(),
             unstored: BTreeSet::new(),
-            not_taken: BTreeSet::new(),
+            to_write: BTreeSet::new(),
             lines_amiss: BTreeSet::new(),
             // Unique over restarts without a clock: the kernel's random source.
             boot: format!(
@@ -307,6 +307,9 @@ impl Control {
             self.line_fails(&problem);
         }
         self.parts.update.faults(&self.faults);
+        if std::mem::take(&mut self.saved.forgotten) {
+            self.save();
+        }
         let ready = self.alarm.step(0, Event::Ready);
         self.carry_out(ready, None);
         let tick = Duration::from_millis(led::TICK_MS_MAX);
@@ -478,23 +481,25 @@ impl Control {
         }
     }
 
+    /// With the next tick: however many settings come at once, they are one file.
     fn save(&mut self) {
-        let path = Saved::path(&self.parts.settings.site.state.dir);
-        // Numbers and flags: their JSON cannot fail.
-        let bytes = serde_json::to_vec(&self.saved).unwrap_or_default();
-        if !self.parts.recorder.submit(Job::File { path, bytes }) {
-            self.not_taken.insert(Stock::Settings);
-            self.stock(Stock::Settings, Err("the disk does not keep up: settings wait".into()));
-        }
+        self.to_write.insert(Stock::Settings);
     }
 
-    /// What the recorder's full queue did not take.
-    fn hand_in_again(&mut self) {
-        if self.not_taken.remove(&Stock::Settings) {
-            self.save();
-        }
-        if self.not_taken.contains(&Stock::Events) && self.parts.recorder.submit(Job::Missed) {
-            self.not_taken.remove(&Stock::Events);
+    fn settings_file(&self) -> Job {
+        let path = Saved::path(&self.parts.settings.site.state.dir);
+        // Numbers and flags: their JSON cannot fail.
+        Job::File { path, bytes: serde_json::to_vec(&self.saved).unwrap_or_default() }
+    }
+
+    /// Hands in what is to be written; what the recorder's queue does not take waits for the next tick.
+    fn hand_in(&mut self) {
+        for stock in std::mem::take(&mut self.to_write) {
+            let job = if stock == Stock::Settings { self.settings_file() } else { Job::Missed };
+            if !self.parts.recorder.submit(job) {
+                self.to_write.insert(stock);
+                self.stock(stock, Err("the disk does not keep up: what is to be written waits".into()));
+            }
         }
     }
 
@@ -514,13 +519,15 @@ impl Control {
         let (dropped, skipped, xruns) = (self.dropped_windows(), self.skipped, self.xruns());
         let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
         let audio_s = audio_us as f64 / 1e6;
-        let Self { parts, lines, windows, alarms, began, mut stored, failure, .. } = self;
+        let last = self.to_write.contains(&Stock::Settings).then(|| self.settings_file());
+        let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, .. } = self;
         let Parts { recorder, hub, inbox, .. } = parts;
-        recorder.finish();
+        recorder.finish(last);
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Stored(_, Ok(path)) => stored.extend(path),
-                Message::Stored(_, Err(cause)) => {
+                // Where it stands already it has been said.
+                Message::Stored(_, Err(cause)) if unstored.is_empty() => {
                     lines.write(&Line::Fault { fault: Fault::StorageFull.name(), detail: &cause })
                 }
                 _ => {}

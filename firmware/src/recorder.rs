@@ -82,8 +82,12 @@ impl Recorder {
         !matches!(self.jobs.try_send(job), Err(TrySendError::Full(_)))
     }
 
-    /// Writes what waits and ends.
-    pub fn finish(self) {
+    /// Writes what waits and, behind it, `last`, and ends.
+    pub fn finish(self, last: Option<Job>) {
+        // Where the thread is gone, the join says so.
+        if let Some(job) = last {
+            let _ = self.jobs.send(job);
+        }
         drop(self.jobs);
         if self.thread.join().is_err() {
             log::error!("recorder: the thread panicked");

@@ -32,6 +32,9 @@ pub struct Saved {
     pub latched: bool,
     /// Ids of the last commands, oldest first.
     pub command_ids: VecDeque<String>,
+    /// A value was forgotten since the file was read: it is to be written.
+    #[serde(skip)]
+    pub forgotten: bool,
 }
 
 impl Saved {
@@ -49,6 +52,16 @@ impl Saved {
             let _ = std::fs::rename(&path, path.with_extension("json.bad"));
             Self::default()
         })
+    }
+
+    /// Forgets what the site file has changed since, for good: were it only passed over, an old disarming would come back with the
+    /// old file.
+    pub fn forget_changed(&mut self, armed: bool, threshold_on: Option<f64>, cooldown_s: Option<f64>) {
+        let before = (self.armed, self.threshold_on, self.cooldown_s);
+        self.armed = self.armed.filter(|set| set.site == armed);
+        self.threshold_on = self.threshold_on.filter(|set| set.site == threshold_on);
+        self.cooldown_s = self.cooldown_s.filter(|set| set.site == cooldown_s);
+        self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
     }
 
     /// Armed, given what the site says.
@@ -113,6 +126,16 @@ mod tests {
         assert_eq!((again.threshold_on(None), again.cooldown_s(Some(5.0))), (None, None));
         assert_eq!(again.cooldown_s(None), Some(5.0));
         assert_eq!((again.command_ids.len(), again.command_ids[63].as_str()), (64, "n99"));
+        // Once the site has spoken, going back to the old file brings nothing back.
+        let mut again = again;
+        again.forget_changed(true, Some(0.8), None);
+        assert!(!again.forgotten);
+        again.forget_changed(true, Some(0.7), None);
+        assert!(again.forgotten);
+        assert_eq!(
+            (again.threshold_on(Some(0.8)), again.armed(true), again.cooldown_s(None)),
+            (None, Some(false), Some(5.0))
+        );
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Settings {
 
         let mut decision = site.decision(&manifest.decision);
         wrong.extend(words(decision.mistakes(&file)));
+        wrong.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
         if site.siren.on_s > f64::from(board.siren_on_s_max) {
             log::warn!(
                 "{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}",
@@ -111,7 +112,8 @@ impl Settings {
             wrong.extend(unreadable);
             return Err(wrong);
         }
-        let saved = Saved::load(&site.state.dir);
+        let mut saved = Saved::load(&site.state.dir);
+        saved.forget_changed(site.siren.armed, site.decision.threshold_on, site.decision.cooldown_s);
         if let Some(threshold_on) = saved.threshold_on(site.decision.threshold_on) {
             // The lower one follows it down, and up again, in the alarm.
             decision.threshold_on = threshold_on;
@@ -119,7 +121,7 @@ impl Settings {
         decision.cooldown_s = saved.cooldown_s(site.decision.cooldown_s).unwrap_or(decision.cooldown_s);
         let armed = saved.armed(site.siren.armed).unwrap_or(site.siren.armed);
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
-        let origins = origins(paths, &site, &saved, &decision, armed, &device_id, &board);
+        let origins = origins(paths, &site, &saved, [&manifest.decision, &decision], armed, &device_id, &board);
         let warnings = warnings(&file, &site);
         Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
     }
@@ -170,7 +172,7 @@ fn origins(
     paths: &Paths,
     site: &Site,
     saved: &Saved,
-    decision: &Decision,
+    [manifest, decision]: [&Decision; 2],
     armed: bool,
     device_id: &str,
     board: &Board,
@@ -185,40 +187,55 @@ fn origins(
             "model manifest"
         }
     };
-    vec![
-        ("device_id", device_id.to_string(), if site.device_id.is_some() { "site" } else { "serial number" }),
-        (
-            "board",
-            board.name.clone(),
-            if paths.board.is_some() {
-                "command line"
-            } else if site.board.is_some() {
-                "site"
-            } else {
-                "built-in"
-            },
-        ),
+    let stated = |key: &str, otherwise| if site.states(key) { "site" } else { otherwise };
+    let hub_threshold = saved.threshold_on(own.threshold_on).is_some();
+    let board_by = if paths.board.is_some() { "command line" } else { stated("board", "built-in") };
+    let armed_by = if saved.armed(site.siren.armed).is_some() { "hub" } else { stated("siren.armed", "built-in") };
+    // The lower threshold follows the upper one down, whoever moved that.
+    let threshold_off = decision.threshold_off.min(decision.threshold_on);
+    let follows = threshold_off < own.threshold_off.unwrap_or(manifest.threshold_off);
+    let off_by =
+        if follows { by(hub_threshold, own.threshold_on.is_some()) } else { by(false, own.threshold_off.is_some()) };
+    let on_s_max = f64::from(board.siren_on_s_max);
+    let on_s_by = if site.siren.on_s > on_s_max { "board" } else { stated("siren.on_s", "built-in") };
+    let mut rows = vec![
+        ("device_id", device_id.to_string(), stated("device_id", "serial number")),
+        ("board", board.name.clone(), board_by),
         (
             "model",
             paths.model.as_deref().unwrap_or(Path::new("models/default")).display().to_string(),
             if paths.model.is_some() { "command line" } else { "built-in" },
         ),
-        ("armed", armed.to_string(), if saved.armed(site.siren.armed).is_some() { "hub" } else { "site" }),
-        (
-            "threshold_on",
-            decision.threshold_on.to_string(),
-            by(saved.threshold_on(site.decision.threshold_on).is_some(), own.threshold_on.is_some()),
-        ),
-        ("threshold_off", decision.threshold_off.to_string(), by(false, own.threshold_off.is_some())),
+        ("armed", armed.to_string(), armed_by),
+        ("threshold_on", decision.threshold_on.to_string(), by(hub_threshold, own.threshold_on.is_some())),
+        ("threshold_off", threshold_off.to_string(), off_by),
         ("votes", format!("{} of {}", decision.votes.needed, decision.votes.of), by(false, own.votes.is_some())),
         ("stride_s", decision.stride_s.to_string(), by(false, own.stride_s.is_some())),
         ("hold_s", decision.hold_s.to_string(), by(false, own.hold_s.is_some())),
         (
             "cooldown_s",
             decision.cooldown_s.to_string(),
-            by(saved.cooldown_s(site.decision.cooldown_s).is_some(), own.cooldown_s.is_some()),
+            by(saved.cooldown_s(own.cooldown_s).is_some(), own.cooldown_s.is_some()),
         ),
-    ]
+        ("siren on_s", site.siren.on_s.min(on_s_max).to_string(), on_s_by),
+        ("siren_on_s_max", board.siren_on_s_max.to_string(), "board"),
+    ];
+    for (table, line) in board.outputs().filter(|_| !board.simulated) {
+        rows.push((table, words_of(line.line.to_string(), line.active_low), line_by(site, table)));
+    }
+    for (table, line) in board.inputs().filter(|_| !board.simulated) {
+        rows.push((table, words_of(line.line.to_string(), line.active_low), line_by(site, table)));
+    }
+    rows
+}
+
+fn words_of(line: String, active_low: bool) -> String {
+    if active_low { format!("{line}, active low") } else { line }
+}
+
+fn line_by(site: &Site, table: &str) -> &'static str {
+    let own = ["line", "chip", "active_low"].iter().any(|key| site.states(&format!("{table}.{key}")));
+    if own { "site" } else { "board" }
 }
 
 fn warnings(file: &str, site: &Site) -> Vec<String> {

@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     manifest.sha256 = sha256_hex(&weights);
     (manifest.measured, manifest.golden) = (None, None);
     let mut written = Model::load(&manifest, &weights, Executor::SingleThread)?;
-    let off = compare(&manifest, &mut reference, &mut written)?;
+    let off = compare(&manifest, &mut reference, &mut written).with_context(|| args.onnx.display().to_string())?;
     let allowed = tolerance(args.weights);
     ensure!(
         off <= allowed,

@@ -107,8 +107,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let threshold = manifest.decision.threshold_on;
     let laid = figures::labelled(&scored, |clip| clip.score);
-    let clip_figures =
-        figures::clips(&laid, threshold).with_context(|| args.data.join("manifest.csv").display().to_string())?;
+    let clip_figures = figures::clips(&laid, threshold);
+    ensure!(
+        clip_figures.whole() || !args.write_measured,
+        "{}: --write-measured needs clips with label 1 and clips with label 0",
+        args.data.join("manifest.csv").display()
+    );
     let heard = args
         .background
         .as_deref()
@@ -135,7 +139,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         cut_s: args.cut,
         clips: clip_figures,
         ci95: bootstrap::intervals(&scored, threshold),
-        whole: figures::clips(&figures::labelled(&scored, |clip| clip.whole), threshold)?,
+        whole: figures::clips(&figures::labelled(&scored, |clip| clip.whole), threshold),
         classes: figures::classes(&scored, threshold),
         sources: figures::sources(&scored, threshold),
         reliability: reliability::of(&laid),
@@ -285,15 +289,17 @@ fn print(report: &Report) {
 }
 
 fn print_clips(name: &str, clips: &figures::ClipFigures) {
+    // Without screams, or without others, some of them say nothing.
+    let figure = |value: f64| if value.is_nan() { "-".into() } else { format!("{value:.4}") };
     say!(
-        "{name}accuracy {:.4}  balanced {:.4}  precision {:.4}  recall {:.4}  F1 {:.4}  ROC-AUC {:.4}  AP {:.4}",
-        clips.accuracy,
-        clips.balanced_accuracy,
-        clips.precision,
-        clips.recall,
-        clips.f1,
-        clips.roc_auc,
-        clips.average_precision
+        "{name}accuracy {}  balanced {}  precision {}  recall {}  F1 {}  ROC-AUC {}  AP {}",
+        figure(clips.accuracy),
+        figure(clips.balanced_accuracy),
+        figure(clips.precision),
+        figure(clips.recall),
+        figure(clips.f1),
+        figure(clips.roc_auc),
+        figure(clips.average_precision)
     );
 }
 

@@ -106,6 +106,57 @@ fn site_keys() {
 }
 
 #[test]
+fn sound_that_no_window_would_hold() {
+    let device = Device::tiny("");
+    device.site("[decision]\nstride_s = 5");
+    refused(&device, &good(), &["site.toml", "`decision.stride_s`: is 5, longer than the model's window"]);
+}
+
+#[test]
+fn a_recording_of_more_channels_than_are_read() {
+    let device = Device::tiny("");
+    for channels in [33u16, 64] {
+        refused(
+            &device,
+            &wav(&[100; 6_400], RATE_HZ, channels),
+            &["sound.wav", &format!("it has {channels} channels")],
+        );
+    }
+}
+
+/// Nobody writes to them: opening one would wait for ever.
+#[test]
+fn pipes_in_the_place_of_files() {
+    let device = Device::tiny("");
+    for name in ["site.toml", "model/model.nnef.tgz"] {
+        let path = device.path(name);
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        refused(&device, &good(), &[name.rsplit('/').next().unwrap(), "is a pipe, not a file"]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, kept).unwrap();
+    }
+}
+
+#[test]
+fn check_says_who_has_the_last_word() {
+    let device = Device::tiny("");
+    let check = || String::from_utf8(device.command("check").output().unwrap().stdout).unwrap();
+    let row = |key: &str| {
+        let said = check();
+        let line = said.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap_or("none").to_string();
+        line.split_whitespace().skip(key.split(' ').count()).map(String::from).collect::<Vec<_>>().join(" ")
+    };
+    device.site("[audio]\ndevice = \"default\"");
+    assert_eq!((row("armed"), row("siren on_s")), ("true built-in".into(), "30 built-in".into()));
+    device.site("[audio]\ndevice = \"default\"\n[siren]\narmed = true\non_s = 2000\n[decision]\nthreshold_on = 0.3");
+    assert_eq!((row("armed"), row("siren on_s")), ("true site".into(), "180 board".into()));
+    assert_eq!((row("threshold_on"), row("threshold_off")), ("0.3 site".into(), "0.3 site".into()));
+    assert_eq!((row("hold_s"), row("siren_on_s_max")), ("2 model manifest".into(), "180 board".into()));
+}
+
+#[test]
 fn check_tells_every_problem_at_once() {
     let device = Device::tiny("");
     device.site("max_mb = 3\n[siren]\non_s = -1\n[audio]\ndevice = \"hw:1\"");
@@ -155,6 +206,18 @@ fn tools_name_the_file_too() {
                 "/tmp/none",
             ],
             "Cargo.toml",
+        ),
+        (
+            &[
+                "convert",
+                "--onnx",
+                "tests/data/nan/model.onnx",
+                "--manifest",
+                "tests/data/tiny/manifest-in.toml",
+                "--out",
+                "/tmp/none",
+            ],
+            "model.onnx: ",
         ),
     ] {
         let output = host_tools(args);

@@ -313,6 +313,24 @@ fn ten_commands_are_taken_then_the_limit_and_off_always_passes() {
     ear.hears("siren/state", "OFF");
 }
 
+/// More settings in one moment than the recorder's queue takes: the last one counts, and the disk is not blamed.
+#[test]
+fn of_many_settings_at_once_the_last_is_kept() {
+    let Some(broker) = Broker::start() else { return };
+    let ear = broker.ear("test-1");
+    let device = device(&broker, "");
+    let running = online(&device, &ear, &quiet_room());
+    ear.forget();
+    broker.publish_lines("screamd/test-1/armed/set", &format!("{}ON\n", "OFF\n".repeat(40)));
+    ear.wait("all answers", |all| {
+        (all.iter().filter(|heard| heard.topic == "command/result").count() == 41).then_some(())
+    });
+    assert_eq!(ear.on("armed/state").last().map(String::as_str), Some("ON"));
+    wait_for_file(&device, "\"armed\":{\"value\":true");
+    running.kill();
+    assert!(!device.log().contains("StorageFull"), "{}", device.log());
+}
+
 #[test]
 fn a_scream_is_told_whole_and_silence_ends_this_incident_alone() {
     let Some(broker) = Broker::start() else { return };

@@ -110,6 +110,40 @@ fn eval_of_clips_whose_answer_is_known() {
     assert!(scores.starts_with("file,label,class,score\n"));
 }
 
+/// A set without labels, or of one label, has no ROC; everything else it has.
+#[test]
+fn eval_of_clips_that_have_one_label_or_none() {
+    let device = Device::tiny("");
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    for name in ["data", "background"] {
+        std::fs::create_dir_all(device.path(name)).unwrap();
+    }
+    write_wav(&device.path("data/a.wav"), &hiss(16_000, 1.0, 1), 16_000);
+    write_wav(&device.path("data/b.wav"), &silence(16_000, 1.0), 16_000);
+    write_wav(&device.path("background/loud.wav"), &one_scream(16_000), 16_000);
+    std::fs::write(device.path("background/manifest.csv"), "file,kind,split\nloud.wav,loud,test\n").unwrap();
+    for (labels, n, accuracy, recall) in [
+        (["1", ""], (1, 0), Some(1.0), Some(1.0)),
+        (["", "0"], (0, 1), Some(1.0), None),
+        (["", ""], (0, 0), None, None),
+    ] {
+        let rows = format!("file,label,class,split\na.wav,{},x,test\nb.wav,{},y,test\n", labels[0], labels[1]);
+        std::fs::write(device.path("data/manifest.csv"), rows).unwrap();
+        let folders =
+            ["--model", &path("model"), "--data", &path("data"), "--background", &path("background")].map(String::from);
+        let files =
+            ["--scores", &path("s.csv"), "--json", &path("e.json"), "--plots", &path("plots")].map(String::from);
+        host_tools_ok(&[&["eval".to_string(), "--full".into()][..], &folders, &files].concat());
+        let figures = json(&device.path("e.json"));
+        let clips = &figures["clips"];
+        assert_eq!((clips["n_pos"].as_u64(), clips["n_neg"].as_u64()), (Some(n.0), Some(n.1)));
+        assert_eq!((clips["accuracy"].as_f64(), clips["recall"].as_f64()), (accuracy, recall), "{clips}");
+        assert!(clips["roc_auc"].is_null() && clips.get("roc_auc").is_some(), "{clips}");
+        assert_eq!(figures["background"]["alarms"].as_u64(), Some(1), "{figures}");
+        assert_eq!(std::fs::read_to_string(path("s.csv")).unwrap().lines().count(), 3);
+    }
+}
+
 #[test]
 fn a_reader_who_goes_away_stops_nothing() {
     let device = Device::tiny("");

@@ -151,19 +151,28 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
     let message = error.message().to_string();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     // serde's own words are the only place where the known keys of the struct at hand stand together.
-    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let field = message.starts_with("unknown field");
+    let unknown = field || message.starts_with("unknown variant");
     let missing = message.starts_with("missing field");
-    let name = match start {
-        _ if (unknown || missing) && !quoted.is_empty() => Some(quoted[0].to_string()),
-        Some(at) => key_at(text, at),
-        None => None,
+    let line_key = start.and_then(|at| key_at(text, at));
+    let name = match quoted.first() {
+        // Inside of `votes = { .. }` the line's own key comes before it.
+        Some(name) if field || missing => {
+            match line_key.filter(|key| key != name && !key.ends_with(&format!(".{name}"))) {
+                Some(key) => Some(format!("{key}.{name}")),
+                None => Some(name.to_string()),
+            }
+        }
+        // A value, not a key, or a table that stands there twice.
+        _ => line_key.or_else(|| start.and_then(|at| header_at(text, at))),
     };
     let table = start.and_then(|at| table_at(text, at)).filter(|table| Some(table) != name.as_ref());
-    let hint =
+    let known =
         unknown.then(|| nearest(quoted.first().copied().unwrap_or(""), quoted.get(1..).unwrap_or(&[]))).flatten();
+    let hint = known.map(|known| format!("did you mean `{known}`?")).or_else(|| type_hint(&message).map(String::from));
     let cause = match (unknown, missing) {
-        (true, _) if message.starts_with("unknown field") => "unknown key".to_string(),
-        (true, _) => "unknown value".to_string(),
+        (true, _) if field => "unknown key".to_string(),
+        (true, _) => format!("unknown value \"{}\"", quoted.first().unwrap_or(&"")),
         (_, true) => "missing".to_string(),
         _ => message.lines().next().unwrap_or("not understood").to_string(),
     };
@@ -171,12 +180,35 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
         file: file.into(),
         line: start.map(|at| 1 + text[..at.min(text.len())].matches('\n').count()),
         key: name.map(|name| match table {
-            Some(table) if !name.contains('.') => format!("{table}.{name}"),
+            Some(table) if name != table => format!("{table}.{name}"),
             _ => name,
         }),
         cause,
-        hint: hint.map(|known| format!("did you mean `{known}`?")),
+        hint,
     }
+}
+
+/// How a value of the expected kind is written.
+fn type_hint(message: &str) -> Option<&'static str> {
+    if message.starts_with("duplicate key") {
+        return Some("it may stand there once");
+    }
+    let expected = message.strip_prefix("invalid type: ")?.rsplit_once("expected ")?.1;
+    match expected {
+        "a boolean" => Some("write true or false, without quotes"),
+        "f64" | "f32" | "u16" | "u32" | "u64" | "usize" | "i64" => Some("write a number, without quotes"),
+        "a string" => Some("write it in quotes"),
+        "a sequence" => Some("write it in brackets, such as [\"a\", \"b\"]"),
+        _ => None,
+    }
+}
+
+/// The table whose header the line of byte `at` is.
+fn header_at(text: &str, at: usize) -> Option<String> {
+    let start = text.get(..at.min(text.len()))?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next()?.trim();
+    let name = line.strip_prefix('[')?.split(']').next()?.trim_start_matches('[').trim();
+    (!name.is_empty()).then(|| name.to_string())
 }
 
 /// The known name nearest to `given`: it may not be what was meant, and shows what is known all the same.
@@ -259,6 +291,48 @@ mod tests {
         assert_eq!(parse_all::<Site>("s", "zone = ").unwrap_err().len(), 1);
     }
 
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Model {
+        #[allow(dead_code)]
+        log: Log,
+        #[allow(dead_code)]
+        votes: Votes,
+        #[allow(dead_code)]
+        armed: bool,
+    }
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Log {
+        #[default]
+        Log2,
+        Ln,
+    }
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Votes {
+        #[allow(dead_code)]
+        of: u32,
+    }
+
+    #[test]
+    fn a_value_is_no_key_and_an_inner_key_has_an_outer_one() {
+        for (text, expect) in [
+            ("log = \"lnn\"", "m, line 1: `log`: unknown value \"lnn\" (did you mean `ln`?)"),
+            ("votes = { off = 2 }", "m, line 1: `votes.off`: unknown key (did you mean `of`?)"),
+            ("[votes]\noff = 2", "m, line 2: `votes.off`: unknown key (did you mean `of`?)"),
+            ("votes.off = 2", "m, line 1: `votes.off`: unknown key (did you mean `of`?)"),
+            ("[votes]\n[votes]", "m, line 2: `votes`: duplicate key (it may stand there once)"),
+            ("armed = 1\narmed = 2", "m, line 2: `armed`: duplicate key (it may stand there once)"),
+            (
+                "armed = \"yes\"",
+                "m, line 1: `armed`: invalid type: string \"yes\", expected a boolean (write true or false, without quotes)",
+            ),
+        ] {
+            assert_eq!(parse::<Model>("m", text).unwrap_err().to_string(), expect, "{text}");
+        }
+    }
+
     #[test]
     fn mistakes_name_file_line_key_and_cause() {
         check(
@@ -268,7 +342,7 @@ mod tests {
         check("[decision]\n", "site.toml, line 1: `decision.threshold_on`: missing");
         check(
             "\n[decision]\nthreshold_on = \"a\"\n",
-            "site.toml, line 3: `decision.threshold_on`: invalid type: string \"a\", expected f64",
+            "site.toml, line 3: `decision.threshold_on`: invalid type: string \"a\", expected f64 (write a number, without quotes)",
         );
         check(
             "[decison]\nthreshold_on = 1.0\n",

@@ -279,6 +279,7 @@ impl Manifest {
         check(self.temperature.is_finite() && self.temperature > 0.0, "temperature", "must be above 0".into());
         wrong.extend(self.front_end.mistakes(file));
         wrong.extend(self.decision.mistakes(file));
+        wrong.extend(self.unheard(&self.decision, file));
         wrong
     }
 
@@ -410,6 +411,16 @@ impl FrontEnd {
             );
         }
         wrong
+    }
+}
+
+impl Manifest {
+    /// A stride beyond the window leaves sound between two windows that no score tells of.
+    pub fn unheard(&self, decision: &Decision, file: &str) -> Option<KeyError> {
+        let (stride_s, window_s) = (decision.stride_s, self.front_end.window_s);
+        let cause =
+            || format!("is {stride_s}, longer than the model's window of {window_s} s: sound between would be missed");
+        (stride_s > window_s).then(|| KeyError::new(file, "decision.stride_s", cause()))
     }
 }
 

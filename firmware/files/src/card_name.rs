@@ -24,15 +24,22 @@ pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)
             Err((format!("`{path}` is not a USB port's path"), "such as \"usb:1-1.3\"".into()))
         };
     }
-    let Some((_, arguments)) = device.split_once(':') else { return Ok(()) };
-    let first = arguments.split(',').next().unwrap_or("");
-    let card = first.strip_prefix("CARD=").unwrap_or(first);
-    if card.is_empty() || !card.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(());
+    // What a plugin hands on (`plug:hw:0`, `plug:'hw:1,0'`) counts as what stands alone.
+    let plain = device.replace(['\'', '"'], "");
+    let arguments = plain.split(':').skip(1).map(|part| part.split(',').next().unwrap_or(""));
+    let named = |argument: &&str| argument.trim_start_matches("SLAVE=").trim_start_matches("CARD=").to_string();
+    let numbered = |argument: &&str| named(argument).bytes().all(|b| b.is_ascii_digit());
+    let Some(first) = arguments.clone().find(numbered) else { return Ok(()) };
+    let card = named(&first);
+    if card.is_empty() {
+        return Err((
+            format!("`{device}` names no card"),
+            "such as \"hw:CARD=Device\"; `arecord -L` lists names".into(),
+        ));
     }
     let id = cards.and_then(|cards| std::fs::read_to_string(cards.join(format!("card{card}/id"))).ok());
     let hint = match id {
-        Some(id) => format!("write \"{}\"", device.replacen(first, &format!("CARD={}", id.trim()), 1)),
+        Some(id) => format!("write \"{}\"", device.replacen(&format!(":{first}"), &format!(":CARD={}", id.trim()), 1)),
         None => "write the card's id, such as \"hw:CARD=Device\"; `arecord -L` lists them".into(),
     };
     Err((format!("card number {card} may be another card after a reboot"), hint))
@@ -53,12 +60,28 @@ mod tests {
             (Err((_, found)), Some(hint)) => assert!(found.contains(hint), "{device}: {found}"),
             other => panic!("{device}: {other:?}"),
         };
-        for fine in ["hw:CARD=Device", "plughw:CARD=Device,DEV=0", "default", "usb:1-1.3", "hw:Device", "hw:CARD=2i2"] {
+        for fine in [
+            "hw:CARD=Device",
+            "plughw:CARD=Device,DEV=0",
+            "default",
+            "usb:1-1.3",
+            "hw:Device",
+            "hw:CARD=2i2",
+            "plug:hw:Device",
+            "plug:'hw:CARD=Device,DEV=0'",
+            "plug:SLAVE='dsnoop:CARD=Device'",
+        ] {
             check(fine, None);
         }
         check("hw:1", Some("write \"hw:CARD=Device\""));
         check("plughw:1,0", Some("write \"plughw:CARD=Device,0\""));
         check("hw:CARD=1,DEV=0", Some("write \"hw:CARD=Device,DEV=0\""));
+        check("plug:hw:1", Some("write \"plug:hw:CARD=Device\""));
+        check("plug:'hw:1,0'", Some("write \"plug:'hw:CARD=Device,0'\""));
+        check("plug:SLAVE='hw:7'", Some("arecord -L"));
+        check("hw:", Some("arecord -L"));
+        check("hw:CARD=", Some("arecord -L"));
+        check("plug:hw:", Some("arecord -L"));
         check("hw:7", Some("arecord -L"));
         check("usb:x", Some("usb:1-1.3"));
         check("", Some("arecord -L"));

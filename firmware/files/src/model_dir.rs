@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use detector::keys::KeyError;
@@ -51,6 +52,11 @@ pub enum ModelDirError {
 pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, ModelDirError> {
     let file = || path.display().to_string();
     let read = |cause| ModelDirError::Read { file: file(), cause };
+    // Opening a pipe that nobody writes to would wait for ever; one that a shell hands over (`<(..)`) has its writer.
+    let handed_over = path.starts_with("/dev/fd") || path.starts_with("/proc");
+    if std::fs::metadata(path).map_err(read)?.file_type().is_fifo() && !handed_over {
+        return Err(read(std::io::Error::other("is a pipe, not a file")));
+    }
     let opened = File::open(path).map_err(read)?;
     let length = opened.metadata().map_err(read)?.len();
     let mut bytes = Vec::with_capacity(length.min(max) as usize);

@@ -74,6 +74,8 @@ pub struct Recording {
     track: u32,
     rate_hz: u32,
     channels: usize,
+    /// By a WAV's own header: a decoder that makes fewer of them would take other channels' samples for later ones.
+    stated_channels: Option<u16>,
     stated_frames: Option<u64>,
     frames: u64,
     interleaved: Vec<f32>,
@@ -88,7 +90,7 @@ impl Recording {
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         let name = path.display().to_string();
         if path == Path::new("-") {
-            return Self::read("standard input".into(), Box::new(ReadOnlySource::new(std::io::stdin())), false);
+            return Self::read("standard input".into(), Box::new(ReadOnlySource::new(std::io::stdin())), None, false);
         }
         let opened = |cause| RecordingError::Open { file: name.clone(), cause };
         let mut file = File::open(path).map_err(opened)?;
@@ -97,14 +99,22 @@ impl Recording {
             return Err(RecordingError::Format { file: name, cause: "it is a folder".into() });
         }
         if regular {
-            check_wav_length(&name, &mut file)?;
-            return Self::read(name, Box::new(file), true);
+            let channels = check_wav(&name, &mut file)?;
+            return Self::read(name, Box::new(file), channels, true);
         }
-        Self::read(name, Box::new(ReadOnlySource::new(file)), false)
+        Self::read(name, Box::new(ReadOnlySource::new(file)), None, false)
     }
 
-    fn read(name: String, source: Box<dyn MediaSource>, sized: bool) -> Result<Self, RecordingError> {
+    fn read(
+        name: String,
+        source: Box<dyn MediaSource>,
+        stated_channels: Option<u16>,
+        sized: bool,
+    ) -> Result<Self, RecordingError> {
         let refused = |cause: String| RecordingError::Format { file: name.clone(), cause };
+        if let Some(channels) = stated_channels.filter(|channels| usize::from(*channels) > CHANNELS_MAX) {
+            return Err(refused(format!("it has {channels} channels, at most {CHANNELS_MAX} are read")));
+        }
         let stream = MediaSourceStream::new(source, Default::default());
         let format = symphonia::default::get_probe()
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
@@ -137,6 +147,7 @@ impl Recording {
             track,
             rate_hz,
             channels,
+            stated_channels,
             stated_frames,
             frames: 0,
             interleaved: Vec::new(),
@@ -176,6 +187,10 @@ impl Recording {
             let frames = match self.decoder.decode(&packet) {
                 Ok(audio) => {
                     self.channels = audio.spec().channels().count().max(1);
+                    if let Some(stated) = self.stated_channels.filter(|stated| usize::from(*stated) != self.channels) {
+                        let cause = format!("its header states {stated} channels, it decodes as {}", self.channels);
+                        return Err(self.damaged(&cause));
+                    }
                     self.interleaved.resize(audio.samples_interleaved(), 0.0);
                     audio.copy_to_slice_interleaved(&mut self.interleaved);
                     audio.frames()
@@ -245,14 +260,14 @@ fn plain(error: &Error) -> String {
     }
 }
 
-/// A WAV file's data chunk must lie inside the file: known before a second of it has been heard.
-fn check_wav_length(name: &str, file: &mut File) -> Result<(), RecordingError> {
+/// A WAV file's data chunk must lie inside the file: known before a second of it has been heard. Its channels, where it is one.
+fn check_wav(name: &str, file: &mut File) -> Result<Option<u16>, RecordingError> {
     let io = |cause| RecordingError::Open { file: name.into(), cause };
     let held = file.metadata().map_err(io)?.len();
     if held == 0 {
         return Err(RecordingError::Empty { file: name.into() });
     }
-    let mut place = 12;
+    let (mut place, mut channels) = (12, None);
     let mut header = [0; 12];
     if file.read_exact(&mut header).is_ok() && &header[..4] == b"RIFF" && &header[8..] == b"WAVE" {
         loop {
@@ -277,8 +292,14 @@ fn check_wav_length(name: &str, file: &mut File) -> Result<(), RecordingError> {
                 }
                 break;
             }
+            if &chunk[..4] == b"fmt " {
+                let mut format = [0; 4];
+                file.read_exact(&mut format).map_err(io)?;
+                channels = Some(u16::from_le_bytes([format[2], format[3]]));
+            }
             place += 8 + u64::from(length) + u64::from(length % 2);
         }
     }
-    file.rewind().map_err(io)
+    file.rewind().map_err(io)?;
+    Ok(channels)
 }

@@ -1,5 +1,6 @@
 //! The site file: what an installer edits. One reader of it, here; secrets never stand in it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use detector::keys::{self, KeyError};
@@ -44,6 +45,9 @@ pub struct Site {
     pub state: State,
     /// Where updates may come from.
     pub update: Update,
+    /// Keys that the file says, such as `siren.armed`: what it does not say is built in.
+    #[serde(skip)]
+    stated: BTreeSet<String>,
 }
 
 /// `[audio]`
@@ -229,6 +233,22 @@ pub struct Update {
     pub ca_file: Option<PathBuf>,
 }
 
+/// The dotted keys of a value.
+fn stated(key: &str, value: &toml::Value) -> Vec<String> {
+    match value {
+        toml::Value::Table(table) => {
+            table.iter().flat_map(|(inner, value)| stated(&format!("{key}.{inner}"), value)).collect()
+        }
+        _ => vec![key.to_string()],
+    }
+}
+
+/// A name as DNS and mDNS have them, or an IP address.
+fn is_host(host: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    host.bytes().all(plain) || host.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Bounds of what stands in a site file.
 const ON_S_MAX: f64 = 3600.0;
 const PRE_ROLL_S_MAX: f64 = 60.0;
@@ -285,12 +305,19 @@ impl Site {
         if site.mqtt.enabled.is_none() && site.mqtt != Mqtt::default() {
             site.mqtt.enabled = Some(true);
         }
+        let table: toml::Table = text.parse().unwrap_or_default();
+        site.stated = table.iter().flat_map(|(key, value)| stated(key, value)).collect();
         // What is missing may be the very key that is misspelt: said once.
         let misspelt = !wrong.is_empty();
         wrong.extend(
             site.mistakes(file, cards).into_iter().filter(|error| !(misspelt && error.cause.starts_with("missing"))),
         );
         (Some(site), wrong)
+    }
+
+    /// Whether the file says this key, such as `siren.armed`.
+    pub fn states(&self, key: &str) -> bool {
+        self.stated.contains(key)
     }
 
     /// Whether alerts go to a broker.
@@ -325,6 +352,10 @@ impl Site {
 
     /// The files that `[mqtt]` names, each with its key: a path, or a name in `$CREDENTIALS_DIRECTORY`. None where nothing goes to a broker.
     pub fn secret_files(&self) -> Vec<(&'static str, &Path)> {
+        self.secret_files_of(self.mqtt_enabled()).map(|(key, path)| (key, path.as_path())).collect()
+    }
+
+    fn secret_files_of(&self, wanted: bool) -> impl Iterator<Item = (&'static str, &PathBuf)> {
         let tls = self.mqtt.tls.as_ref();
         let named = [
             ("mqtt.password_file", self.mqtt.password_file.as_ref()),
@@ -333,8 +364,7 @@ impl Site {
             ("mqtt.tls.key_file", tls.and_then(|tls| tls.key_file.as_ref())),
             ("mqtt.tls.crl_file", tls.and_then(|tls| tls.crl_file.as_ref())),
         ];
-        let wanted = self.mqtt_enabled();
-        named.into_iter().filter_map(|(key, path)| Some((key, path?.as_path()))).filter(|_| wanted).collect()
+        named.into_iter().filter_map(move |(key, path)| Some((key, path.filter(|_| wanted)?)))
     }
 
     /// The manifest's decision with the site's overrides.
@@ -390,6 +420,11 @@ impl Site {
         if self.mqtt_enabled() && self.mqtt.host.as_deref().unwrap_or("").is_empty() {
             wrong.push(KeyError::new(file, "mqtt.host", "missing: the broker's name or address"));
         }
+        if let Some(host) = self.mqtt.host.as_deref().filter(|host| !host.is_empty() && !is_host(host)) {
+            wrong.push(KeyError::new(file, "mqtt.host", format!("\"{host}\" is no name and no address")).hint(
+                "alone, such as \"hub.local\" or \"192.0.2.7\"; the port goes to `mqtt.port`, TLS to `[mqtt.tls]`",
+            ));
+        }
         if self.mqtt.port == Some(0) {
             wrong.push(KeyError::new(file, "mqtt.port", "is 0, must be 1 to 65535"));
         }
@@ -419,6 +454,24 @@ impl Site {
                 wrong.push(
                     KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"),
                 );
+            }
+        }
+        let lines = [
+            ("siren.line", &self.siren.line),
+            ("led.line", &self.led.line),
+            ("fault.line", &self.fault.line),
+            ("tamper.line", &self.tamper.line),
+            ("silence.line", &self.silence.line),
+        ];
+        for (key, line) in lines {
+            if line.as_ref().is_some_and(|line| matches!(line, LineRef::Name(name) if name.trim().is_empty())) {
+                wrong.push(KeyError::new(file, key, "must not be empty").hint("such as \"GPIO17\""));
+            }
+        }
+        let paths = [("events.dir", &self.events.dir), ("state.dir", &self.state.dir)];
+        for (key, path) in paths.into_iter().chain(self.secret_files_of(true)) {
+            if path.as_os_str().is_empty() {
+                wrong.push(KeyError::new(file, key, "must not be empty"));
             }
         }
         if self.events.max_mib == 0 || self.events.max_days == 0 {
@@ -463,6 +516,8 @@ mod tests {
                 && site.events.pictures
                 && !site.events.clips
         );
+        assert!(!site.states("siren.armed"), "that is built in");
+        assert!(Site::parse("site.toml", "[siren]\narmed = true").unwrap().states("siren.armed"));
         assert_eq!((site.siren.on_s, site.events.max_mib, site.events.max_days), (30.0, 200, 30));
     }
 
@@ -507,6 +562,9 @@ url = ""
         let site = Site::parse("site.toml", text).unwrap();
         assert!(site.mqtt_enabled());
         assert_eq!(site.mqtt_port(), 1883);
+        for host in ["192.0.2.7", "2001:db8::1", "::1", "hub_1.lan"] {
+            assert!(Site::parse("site.toml", &format!("[mqtt]\nhost = \"{host}\"")).is_ok(), "{host}");
+        }
     }
 
     #[test]
@@ -522,6 +580,13 @@ url = ""
             ("[audio]\nquiet_level_dbfs = -70", "`audio.quiet_band_db`: missing"),
             ("[audio]\nquiet_level_dbfs = -20\nquiet_band_db = -30", "`audio.quiet_level_dbfs`: must be -120 to -45"),
             ("[mqtt]\nport = 1883", "`mqtt.host`: missing"),
+            ("[mqtt]\nhost = \"mqtt://hub\"", "`mqtt.host`: \"mqtt://hub\" is no name"),
+            ("[mqtt]\nhost = \"hub:1883\"", "the port goes to `mqtt.port`"),
+            ("[mqtt]\nhost = \"h h\"", "`mqtt.host`"),
+            ("[mqtt]\nhost = \"h\"\nusername = \"u\"\npassword_file = \"\"", "`mqtt.password_file`: must not be empty"),
+            ("[siren]\nline = \"\"", "`siren.line`: must not be empty"),
+            ("[events]\ndir = \"\"", "`events.dir`: must not be empty"),
+            ("[state]\ndir = \"\"", "`state.dir`: must not be empty"),
             ("[siren]\non_s = 0", "`siren.on_s`: is 0"),
             ("[siren]\nquiet_hours = [\"25:00-26:00\"]", "`siren.quiet_hours`"),
             ("device_id = \"a/b\"", "`device_id`"),

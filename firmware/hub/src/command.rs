@@ -11,13 +11,14 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::alert::cut;
 use crate::limits::{
     ARM_AGAIN_S_MAX, COMMAND_BYTES_MAX, COMMAND_ID_BYTES_MAX, COMMAND_IDS_MAX, COMMANDS_MAX, COMMANDS_WINDOW,
-    COOLDOWN_S_MAX, LIVE_S_MAX, REASON_BYTES_MAX,
+    COOLDOWN_S_MAX, LIVE_S_MAX, REASON_BYTES_MAX, SIREN_S_MIN,
 };
 use crate::topics;
 
@@ -28,7 +29,7 @@ pub enum Command {
     Siren {
         /// ON or OFF.
         on: bool,
-        /// Seconds above 0, already cut to the bound; `None`: as the site says.
+        /// Seconds, already cut to the bound; `None`: as the site says.
         duration_s: Option<f64>,
     },
     /// `armed/set`.
@@ -192,10 +193,10 @@ fn siren(text: &str, siren_on_s_max: f64) -> Result<Request, Refusal> {
         return Ok(bare(Command::Siren { on: on_off(text)?, duration_s: None }));
     }
     let json: SirenJson = from_json(text)?;
-    if json.duration.is_some_and(|seconds| seconds <= 0.0) {
-        return Err(Refusal::OutOfRange { name: "duration", range: "above 0 s" });
-    }
     let on = matches!(json.state, OnOff::On);
+    if on && json.duration.is_some_and(|seconds| seconds < SIREN_S_MIN) {
+        return Err(Refusal::OutOfRange { name: "duration", range: "0.1 s or more" });
+    }
     let duration_s = json.duration.filter(|_| on).map(|seconds| seconds.min(siren_on_s_max));
     request(Command::Siren { on, duration_s }, json.id, json.expires)
 }
@@ -249,7 +250,12 @@ fn request(command: Command, id: Option<Id>, expires: Option<String>) -> Result<
 /// RFC 3339; without an offset it is UTC, as the contract's times are.
 fn utc(text: &str) -> Option<Timestamp> {
     let without_offset = || TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
-    text.parse().ok().or_else(without_offset)
+    // The last two days of the year 9999 are beyond what a `Timestamp` holds, and are what "never" is written as.
+    let never = || {
+        let date = Pieces::parse(text).ok()?.date();
+        (date.year() == 9999 && date.month() == 12 && date.day() >= 30).then_some(Timestamp::MAX)
+    };
+    text.parse().ok().or_else(without_offset).or_else(never)
 }
 
 fn on_off(text: &str) -> Result<bool, Refusal> {

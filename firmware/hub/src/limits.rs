@@ -22,6 +22,8 @@ pub const COMMANDS_MAX: usize = 10;
 pub const COMMANDS_WINDOW: Duration = Duration::from_secs(10);
 /// The reason in an answer, bytes: it may quote what a stranger sent.
 pub const REASON_BYTES_MAX: usize = 240;
+/// Shortest `duration` of a siren that is switched on, seconds: less than a line and a relay can follow.
+pub const SIREN_S_MIN: f64 = 0.1;
 /// `for_s` of a disarming, seconds: a week. Longer than that is a disarming without an end, and is said as one.
 pub const ARM_AGAIN_S_MAX: f64 = 7.0 * 86_400.0;
 /// `live/set`, seconds: who watches asks again, and who has gone leaves no traffic behind.

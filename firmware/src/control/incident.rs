@@ -144,7 +144,7 @@ impl Control {
         let rate_hz = self.parts.settings.manifest.front_end.sample_rate_hz;
         if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz })
         {
-            self.not_taken.insert(Stock::Events);
+            self.to_write.insert(Stock::Events);
             let cause = format!("the disk does not keep up: incident {} is not written", incident.record.id);
             self.stock(Stock::Events, Err(cause));
         }

@@ -27,12 +27,12 @@ impl Control {
         self.watch_clock();
         self.read_inputs();
         self.tell_gap();
-        self.hand_in_again();
         self.keep_quiet_hours();
         if self.parts.realtime {
             self.step(Event::Tick);
         }
         self.follow_guard();
+        self.hand_in();
         if self.began.elapsed() >= starts::LOOP {
             self.restore(Fault::Crashed, "it has run well since");
         }

@@ -44,7 +44,7 @@ pub fn intervals(scored: &[Scored], threshold: f64) -> Option<Intervals> {
             let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
             let labelled: Vec<(bool, f64)> =
                 (0..groups.len()).flat_map(|_| groups[rng.random_range(0..groups.len())].iter().copied()).collect();
-            figures::clips(&labelled, threshold).ok()
+            Some(figures::clips(&labelled, threshold)).filter(figures::ClipFigures::whole)
         })
         .collect();
     let middle = |figure: fn(&figures::ClipFigures) -> f64| {

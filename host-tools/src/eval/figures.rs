@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::ensure;
 use serde::Serialize;
 
 use super::clips::Scored;
 
-/// Figures of all clips with a label.
+/// Figures of all clips with a label. What needs screams, or others, is NaN where there are none, which JSON has as null.
 #[derive(Serialize)]
 pub struct ClipFigures {
     pub n_pos: usize,
@@ -60,28 +59,34 @@ pub fn labelled(scored: &[Scored], score: impl Fn(&Scored) -> f64) -> Vec<(bool,
     scored.iter().filter_map(|clip| Some((clip.truth()?, score(clip)))).collect()
 }
 
+impl ClipFigures {
+    /// Whether there are screams and others.
+    pub fn whole(&self) -> bool {
+        self.n_pos > 0 && self.n_neg > 0
+    }
+}
+
 /// Figures at `threshold` and over all thresholds.
-pub fn clips(labelled: &[(bool, f64)], threshold: f64) -> anyhow::Result<ClipFigures> {
+pub fn clips(labelled: &[(bool, f64)], threshold: f64) -> ClipFigures {
     let count = |truth: bool, flagged: bool| {
         labelled.iter().filter(|(t, score)| *t == truth && (*score >= threshold) == flagged).count() as f64
     };
     let (hit, missed, wrong, right) = (count(true, true), count(true, false), count(false, true), count(false, false));
-    ensure!(hit + missed > 0.0 && wrong + right > 0.0, "figures need clips with label 1 and clips with label 0");
     let (recall, specificity) = (hit / (hit + missed), right / (wrong + right));
     let precision = if hit + wrong > 0.0 { hit / (hit + wrong) } else { 0.0 };
     let groups = ties(labelled);
-    Ok(ClipFigures {
+    ClipFigures {
         n_pos: (hit + missed) as usize,
         n_neg: (wrong + right) as usize,
         accuracy: (hit + right) / labelled.len() as f64,
         balanced_accuracy: (recall + specificity) / 2.0,
         precision,
         recall,
-        f1: if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 },
+        f1: if precision + recall == 0.0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) },
         roc_auc: roc_auc(&groups),
         average_precision: average_precision(&groups),
         threshold,
-    })
+    }
 }
 
 /// By class, in the order of names.
@@ -171,6 +176,9 @@ fn roc_auc(groups: &[(f64, f64, f64)]) -> f64 {
 /// Area under precision over recall by steps, as scikit-learn's `average_precision_score`.
 fn average_precision(groups: &[(f64, f64, f64)]) -> f64 {
     let positives: f64 = groups.iter().map(|group| group.1).sum();
+    if positives == 0.0 {
+        return f64::NAN;
+    }
     let (mut hits, mut flagged, mut area) = (0.0, 0.0, 0.0);
     for (_, p, n) in groups {
         hits += p;
@@ -188,13 +196,19 @@ mod tests {
     fn areas_agree_with_scikit_learn() {
         // sklearn 1.7: roc_auc_score and average_precision_score of these, worked by hand as well.
         let labelled = [(true, 0.9), (false, 0.8), (true, 0.7), (true, 0.7), (false, 0.7), (false, 0.1)];
-        let figures = clips(&labelled, 0.75).unwrap();
+        let figures = clips(&labelled, 0.75);
         assert!((figures.roc_auc - (1.0 * 3.0 + 2.0 * 1.0 + 2.0 * 0.5) / 9.0).abs() < 1e-12);
         assert!((figures.average_precision - (1.0 / 3.0 + 2.0 / 3.0 * 3.0 / 5.0)).abs() < 1e-12);
         assert_eq!((figures.recall, figures.precision, figures.accuracy), (1.0 / 3.0, 0.5, 0.5));
-        assert_eq!(clips(&[(true, 0.5), (false, 0.5)], 0.5).unwrap().roc_auc, 0.5);
-        assert_eq!(clips(&[(true, 0.6), (false, 0.5)], 0.5).unwrap().roc_auc, 1.0);
-        assert!(clips(&[(true, 0.6)], 0.5).is_err());
+        assert_eq!(clips(&[(true, 0.5), (false, 0.5)], 0.5).roc_auc, 0.5);
+        assert_eq!(clips(&[(true, 0.6), (false, 0.5)], 0.5).roc_auc, 1.0);
+        let screams = clips(&[(true, 0.6), (true, 0.4)], 0.5);
+        assert_eq!((screams.recall, screams.accuracy, screams.precision), (0.5, 0.5, 1.0));
+        assert!(screams.roc_auc.is_nan() && screams.balanced_accuracy.is_nan() && !screams.whole());
+        let others = clips(&[(false, 0.6)], 0.5);
+        assert!(others.recall.is_nan() && others.f1.is_nan() && others.average_precision.is_nan());
+        assert_eq!(others.accuracy, 0.0);
+        assert_eq!(serde_json::to_value(clips(&[], 0.5)).unwrap()["accuracy"], serde_json::Value::Null);
     }
 
     #[test]

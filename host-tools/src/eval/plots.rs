@@ -32,8 +32,11 @@ pub fn write(
     let whole = figures::labelled(scored, |clip| clip.whole);
     let curves =
         [("cut and laid", BLUE, figures::curve(&laid)), ("whole, zero-padded", ORANGE, figures::curve(&whole))];
-    roc(folder, report, &curves)?;
-    det(folder, report, &curves)?;
+    // Of screams alone, or of others alone, there is no such curve.
+    if report.clips.whole() {
+        roc(folder, report, &curves)?;
+        det(folder, report, &curves)?;
+    }
     reliability(folder, report)?;
     classes(folder, report)?;
     if let Some(points) = stream {

@@ -42,9 +42,10 @@ pub fn of(labelled: &[(bool, f64)]) -> Reliability {
             })
         })
         .collect();
-    let n = labelled.len().max(1) as f64;
+    // Of no clips there is none: 0 over 0.
+    let n = labelled.len() as f64;
     Reliability {
-        ece: bins.iter().map(|bin| bin.n as f64 / n * (bin.mean_score - bin.positive).abs()).sum(),
+        ece: bins.iter().map(|bin| bin.n as f64 * (bin.mean_score - bin.positive).abs()).sum::<f64>() / n,
         brier: labelled.iter().map(|(t, score)| (score - truth(*t)).powi(2)).sum::<f64>() / n,
         bins,
     }

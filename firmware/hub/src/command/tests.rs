@@ -26,9 +26,15 @@ fn siren() {
     check("siren/set", r#"{"state":"ON","duration":10}"#, on(Some(10.0)));
     check("siren/set", r#"{"state":"ON","duration":0.5,"id":"x","expires":"2030-01-01T00:00:00Z"}"#, on(Some(0.5)));
     check("siren/set", r#"{"state":"ON","duration":0.5,"id":"x","expires":"2030-01-01T00:00:00"}"#, on(Some(0.5)));
+    for never in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999+00:00", "9999-12-31T23:59:59"] {
+        check("siren/set", &format!(r#"{{"state":"ON","duration":0.5,"expires":"{never}"}}"#), on(Some(0.5)));
+    }
     check("siren/set", r#"{"state":"ON","duration":100000}"#, on(Some(BOUND_S)));
     check("siren/set", r#"{"state":"OFF","duration":3}"#, off);
     check("siren/set", r#"{"state":"ON","duration":0}"#, Err("duration is out of range"));
+    check("siren/set", r#"{"state":"ON","duration":1e-9}"#, Err("duration is out of range"));
+    // Off is off.
+    check("siren/set", r#"{"state":"OFF","duration":0}"#, Ok(Command::Siren { on: false, duration_s: None }));
     check("siren/set", r#"{"state":"ON","duration":-1}"#, Err("out of range"));
     check("siren/set", r#"{"state":"ON","duration":1e999}"#, Err("number out of range"));
     check("siren/set", r#"{"state":"ON","duration":"10"}"#, Err("invalid type"));

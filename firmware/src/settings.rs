@@ -100,7 +100,6 @@ impl Settings {
 
         let mut decision = site.decision(&manifest.decision);
         wrong.extend(words(decision.mistakes(&file)));
-        wrong.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
         if site.siren.on_s > f64::from(board.siren_on_s_max) {
             log::warn!(
                 "{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}",
@@ -122,7 +121,8 @@ impl Settings {
         let armed = saved.armed(site.siren.armed).unwrap_or(site.siren.armed);
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
         let origins = origins(paths, &site, &saved, [&manifest.decision, &decision], armed, &device_id, &board);
-        let warnings = warnings(&file, &site);
+        let mut warnings = warnings(&file, &site);
+        warnings.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
         Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
     }
 }

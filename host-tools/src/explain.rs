@@ -11,7 +11,7 @@ pub mod occlude;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
@@ -63,6 +63,8 @@ struct Figures {
 
 /// Looks, draws, writes.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let png = args.out.extension().is_some_and(|ending| ending == "png");
+    ensure!(png, "{}: --out must end in .png", args.out.display());
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let sound = crate::audio::read_at(&args.file, manifest.front_end.sample_rate_hz)?;
     let window = Highest::of(&manifest, &model, &sound).with_context(|| args.file.display().to_string())?;

@@ -157,12 +157,11 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
     let line_key = start.and_then(|at| key_at(text, at));
     let name = match quoted.first() {
         // Inside of `votes = { .. }` the line's own key comes before it.
-        Some(name) if field || missing => {
-            match line_key.filter(|key| key != name && !key.ends_with(&format!(".{name}"))) {
-                Some(key) => Some(format!("{key}.{name}")),
-                None => Some(name.to_string()),
-            }
-        }
+        Some(name) if field || missing => match line_key {
+            Some(key) if key == *name || key.ends_with(&format!(".{name}")) => Some(key),
+            Some(key) => Some(format!("{key}.{name}")),
+            None => Some(name.to_string()),
+        },
         // A value, not a key, or a table that stands there twice.
         _ => line_key.or_else(|| start.and_then(|at| header_at(text, at))),
     };

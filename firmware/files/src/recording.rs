@@ -201,6 +201,10 @@ impl Recording {
                 continue;
             }
             self.frames += frames as u64;
+            // A float file can hold what is no number at all: it would poison every window it touches.
+            if self.interleaved.iter().any(|sample| !sample.is_finite()) {
+                return Err(self.damaged(&"a sample is not a finite number"));
+            }
             self.mono.clear();
             // Lossy codecs and float files can pass full scale; a converter cannot.
             self.mono.extend(
@@ -208,10 +212,6 @@ impl Recording {
                     .chunks_exact(self.channels)
                     .map(|frame| (frame.iter().sum::<f32>() / self.channels as f32).clamp(-1.0, 1.0)),
             );
-            // A float file can hold what is no number at all: it would poison every window it touches.
-            if self.mono.iter().any(|sample| !sample.is_finite()) {
-                return Err(self.damaged(&"a sample is not a finite number"));
-            }
             return Ok(Some(&self.mono));
         }
     }

@@ -69,6 +69,10 @@ fi
 if [ -n "$site" ]; then
     checks=$(mktemp -d)
     trap 'rm -rf "$checks"' EXIT
+    # As the service sees them: what is in the store already, and the password that is new.
+    for file in /etc/credstore/screamd.*; do
+        [ ! -f "$file" ] || install -m 0600 "$file" "$checks/${file##*/screamd.}"
+    done
     [ -z "$password" ] || install -m 0600 "$password" "$checks/mqtt.password"
     CREDENTIALS_DIRECTORY=$checks screamd check --config "$site" || fail "$site has mistakes; the site file in force is unchanged"
     install -m 0644 "$site" /etc/screamd/site.toml

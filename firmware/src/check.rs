@@ -41,7 +41,9 @@ pub fn run(paths: &Paths) -> bool {
         well = false;
     }
     for (name, dir) in [("events.dir", &settings.site.events.dir), ("state.dir", &settings.site.state.dir)] {
-        if let Err(error) = std::fs::create_dir_all(dir).and_then(|()| tempfile(dir)) {
+        // Made by whoever runs, so that it is theirs; where it is not there yet, the folder above must take it.
+        let above = dir.ancestors().find(|above| above.is_dir()).unwrap_or(dir);
+        if let Err(error) = tempfile(above) {
             eprintln!("warning: {}: `{name}`: {}: {error}", paths.config.display(), dir.display());
         }
     }

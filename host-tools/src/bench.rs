@@ -13,7 +13,7 @@ mod profile;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
@@ -61,6 +61,9 @@ pub struct Args {
     /// Also as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Puts the main figures into the model's manifest, as [measured.bench]
+    #[arg(long)]
+    write_measured: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -82,6 +85,7 @@ impl From<EngineArg> for Engine {
 
 /// Measures; false where the budget is broken.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
+    ensure!(args.budget_ms > 0.0 && args.budget_ms.is_finite(), "--budget-ms {}: must be above 0", args.budget_ms);
     if args.pin {
         machine::pin(args.threads as usize)?;
     }
@@ -134,8 +138,16 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
     }
+    if args.write_measured {
+        crate::measured::write(&args.model, "bench", &figures.measured())?;
+    }
     Ok(figures.ok)
 }
+
+/// The resampler is measured on so many strides at the most: its time does not change with them.
+const RESAMPLED_MAX: u64 = 200;
+/// A stride of it at the most, seconds: one of hours would fill the memory.
+const RESAMPLED_S_MAX: f64 = 20.0;
 
 fn load(dir: &Path, threads: u64, engine: EngineArg) -> anyhow::Result<(Manifest, Model)> {
     let executor = match threads {
@@ -192,10 +204,10 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
 fn around_the_network(manifest: &Manifest, count: u64) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
     let decision = manifest.decision;
     let mut resampler = Resampler::new(SOURCE_HZ, manifest.front_end.sample_rate_hz)?;
-    let stride = hiss((decision.stride_s * f64::from(SOURCE_HZ)) as usize);
+    let stride = hiss((decision.stride_s.min(RESAMPLED_S_MAX) * f64::from(SOURCE_HZ)) as usize);
     let mut alarm = Alarm::new(decision, SirenSettings { on_us: us(30.0), max_us: us(180.0) }, true, false);
     let (mut resample_ms, mut alarm_ms) = (Vec::new(), Vec::new());
-    for window in 0..count {
+    for window in 0..count.min(RESAMPLED_MAX) {
         let began = Instant::now();
         resampler.push(&stride, |piece| {
             std::hint::black_box(piece);

@@ -131,7 +131,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let stated: Option<f64> = args
         .background
         .iter()
-        .map(|path| Ok(Recording::open(path)?.stated_s()))
+        // A pipe is read once.
+        .map(|path| if path.is_file() { Ok(Recording::open(path)?.stated_s()) } else { Ok(None) })
         .collect::<anyhow::Result<Vec<_>>>()?
         .into_iter()
         .sum();
@@ -155,13 +156,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         })
         .collect::<anyhow::Result<_>>()?;
     bar.finish_and_clear();
-    let Some(choice) = choose(manifest.decision, &background, &screams, allowed(rate * hours)) else {
+    let windows = background.iter().map(|trace| trace.windows.len() as u64).sum();
+    let Some(choice) = choose(manifest.decision, &background, &screams, allowed(rate * hours, windows)) else {
         let (highest, file, t_s) = highest(&args.background, &background);
         bail!(
             "{file}: a window that ends at {t_s:.1} s scores {highest}: no threshold keeps under {rate} an hour; is somebody screaming in it?"
         );
     };
-    let gate = if args.quiet.is_empty() { None } else { Some(gate(&manifest, &args.quiet)?) };
+    let gate = if args.quiet.is_empty() {
+        None
+    } else {
+        let spinner = crate::progress::spinner("the quiet room");
+        let gate = gate(&manifest, &args.quiet)?;
+        spinner.finish_and_clear();
+        Some(gate)
+    };
     let figures = Figures { gate, ..figures(args, &manifest, &background, &screams, choice) };
     let text = table(args, &figures, &manifest);
     std::fs::write(&args.out, &text).with_context(|| args.out.display().to_string())?;
@@ -191,14 +200,23 @@ fn laid_scream(manifest: &Manifest, model: &Model, path: &Path) -> anyhow::Resul
     let sound = crate::audio::read_at(path, rate_hz)?;
     let clip = lay::loudest(&sound, (CUT_S * f64::from(rate_hz)).round() as usize);
     let name = path.display().to_string();
-    let laid = lay::lay(clip, &name, 2 * window + clip.len(), window);
+    let laid = lay::lay(clip, &name, 2 * window + clip.len(), window as f64);
     Trace::of_sound(manifest, model, &laid, Cores::One).with_context(|| name)
 }
 
 /// Alarms that a rate allows in all hours together: so many that the rate is still shown.
-fn allowed(expected: f64) -> u64 {
-    // The rule of three rounds 2.9957 up: no alarm is always allowed here.
-    (1..).take_while(|&count| poisson::upper95(count) <= expected).last().unwrap_or(0)
+fn allowed(expected: f64, windows: u64) -> u64 {
+    // The rule of three rounds 2.9957 up: no alarm is always allowed here. More alarms than windows there cannot be.
+    let (mut low, mut high) = (0, windows);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if poisson::upper95(middle) <= expected {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    low
 }
 
 /// The best of all votes: most screams found, then the manifest's own or fewest votes, in this order.
@@ -445,7 +463,8 @@ mod tests {
     #[test]
     fn a_rate_allows_as_many_alarms_as_still_show_it() {
         for (expected, count) in [(3.0, 0), (4.7, 0), (4.8, 1), (8.0, 3)] {
-            assert_eq!(allowed(expected), count, "{expected}");
+            assert_eq!(allowed(expected, 1_000_000), count, "{expected}");
+            assert_eq!(allowed(expected, 1), count.min(1), "there are no more alarms than windows");
         }
     }
 

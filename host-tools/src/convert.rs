@@ -84,9 +84,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     manifest.golden = Some(rounded(Golden::measure(&manifest, &mut written)?));
 
+    let written_text = manifest_text(&text, &manifest);
+    // Line by line keeps its author's comments; what cannot be kept so is refused before anything is written.
+    let again = Manifest::parse(&named, &written_text);
+    ensure!(
+        again.as_ref().is_ok_and(|again| *again == manifest),
+        "{named}: cannot be completed line by line: write `version = \"..\"` and every table's `[header]` on a plain line of its own, no text over several lines{}",
+        again.err().iter().flatten().map(|wrong| format!("; {wrong}")).collect::<String>()
+    );
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     write(&args.out.join(&manifest.file), &weights)?;
-    write(&args.out.join("manifest.toml"), manifest_text(&text, &manifest).as_bytes())?;
+    write(&args.out.join("manifest.toml"), written_text.as_bytes())?;
     bar.finish_and_clear();
     say!(
         "{}: {} bytes (ONNX {}), scores within {off:.1e} of the ONNX",

@@ -160,7 +160,8 @@ fn data(tar: &[u8]) -> anyhow::Result<BTreeMap<String, Node>> {
         };
         let node = if kind.is_file() {
             let executable = entry.header().mode()? & 0o111 != 0;
-            let mut bytes = Vec::with_capacity(entry.size() as usize);
+            // Its header may state anything.
+            let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes)?;
             Node::File { bytes, executable }
         } else if kind.is_symlink() {

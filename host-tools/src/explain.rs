@@ -67,7 +67,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(png, "{}: --out must end in .png", args.out.display());
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let sound = crate::audio::read_at(&args.file, manifest.front_end.sample_rate_hz)?;
+    let spinner = crate::progress::spinner("the highest window");
     let window = Highest::of(&manifest, &model, &sound).with_context(|| args.file.display().to_string())?;
+    spinner.finish_and_clear();
     let mut front_end = FrontEnd::new(&manifest.front_end);
     front_end.picture(&window.sound);
     let bar = crate::progress::bar(0, "slices");

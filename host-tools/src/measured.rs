@@ -39,8 +39,12 @@ fn with_table(text: &str, tool: &str, table: &toml::Table) -> anyhow::Result<Str
             kept.push('\n');
         }
     }
-    let body = toml::to_string(table)?;
-    Ok(format!("{}\n\n[{name}]\n{body}", kept.trim_end()))
+    // With its whole name: tables inside of it have theirs behind that.
+    let whole = toml::Table::from_iter([(
+        "measured".to_string(),
+        toml::Table::from_iter([(tool.to_string(), table.clone().into())]).into(),
+    )]);
+    Ok(format!("{}\n\n{}", kept.trim_end(), toml::to_string(&whole)?))
 }
 
 #[cfg(test)]
@@ -56,6 +60,10 @@ mod tests {
         let twice = with_table(&once, "eval", &table(0.75)).unwrap();
         assert_eq!(twice, format!("{text}\n[measured.eval]\naccuracy = 0.75\n"));
         let bench = with_table(&twice, "bench", &table(1.0)).unwrap();
+        let inner = toml::Table::from_iter([("total_ms".to_string(), table(3.0).into())]);
+        let nested = with_table(text, "bench", &inner).unwrap();
+        assert!(nested.contains("[measured.bench.total_ms]\naccuracy = 3.0\n"), "{nested}");
+        assert_eq!(with_table(&nested, "bench", &inner).unwrap(), nested);
         assert!(!bench.contains("p99") && bench.contains("[measured.eval]\naccuracy = 0.75\n"), "{bench}");
     }
 }

@@ -29,6 +29,9 @@ const NEWS_AT_ONCE: usize = 2000;
 /// How often windows are asked for, and for how long, seconds.
 const ASK_LIVE: (Duration, &[u8]) = (Duration::from_secs(30), b"60");
 
+/// How often it is looked whether the terminal is there still, and how long the loop has to end by itself.
+const END_EVERY: Duration = Duration::from_secs(1);
+
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
@@ -57,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end)).context("signal handler")?;
     }
+    end_with_the_terminal(Arc::clone(&told_to_end)).context("a thread")?;
     let mut monitor = Monitor {
         line,
         broker: format!("{}:{}", access.host, access.port),
@@ -71,6 +75,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let done = monitor.watch(&mut terminal, &told_to_end);
     ratatui::restore();
     done
+}
+
+/// The keyboard of a terminal that is gone can hold the loop for ever: what reads it finds its end again and again, at full speed.
+fn end_with_the_terminal(told_to_end: Arc<AtomicBool>) -> std::io::Result<()> {
+    let watch = move || loop {
+        std::thread::sleep(END_EVERY);
+        if told_to_end.load(Relaxed) || rustix::termios::tcgetattr(std::io::stdin()).is_err() {
+            // Where the loop can end by itself, it does.
+            std::thread::sleep(END_EVERY);
+            ratatui::restore();
+            std::process::exit(0);
+        }
+    };
+    std::thread::Builder::new().name("end".into()).spawn(watch).map(drop)
 }
 
 struct Monitor {

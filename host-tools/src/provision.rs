@@ -147,16 +147,22 @@ fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
     };
     let hostname = match (&args.hostname, &site.device_id) {
         (Some(name), _) => name.clone(),
-        (None, Some(id)) => format!("screamd-{}", id.replace('_', "-").trim_matches('-').to_lowercase()),
+        (None, Some(id)) => host_of(id),
         (None, None) => "screamd".into(),
     };
     let plain = hostname.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     ensure!(
-        plain && (1..=63).contains(&hostname.len()),
-        "--hostname {hostname}: has letters, digits and -, at most 63"
+        plain && !hostname.starts_with('-') && !hostname.ends_with('-') && (1..=63).contains(&hostname.len()),
+        "--hostname {hostname}: has letters, digits and - between them, at most 63"
     );
     let card = Card { packages, site: site.text, secrets: site.secrets, update_keys, wifi, ssh, hostname, os: args.os };
     Ok((card, site.warnings))
+}
+
+/// A host name (RFC 1123) with a device's id, as far as it fits.
+fn host_of(device_id: &str) -> String {
+    let id: String = device_id.replace('_', "-").to_lowercase().trim_matches('-').chars().take(55).collect();
+    format!("screamd-{id}").trim_end_matches('-').to_string()
 }
 
 /// What was written.
@@ -167,11 +173,37 @@ struct Written {
     by_hand: Option<String>,
 }
 
+/// How the files begin that a device takes from its card, whoever put them there.
+const TAKEN: [&str; 6] = [
+    "screamd-secret-",
+    "screamd-key-",
+    "screamd-board-",
+    "screamd-wifi.conf",
+    "screamd-authorized_keys",
+    "screamd-hostname",
+];
+
+/// Of the device that this card was made for before: its secrets and keys are not to get into another.
+fn is_stale(name: &str, made: &[(String, Vec<u8>)]) -> bool {
+    let package = name.strip_prefix("screamd-").is_some_and(|rest| {
+        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        after.len() < rest.len() && after.starts_with('-') && after.ends_with(".deb")
+    });
+    let taken = package || TAKEN.iter().any(|beginning| name.starts_with(beginning));
+    taken && !made.iter().any(|(own, _)| own == name)
+}
+
 fn folder(card: &Card, out: &Path) -> anyhow::Result<Written> {
     let cmdline = std::fs::read_to_string(out.join("cmdline.txt")).ok();
     let os = card.os_of(|name| out.join(name).exists());
     let made = card.files(os, cmdline.as_deref())?;
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let entries = std::fs::read_dir(out).with_context(|| out.display().to_string())?.flatten();
+    let stale = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_stale(name, &made));
+    for name in stale.collect::<Vec<_>>() {
+        let path = out.join(name);
+        std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+    }
     let mut files = Vec::new();
     for (name, bytes) in made {
         let path = out.join(&name);
@@ -195,4 +227,34 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_device_would_take_is_stale_and_nothing_else() {
+        let made = [("screamd-secret-a".to_string(), Vec::new())];
+        for (name, expect) in [
+            ("screamd-secret-b", true),
+            ("screamd-0-screamd.deb", true),
+            ("screamd-key-0.pub", true),
+            ("screamd-secret-a", false),
+            ("screamd-image.txt", false),
+            ("screamd-1.2.0.bundle", false),
+            ("screamd-site.toml", false),
+        ] {
+            assert_eq!(is_stale(name, &made), expect, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_of_any_device_id() {
+        for (id, host) in [("Hall_1", "screamd-hall-1"), ("___", "screamd"), ("-a-", "screamd-a")] {
+            assert_eq!(host_of(id), host);
+        }
+        assert_eq!(host_of(&"x".repeat(64)).len(), 63);
+        assert!(!host_of(&format!("{}_{}", "x".repeat(54), "y")).ends_with('-'));
+    }
 }

@@ -93,7 +93,9 @@ struct Side {
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     ensure!(args.cut >= 0.0 && args.cut.is_finite(), "--cut {}: must be 0 or more seconds", args.cut);
     let (reference, candidate) = (Side::load(&args.reference)?, Side::load(&args.candidate)?);
-    let rows: Vec<Clip> = table::read(&args.data, args.split.as_deref())?;
+    let mut rows: Vec<Clip> = table::read(&args.data, args.split.as_deref())?;
+    // A blank label is in no figure.
+    rows.retain(|row| row.truth().is_some());
     for (label, name) in [(true, "1"), (false, "0")] {
         ensure!(
             rows.iter().any(|row| row.truth() == Some(label)),

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use system_tests::device::Device;
 use system_tests::sound::{hiss, one_scream, silence, write_wav};
-use system_tests::{host_tools_ok, program};
+use system_tests::{host_tools, host_tools_ok, program};
 
 fn json(path: &std::path::Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -167,6 +167,21 @@ fn a_reader_who_goes_away_stops_nothing() {
         assert_eq!(report.exists(), expect == 0, "{name}: {said}");
         assert_eq!(said.contains("standard output: "), expect == 1, "{name}: {said}");
     }
+}
+
+#[test]
+fn bench_writes_what_people_read_into_the_manifest() {
+    let device = Device::tiny("");
+    let model = device.path("model").to_str().unwrap().to_string();
+    for _ in 0..2 {
+        host_tools_ok(&["bench", "--model", &model, "--windows", "5", "--budget-ms", "60000", "--write-measured"]);
+    }
+    let manifest: toml::Table = std::fs::read_to_string(device.path("model/manifest.toml")).unwrap().parse().unwrap();
+    let bench = &manifest["measured"]["bench"];
+    assert!(bench["total_ms"]["p99"].as_float().unwrap() > 0.0 && bench["windows"].as_integer() == Some(5), "{bench}");
+    let refused = host_tools(&["bench", "--model", &model, "--budget-ms", "nan"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("--budget-ms NaN: must be above 0"), "{said}");
 }
 
 #[test]

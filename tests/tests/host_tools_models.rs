@@ -32,6 +32,8 @@ fn clips(device: &Device) -> String {
         write_wav(&data.join(format!("soft{i}.wav")), &soft_hiss(0.9, 200, i), 16_000);
         manifest.push_str(&format!("loud{i}.wav,1,test\nsoft{i}.wav,0,test\n"));
     }
+    // A blank label is in no figure.
+    manifest.push_str("gone.wav,,test\n");
     std::fs::write(data.join("manifest.csv"), manifest).unwrap();
     text(&data)
 }
@@ -72,6 +74,25 @@ fn a_model_may_take_its_own_place_and_its_8_bit_form_is_smaller() {
         assert!(
             figures["max_abs_score_diff"].as_f64().unwrap() < 0.02 && figures["speed_ratio"].as_f64().unwrap() > 0.0
         );
+    }
+}
+
+/// `file`, `sha256` and `[golden]` are put into the author's own text; where that cannot be done nothing is written.
+#[test]
+fn a_manifest_that_cannot_be_completed_is_refused() {
+    let device = Device::tiny("");
+    let root = system_tests::root().join("tests/data/tiny");
+    let whole = std::fs::read_to_string(root.join("manifest-in.toml")).unwrap();
+    let (manifest, out) = (device.path("in.toml"), device.path("out"));
+    for toml in [
+        whole.replace("version = \"1.0.0\"", "\"version\" = \"1.0.0\""),
+        format!("{whole}\n[ golden ]\nsha256 = \"x\"\n"),
+    ] {
+        std::fs::write(&manifest, &toml).unwrap();
+        let onnx = text(&root.join("model.onnx"));
+        let ran = host_tools(&["convert", "--onnx", &onnx, "--manifest", &text(&manifest), "--out", &text(&out)]);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(!ran.status.success() && said.contains("in.toml") && !out.exists(), "{said}");
     }
 }
 

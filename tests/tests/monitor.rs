@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,7 +19,8 @@ struct Terminal {
 impl Terminal {
     /// None where tmux is not installed; in CI that is a failure.
     fn start(command: &str) -> Option<Self> {
-        let name = format!("screamd-test-{}", std::process::id());
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let name = format!("screamd-test-{}-{}", std::process::id(), STARTED.fetch_add(1, Relaxed));
         let run = Command::new("tmux")
             .args(["-L", &name, "-f", "/dev/null", "new-session", "-d", "-x", "120", "-y", "40", command])
             .status();
@@ -97,6 +99,29 @@ fn what_a_device_hears_is_seen_and_silenced_in_a_terminal() {
     terminal.wait("not sent: no broker");
     terminal.press("q");
     terminal.wait("it is over");
+}
+
+/// The window is closed, or the connection to it is cut: nothing goes on at a keyboard's end, at full speed, for ever.
+#[test]
+fn a_terminal_that_goes_takes_the_monitor_with_it() {
+    let Some(broker) = Broker::start() else { return };
+    let at = format!("127.0.0.1:{}", broker.port);
+    // The shell keeps the signal of the hangup from it.
+    let command = format!("trap '' HUP; {} monitor --broker {at}", program("host-tools").display());
+    let Some(terminal) = Terminal::start(&command) else { return };
+    terminal.wait("connected");
+    let runs = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+        lines.filter(|line| line.contains("monitor\0") && line.contains(&at)).count()
+    };
+    assert!(runs() > 0);
+    drop(terminal);
+    let until = Instant::now() + Duration::from_secs(30);
+    while runs() > 0 {
+        assert!(Instant::now() < until, "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

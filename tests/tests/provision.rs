@@ -198,6 +198,33 @@ fn an_image_is_copied_first_where_one_is_named() {
 }
 
 #[test]
+fn a_card_that_was_used_before_keeps_nothing_of_the_device_before() {
+    let laptop = Laptop::new();
+    let (folder, image_file) = (laptop.path("used"), laptop.path("used.img"));
+    let mut outs = vec![folder.as_str()];
+    if tools().is_some() {
+        image(Path::new(&image_file), true, true);
+        outs.push(&image_file);
+    }
+    let secrets = |out: &str| match out == folder {
+        true => std::fs::read_dir(out).unwrap().any(|file| file.unwrap().file_name() == "screamd-secret-mqtt.password"),
+        false => {
+            let listed = tool("mdir", &["-b", "-i", &format!("{out}@@{FAT_AT}"), "::"]);
+            String::from_utf8_lossy(&listed).contains("screamd-secret-mqtt.password")
+        }
+    };
+    for out in &outs {
+        laptop.ok(&["--out", out]);
+        assert!(secrets(out), "{out}");
+    }
+    std::fs::write(laptop.device.path("card.toml"), "zone = \"Hall\"\n").unwrap();
+    for out in &outs {
+        laptop.ok(&["--out", out]);
+        assert!(!secrets(out), "{out}");
+    }
+}
+
+#[test]
 fn an_image_that_cannot_take_it_all_stays_as_it_was() {
     if tools().is_none() {
         return;
@@ -372,6 +399,15 @@ fn a_first_boot_that_fails_says_so_and_leaves_no_secret_either() {
     let result = std::fs::read_to_string(boot.join("screamd-result.txt")).unwrap();
     assert!(result.starts_with("FAILED: screamd check: site.toml: `audio.device`: missing"), "{result}");
     assert_eq!(leds(&root), ("timer".into(), "100".into()), "fast blink");
+    assert!(!boot.join("screamd-secret-mqtt.password").exists());
+    // The power was cut between the wiping and the removal: zeros take nothing's place.
+    let kept = root.join("etc/credstore/screamd.mqtt.password");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), CANARY);
+    std::fs::write(boot.join("screamd-secret-mqtt.password"), vec![0; CANARY.len()]).unwrap();
+    let path = format!("{}:{}", laptop.path("bin"), std::env::var("PATH").unwrap());
+    let script = boot.join("screamd-first-boot.sh");
+    Command::new("sh").arg(script).env("SCREAMD_ROOT", &root).env("PATH", path).output().unwrap();
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), CANARY);
     assert!(!boot.join("screamd-secret-mqtt.password").exists());
 }
 

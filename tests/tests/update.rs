@@ -126,6 +126,45 @@ fn an_update_is_applied_runs_and_becomes_good() {
     assert_eq!(device.update(&["rollback"]).status.code(), Some(1), "nothing before the package");
 }
 
+/// `apt` brings a package that is newer than the release that has proven itself: it is what starts, and proves itself in its turn.
+#[test]
+fn a_package_that_is_newer_than_the_good_release_is_started() {
+    let device = Updated::new("");
+    let older = device.bundle("0.0.9", &Program::Real);
+    device.ok(&["apply", older.to_str().unwrap(), "--allow-downgrade"]);
+    let proves_itself = || {
+        let child = device.start(300.0);
+        wait("a word of the release", || device.path("run/screamd/health.json").exists());
+        let health = std::fs::read_to_string(device.path("run/screamd/health.json")).unwrap();
+        assert!(device.update(&["serve"]).status.success());
+        stop(child);
+        (serde_json::from_str::<Value>(&health).unwrap()["release"].clone(), device.status())
+    };
+    let (release, status) = proves_itself();
+    assert!(release.as_str().unwrap().starts_with("0.0.9-") && status["on_trial"] == false, "{release} {status}");
+    // As the start before the upgrade left it.
+    std::fs::write(device.path("var/lib/screamd-releases/package"), "0.0.1").unwrap();
+    let (release, status) = proves_itself();
+    assert_eq!((release.as_str(), &status["on_trial"]), (Some("package"), &Value::Bool(false)), "{status}");
+    assert_eq!((&status["version"], &status["last"]["ok"]), (&env!("CARGO_PKG_VERSION").into(), &Value::Bool(true)));
+}
+
+/// Somebody pressed Install in the hub: what was not taken is told, and the next one is a new number.
+#[test]
+fn an_update_that_was_asked_for_and_refused_is_told() {
+    let device = Updated::new("");
+    let inbox = device.path("var/lib/screamd/update");
+    std::fs::create_dir_all(&inbox).unwrap();
+    for seq in 1..=2 {
+        std::fs::write(inbox.join("odd.bundle"), "nonsense").unwrap();
+        std::fs::write(inbox.join("request"), "odd.bundle").unwrap();
+        assert!(!device.update(&["serve"]).status.success());
+        let last = device.status()["last"].clone();
+        assert_eq!((last["ok"].as_bool(), last["seq"].as_u64()), (Some(false), Some(seq)), "{last}");
+        assert!(last["detail"].as_str().unwrap().contains("is no screamd bundle"), "{last}");
+    }
+}
+
 #[test]
 fn a_release_whose_program_ends_at_once_or_cannot_be_started_is_left_after_three_starts() {
     for script in ["exit 1", "exit 2"] {

@@ -232,7 +232,7 @@ fn table_at(text: &str, at: usize) -> Option<String> {
     // The whole line that holds `at`: a key that is missing is reported at its table's header.
     let end = text.get(at..)?.find('\n').map_or(text.len(), |newline| at + newline);
     let line = text[..end].lines().rev().map(str::trim).find(|line| line.starts_with('[') && line.contains(']'))?;
-    let name = line.trim_start_matches('[').split(']').next()?;
+    let name = line.trim_start_matches('[').split(']').next()?.trim();
     // A list that goes over several lines also begins with a bracket; a table's name has no comma and no quote.
     (!name.contains([',', '"']) && line.split('#').next()?.trim().ends_with(']')).then(|| name.to_string())
 }

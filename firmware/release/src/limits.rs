@@ -12,6 +12,8 @@ pub const FILES_MAX: usize = 512;
 pub const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
 /// A path inside a release, bytes: what an ustar header holds without an extension.
 pub const PATH_BYTES_MAX: usize = 100;
+/// A release's version, characters: with a dash and 8 digits of its build it is the name of a folder and of a link, 64 at most.
+pub const VERSION_BYTES_MAX: usize = 55;
 /// Everything before the archive: magic and signature.
 pub const HEAD_BYTES_MAX: usize = 2048;
 /// A public key's file.

@@ -8,7 +8,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::Cause;
-use crate::limits::{FILES_MAX, PATH_BYTES_MAX, RELEASE_BYTES_MAX};
+use crate::limits::{FILES_MAX, PATH_BYTES_MAX, RELEASE_BYTES_MAX, VERSION_BYTES_MAX};
 
 /// Its name, in the archive and in the release's folder.
 pub const NAME: &str = "manifest.toml";
@@ -96,6 +96,9 @@ impl Manifest {
         if self.boards.is_empty() || !self.boards.iter().all(|board| is_word(board)) {
             return Err("`boards` must name at least one board".into());
         }
+        if self.version.to_string().len() > VERSION_BYTES_MAX {
+            return Err(format!("`version`: more than {VERSION_BYTES_MAX} characters"));
+        }
         if self.files.len() > FILES_MAX {
             return Err(format!("names {} files, at most {FILES_MAX} are taken", self.files.len()));
         }
@@ -177,6 +180,17 @@ mod tests {
     fn what_is_written_is_read() {
         let text = toml::to_string(&manifest()).unwrap();
         assert_eq!(Manifest::parse(&text), Ok(manifest()), "{text}");
+    }
+
+    #[test]
+    fn a_version_fits_into_the_name_of_its_release() {
+        let long = |length: usize| Manifest {
+            version: format!("1.2.3-{}", "a".repeat(length - 6)).parse().unwrap(),
+            ..manifest()
+        };
+        assert_eq!(long(VERSION_BYTES_MAX).check(), Ok(()));
+        assert!(is_word(&format!("{}-{}", long(VERSION_BYTES_MAX).version, "0".repeat(8))));
+        assert!(long(VERSION_BYTES_MAX + 1).check().unwrap_err().contains("`version`"));
     }
 
     #[test]

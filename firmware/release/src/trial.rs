@@ -116,12 +116,20 @@ impl Store {
     /// # Errors
     /// The folder cannot be written. Whoever starts the service goes on all the same.
     pub fn begin(&self, now: &Now, package: &Version) -> Result<Option<Outcome>, Cause> {
-        let _lock = self.short_lock()?;
-        self.begin_locked(now, package).map_err(Cause::io(format!("write {}", self.folder().display())))
+        self.begin_after(now, package, None)
     }
 
-    fn begin_locked(&self, now: &Now, package: &Version) -> io::Result<Option<Outcome>> {
-        self.adopt(package)?;
+    /// As [`Store::begin`], with what the run before said of itself: a new package is not asked for more than that had.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub fn begin_after(&self, now: &Now, package: &Version, before: Option<Health>) -> Result<Option<Outcome>, Cause> {
+        let _lock = self.short_lock()?;
+        self.begin_locked(now, package, before).map_err(Cause::io(format!("write {}", self.folder().display())))
+    }
+
+    fn begin_locked(&self, now: &Now, package: &Version, before: Option<Health>) -> io::Result<Option<Outcome>> {
+        self.adopt(package, before)?;
         let current = self.link(CURRENT);
         if !self.on_trial() {
             return match current {
@@ -199,6 +207,23 @@ impl Store {
             .map_err(here)
     }
 
+    /// The package is what is on trial: it stands before the good release, which is started where it cannot be.
+    pub fn package_on_trial(&self) -> bool {
+        self.on_trial() && self.link(CURRENT).is_none()
+    }
+
+    /// An update that was asked for and not taken, for whoever asked. What is on trial stays so.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn note_refused(&self, bundle: &str, cause: &str) -> Result<(), Cause> {
+        let _lock = self.short_lock()?;
+        let seq = self.last().map_or(1, |last| last.seq + 1);
+        let outcome = Outcome { seq, release: bundle.into(), ok: false, detail: cause.into() };
+        let text = serde_json::to_string(&outcome).unwrap_or_default();
+        self.write(LAST_FILE, &text).map_err(Cause::io(format!("write {}", self.folder().display())))
+    }
+
     /// How the last update ended.
     pub fn last(&self) -> Option<Outcome> {
         serde_json::from_str(&self.text(LAST_FILE)?).ok()
@@ -221,14 +246,14 @@ impl Store {
         self.write(TRIAL_FILE, &serde_json::to_string(trial).map_err(io::Error::other)?)
     }
 
-    fn adopt(&self, package: &Version) -> io::Result<()> {
+    fn adopt(&self, package: &Version, before: Option<Health>) -> io::Result<()> {
         let seen = self.text(PACKAGE_FILE).and_then(|text| Version::parse(text.trim()).ok());
         if seen.as_ref() == Some(package) || self.on_trial() {
             return Ok(());
         }
         let newer = self.current().is_some_and(|current| *package > current.manifest.version);
         if newer {
-            self.write_trial(&Trial::of(PACKAGE, None))?;
+            self.write_trial(&Trial::of(PACKAGE, before))?;
             self.set_link(CURRENT, None)?;
         }
         // Last: adopting twice after a crash changes nothing.

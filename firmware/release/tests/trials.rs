@@ -126,6 +126,19 @@ fn a_newer_package_becomes_current_and_is_on_trial_too() {
 }
 
 #[test]
+fn a_newer_package_is_not_asked_for_more_than_the_one_before_had() {
+    let (_, mut device, _) = device();
+    device.package = Version::new(2, 0, 0);
+    let deaf = Health { window: false, microphone: false, ..well("1.1.0-x") };
+    device.store.begin_after(&now("boot", 0), &device.package, Some(deaf.clone())).unwrap();
+    assert!(device.store.package_on_trial());
+    let still = Health { release: "package".into(), ..deaf };
+    let verdict = device.store.judge(&now("boot", 1), Some(&still), false).unwrap();
+    assert!(matches!(verdict, Verdict::Good(_)), "{verdict:?}");
+    assert!(!device.store.package_on_trial());
+}
+
+#[test]
 fn damage_counts_as_the_one_before() {
     let (key, device, good) = device();
     let new = device.apply(&bundle(&key, "1.2.0")).unwrap();

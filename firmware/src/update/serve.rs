@@ -4,6 +4,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use release::Cause;
 use release::trial::Verdict;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
@@ -23,14 +24,21 @@ pub fn serve(device: &Device) -> ExitCode {
         let asked = take_request(device);
         if let Some(name) = &asked {
             match device.try_apply(&device.inbox().join(name), false, &[]) {
-                Ok(release) => log::info!("{} is current, on trial", release.id),
+                Ok(release) => {
+                    log::info!("{} is current, on trial", release.id);
+                    if device.store.on_trial() && device.is_live() {
+                        restart();
+                    }
+                }
+                // Asked for twice.
+                Err(refused) if matches!(refused.cause, Cause::Installed(_)) => log::info!("{refused}"),
                 Err(refused) => {
                     log::error!("{refused}");
                     failed = true;
+                    if let Err(cause) = device.store.note_refused(name, &refused.to_string()) {
+                        log::error!("{cause}");
+                    }
                 }
-            }
-            if device.store.on_trial() && device.is_live() {
-                restart();
             }
         }
         match device.store.judge(&now(), read_health(&device.health()).as_ref(), gave_up(device)) {

@@ -90,6 +90,27 @@ pub struct Compared {
 }
 
 impl Figures {
+    /// What a person wants to know of a model's speed, for its manifest: milliseconds and MiB, and where they were measured.
+    pub fn measured(&self) -> toml::Table {
+        let rounded = |value: f64| toml::Value::Float((value * 1e3).round() / 1e3);
+        let quantiles = |of: &Quantiles| {
+            let rows = [("p50", of.p50), ("p95", of.p95), ("p99", of.p99)];
+            toml::Value::Table(rows.into_iter().map(|(name, value)| (name.to_string(), rounded(value))).collect())
+        };
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        toml::Table::from_iter([
+            ("date".to_string(), date.into()),
+            ("machine".into(), format!("{}, {}", self.machine.processor, self.machine.arch).into()),
+            ("engine".into(), self.engine.clone().into()),
+            ("threads".into(), (self.threads as i64).into()),
+            ("windows".into(), (self.windows as i64).into()),
+            ("rss_mib".into(), rounded(self.rss_mib)),
+            ("front_end_ms".into(), quantiles(&self.front_end_ms)),
+            ("inference_ms".into(), quantiles(&self.inference_ms)),
+            ("total_ms".into(), quantiles(&self.total_ms)),
+        ])
+    }
+
     /// As a table for people.
     pub fn print(&self) {
         say!("{} in {}", self.model, self.engine);

@@ -70,7 +70,7 @@ pub fn laid(manifest: &Manifest, folder: &Path, file: &str, cut_s: f64) -> anyho
     let mut whole = crate::audio::read_at(&folder.join(file), rate_hz)?;
     let clip = lay::loudest(&whole, (cut_s * f64::from(rate_hz)).round() as usize);
     let stride = manifest.decision.stride_s * f64::from(rate_hz);
-    let sound = lay::lay(clip, file, window, stride.round() as usize);
+    let sound = lay::lay(clip, file, window, stride);
     whole.resize(window, 0.0);
     Ok(Laid { sound, whole })
 }

@@ -26,10 +26,12 @@ pub fn loudest(sound: &[f32], length: usize) -> &[f32] {
     &sound[start..start + length]
 }
 
-/// `clip` in the middle of pink noise seeded by `name`, as long as whole windows need: one at least, then a stride each.
-pub fn lay(clip: &[f32], name: &str, window: usize, stride: usize) -> Vec<f32> {
-    let beyond = clip.len().saturating_sub(window).div_ceil(stride.max(1));
-    let length = window + beyond * stride.max(1);
+/// `clip` in the middle of pink noise seeded by `name`, as long as whole windows need: one at least, then a stride each (samples,
+/// which need be no whole number).
+pub fn lay(clip: &[f32], name: &str, window: usize, stride: f64) -> Vec<f32> {
+    let stride = stride.max(1.0);
+    let beyond = (clip.len().saturating_sub(window) as f64 / stride).ceil();
+    let length = window + (beyond * stride).ceil() as usize;
     let level = (f64::from(rms(clip)) * 10f64.powf(-UNDER_DB / 20.0)) as f32;
     let mut laid = pink_noise(name, length);
     laid.iter_mut().for_each(|x| *x *= level);
@@ -95,15 +97,18 @@ mod tests {
     #[test]
     fn a_clip_lies_in_the_middle_of_noise_40_db_down() {
         let clip = vec![0.5f32; 1000];
-        let laid = lay(&clip, "a.flac", 4000, 2000);
+        let laid = lay(&clip, "a.flac", 4000, 2000.0);
         assert_eq!(laid.len(), 4000);
         assert!((laid[2000] - 0.5).abs() < 0.05);
         let rms = (laid[..1500].iter().map(|x| x * x).sum::<f32>() / 1500.0).sqrt();
         assert!((20.0 * (rms / 0.5).log10() + 40.0).abs() < 3.0, "{rms}");
         assert!(laid.iter().all(|&x| x != 0.0), "no digital zeros");
-        assert_eq!(laid, lay(&clip, "a.flac", 4000, 2000));
-        assert_ne!(laid, lay(&clip, "b.flac", 4000, 2000));
-        assert_eq!(lay(&vec![0.1; 4001], "c", 4000, 2000).len(), 6000);
+        assert_eq!(laid, lay(&clip, "a.flac", 4000, 2000.0));
+        assert_ne!(laid, lay(&clip, "b.flac", 4000, 2000.0));
+        assert_eq!(lay(&vec![0.1; 4001], "c", 4000, 2000.0).len(), 6000);
+        // Of a stride that is no whole number the window that ends last is whole, too.
+        assert_eq!(lay(&vec![0.1; 4001], "c", 4000, 333.3).len(), 4334);
+        assert_eq!(lay(&vec![0.1; 4700], "c", 4000, 333.3).len(), 5000);
     }
 
     #[test]

@@ -23,6 +23,11 @@ led() { # trigger, on ms, off ms
 wipe() {
     dd if=/dev/zero of="$1" bs=1 count="$(wc -c < "$1")" conv=notrunc,fsync 2>/dev/null
     rm -f "$1"
+    sync
+}
+# Wiped, and the power was cut before its name was gone: what it held is in its place already.
+blank() {
+    [ -z "$(tr -d '\000' < "$1" | head -c 1)" ]
 }
 result() {
     printf '%s\n' "$*" > "$boot/screamd-result.txt"
@@ -44,8 +49,13 @@ mkdir -p "$store"
 for file in "$boot"/screamd-secret-*; do
     [ -f "$file" ] || continue
     name=${file##*/screamd-secret-}
-    # FAT's files have whatever mode the mount gives them.
-    cp "$file" "$store/screamd.$name" && chmod 600 "$store/screamd.$name" && sync && wipe "$file" || failed "cannot move the secret $name"
+    if blank "$file"; then
+        rm -f "$file"
+    else
+        # FAT's files have whatever mode the mount gives them.
+        cp "$file" "$store/screamd.$name" && chmod 600 "$store/screamd.$name" && sync && wipe "$file" ||
+            failed "cannot move the secret $name"
+    fi
     case $name in
         mqtt.password | ca.pem | client.pem | client.key | ca.crl) ;; # The package's unit names these.
         *) extra="$extra\nLoadCredential=$name:screamd.$name" ;;

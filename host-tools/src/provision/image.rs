@@ -102,8 +102,13 @@ fn put(card: &Card, fat: &Fat) -> anyhow::Result<Written> {
         Err(_) => None,
     };
     let os = card.os_of(|name| root.open_file(name).is_ok());
+    let made = card.files(os, cmdline.as_deref())?;
+    let there: Vec<String> = root.iter().filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    for name in there.iter().filter(|name| super::is_stale(name, &made)) {
+        root.remove(name).with_context(|| format!("{name} on its FAT partition"))?;
+    }
     let mut files = Vec::new();
-    for (name, bytes) in card.files(os, cmdline.as_deref())? {
+    for (name, bytes) in made {
         put_file(&root, &name, &bytes).with_context(|| format!("{name} on its FAT partition"))?;
         files.push(name);
     }

@@ -23,7 +23,8 @@ pub struct Site {
 
 /// Reads it, and the files it names: from `given`, else from beside it.
 pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<Site> {
-    let mut text = read_text(path)?;
+    // What an editor of Windows may put before a text; TOML takes it at the beginning alone.
+    let mut text = read_text(path)?.trim_start_matches('\u{feff}').to_string();
     let named = || path.display().to_string();
     let words = |wrong: Vec<KeyError>| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let site = site::Site::parse_for_another(&named(), &text).map_err(|wrong| anyhow::anyhow!(words(wrong)))?;
@@ -99,6 +100,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
+        assert!(site("\u{feff}zone = \"x\"", &[]).unwrap().text.ends_with("\"raspberry-pi-4\"\nzone = \"x\""));
         let said = |text: &str, given: &[&str]| format!("{:#}", site(text, given).err().unwrap());
         assert!(said("board = \"generic\"", &[]).contains("site.toml: `board`: is \"generic\""));
         assert!(said("zone = ", &[]).contains("site.toml, line 1: "));

@@ -107,6 +107,40 @@ pub struct Parts {
     pub realtime: bool,
 }
 
+/// What stands at one moment, for a hub that begins to listen.
+struct Standing {
+    audio_online: bool,
+    scream: bool,
+    latched: bool,
+    siren: bool,
+    armed: bool,
+    threshold_on: f64,
+    cooldown_s: f64,
+    audio_fault: bool,
+    started: String,
+    update: hub::UpdateState,
+}
+
+impl Standing {
+    fn states(self) -> [State; 10] {
+        [
+            State::AudioOnline(self.audio_online),
+            State::Scream(self.scream),
+            State::Alarm(self.latched),
+            State::Siren(self.siren),
+            State::Armed(self.armed),
+            State::Threshold(self.threshold_on),
+            State::Cooldown(self.cooldown_s),
+            State::AudioFault(self.audio_fault),
+            State::Started(self.started),
+            State::Update(self.update),
+        ]
+    }
+}
+
+/// The hub's turns, from when there is a hub.
+type HubBeats = Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>;
+
 /// Figures since the last telemetry.
 #[derive(Default)]
 struct Health {
@@ -156,8 +190,7 @@ pub struct Control {
     /// Lines that have been told to be missing or to refuse, by table.
     lines_amiss: BTreeSet<&'static str>,
     boot: String,
-    /// The hub's turns, from when there is one.
-    hub_beats: Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>,
+    hub_beats: HubBeats,
     /// Alerts of before, each with its time.
     untold: VecDeque<(hub::Event, Instant)>,
     /// What is installed and offered, for a hub that comes later.
@@ -174,18 +207,19 @@ pub struct Control {
 impl Control {
     /// States that hold before anything has been heard.
     pub fn first_states(settings: &Settings) -> Vec<State> {
-        vec![
-            State::AudioOnline(true),
-            State::Scream(false),
-            State::Alarm(settings.saved.latched),
-            State::Siren(false),
-            State::Armed(settings.armed),
-            State::Threshold(settings.decision.threshold_on),
-            State::Cooldown(settings.decision.cooldown_s),
-            State::AudioFault(false),
-            State::Started(clock::now_utc()),
-            State::Update(update::agent::first_state()),
-        ]
+        let standing = Standing {
+            audio_online: true,
+            scream: false,
+            latched: settings.saved.latched,
+            siren: false,
+            armed: settings.armed,
+            threshold_on: settings.decision.threshold_on,
+            cooldown_s: settings.decision.cooldown_s,
+            audio_fault: false,
+            started: clock::now_utc(),
+            update: update::agent::first_state(),
+        };
+        standing.states().into()
     }
 
     /// Everything but the listener.
@@ -194,6 +228,10 @@ impl Control {
         let siren =
             SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
         let now = Instant::now();
+        let hub_beats = HubBeats::default();
+        if let Some(hub) = &parts.hub {
+            let _ = hub_beats.set(Box::new(hub.beats()));
+        }
         Self {
             lines: Lines::new(parts.json, parts.realtime),
             alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
@@ -228,7 +266,7 @@ impl Control {
                 "{:08x}",
                 std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
             ),
-            hub_beats: Arc::default(),
+            hub_beats,
             untold: VecDeque::new(),
             update: update::agent::first_state(),
             health: Health { level_dbfs: f64::from(detector::level::LEVEL_DBFS_MIN), ..Health::default() },
@@ -249,9 +287,6 @@ impl Control {
 
     /// The threads that must make progress: what is there by now.
     pub fn stages(&self) -> Vec<Stage> {
-        if let Some(hub) = &self.parts.hub {
-            self.watch_hub(hub);
-        }
         let stage = |name, beats: Box<dyn Fn() -> u64 + Send>| Stage { name, beats, patience: Duration::ZERO };
         let beats = Arc::clone(&self.beats);
         let mut stages = vec![stage("control", Box::new(move || beats.load(Relaxed)))];
@@ -270,10 +305,6 @@ impl Control {
             stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage("hub", Box::new(beats)) });
         }
         stages
-    }
-
-    fn watch_hub(&self, hub: &Hub) {
-        let _ = self.hub_beats.set(Box::new(hub.beats()));
     }
 
     /// With who watches them.

@@ -237,19 +237,30 @@ mod tests {
     use super::*;
     use crate::events::Retention;
 
+    /// The thread over a folder that `open` opens: where its jobs go, what it tells, and itself.
+    fn started(
+        open: impl Fn() -> Result<EventStore, EventError> + Send + 'static,
+        pauses: Pauses,
+    ) -> (SyncSender<Job>, Receiver<Message>, JoinHandle<()>) {
+        let (jobs, waiting) = sync_channel(JOBS);
+        let (out, told) = sync_channel(JOBS);
+        (jobs, told, std::thread::spawn(move || work(&open, &waiting, &out, pauses)))
+    }
+
+    fn store(dir: &Path) -> Result<EventStore, EventError> {
+        EventStore::open(dir, Retention { max_mib: 10, max_days: 30 }, true, true)
+    }
+
     /// The folder holds an event of long ago that came to it after the store was opened, and nothing else happens.
     #[test]
     fn a_quiet_house_loses_old_sound_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_owned();
-        let retention = Retention { max_mib: 10, max_days: 30 };
-        let open = move || EventStore::open(&dir, retention, true, true).map(EventStore::with_proven_clock);
+        let open = move || store(&dir).map(EventStore::with_proven_clock);
         let (old, new) = (folder.path().join("20250301T120000Z_old.wav"), folder.path().join("notes.txt"));
         std::fs::write(&new, "none of ours").unwrap();
-        let (jobs, waiting) = sync_channel(JOBS);
-        let (out, told) = sync_channel(JOBS);
         let pauses = Pauses { tidy: Duration::from_millis(10), retry: RETRY_EVERY };
-        let thread = std::thread::spawn(move || work(&open, &waiting, &out, pauses));
+        let (jobs, told, thread) = started(open, pauses);
         std::fs::write(&old, "sound").unwrap();
         let began = Instant::now();
         while old.exists() && began.elapsed() < Duration::from_secs(20) {
@@ -268,13 +279,8 @@ mod tests {
         let (place, events) = (folder.path().join("place"), folder.path().join("events"));
         std::fs::write(&place, "no folder").unwrap();
         let settings = place.join("settings.json");
-        let (jobs, waiting) = sync_channel(JOBS);
-        let (out, told) = sync_channel(JOBS);
         let pauses = Pauses { tidy: TIDY_EVERY, retry: Duration::from_millis(10) };
-        let thread = std::thread::spawn(move || {
-            let retention = Retention { max_mib: 10, max_days: 30 };
-            work(&|| EventStore::open(&events, retention, true, true), &waiting, &out, pauses);
-        });
+        let (jobs, told, thread) = started(move || store(&events), pauses);
         for bytes in [b"old", b"new"] {
             jobs.send(Job::File { path: settings.clone(), bytes: bytes.to_vec() }).unwrap();
             assert_eq!(next(&told), (Stock::Settings, false));
@@ -308,14 +314,9 @@ mod tests {
         let (place, settings) = (folder.path().join("place"), folder.path().join("settings.json"));
         std::fs::write(&place, "no folder").unwrap();
         let dir = place.join("events");
-        let (jobs, waiting) = sync_channel(JOBS);
-        let (out, told) = sync_channel(JOBS);
         let pauses = Pauses { tidy: TIDY_EVERY, retry: Duration::from_millis(10) };
         let opened = dir.clone();
-        let thread = std::thread::spawn(move || {
-            let retention = Retention { max_mib: 10, max_days: 30 };
-            work(&|| EventStore::open(&opened, retention, true, true), &waiting, &out, pauses);
-        });
+        let (jobs, told, thread) = started(move || store(&opened), pauses);
         assert_eq!(next(&told), (Stock::Events, false));
         jobs.send(Job::File { path: settings, bytes: b"{}".to_vec() }).unwrap();
         assert_eq!(next(&told), (Stock::Settings, true));

@@ -220,17 +220,14 @@ fn origins(
         ("siren on_s", site.siren.on_s.min(on_s_max).to_string(), on_s_by),
         ("siren_on_s_max", board.siren_on_s_max.to_string(), "board"),
     ];
-    for (table, line) in board.outputs().filter(|_| !board.simulated) {
-        rows.push((table, words_of(line.line.to_string(), line.active_low), line_by(site, table)));
-    }
-    for (table, line) in board.inputs().filter(|_| !board.simulated) {
-        rows.push((table, words_of(line.line.to_string(), line.active_low), line_by(site, table)));
-    }
+    let outputs = board.outputs().map(|(table, line)| (table, &line.line, line.active_low));
+    let inputs = board.inputs().map(|(table, line)| (table, &line.line, line.active_low));
+    let lines = outputs.chain(inputs).filter(|_| !board.simulated);
+    rows.extend(lines.map(|(table, line, active_low)| {
+        let words = if active_low { format!("{line}, active low") } else { line.to_string() };
+        (table, words, line_by(site, table))
+    }));
     rows
-}
-
-fn words_of(line: String, active_low: bool) -> String {
-    if active_low { format!("{line}, active low") } else { line }
 }
 
 fn line_by(site: &Site, table: &str) -> &'static str {

@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let laid = figures::labelled(&scored, |clip| clip.score);
     let clip_figures = figures::clips(&laid, threshold);
     ensure!(
-        clip_figures.whole() || !args.write_measured,
+        clip_figures.has_both() || !args.write_measured,
         "{}: --write-measured needs clips with label 1 and clips with label 0",
         args.data.join("manifest.csv").display()
     );

@@ -15,7 +15,7 @@ pub fn write(dir: &Path, tool: &str, table: &toml::Table) -> anyhow::Result<()> 
     let text = with_table(&model_dir::read_text(&path)?, tool, table)?;
     // What is written must be a manifest still.
     detector::manifest::Manifest::parse(&named(), &text)
-        .map_err(|wrong| anyhow::anyhow!("{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        .map_err(|wrong| anyhow::anyhow!(detector::keys::words(&wrong)))?;
     let beside = dir.join(".manifest.toml.new");
     let replaced = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path));
     if replaced.is_err() {

@@ -173,33 +173,14 @@ struct Written {
     by_hand: Option<String>,
 }
 
-/// How the files begin that a device takes from its card, whoever put them there.
-const TAKEN: [&str; 6] = [
-    "screamd-secret-",
-    "screamd-key-",
-    "screamd-board-",
-    "screamd-wifi.conf",
-    "screamd-authorized_keys",
-    "screamd-hostname",
-];
-
-/// Of the device that this card was made for before: its secrets and keys are not to get into another.
-fn is_stale(name: &str, made: &[(String, Vec<u8>)]) -> bool {
-    let package = name.strip_prefix("screamd-").is_some_and(|rest| {
-        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        after.len() < rest.len() && after.starts_with('-') && after.ends_with(".deb")
-    });
-    let taken = package || TAKEN.iter().any(|beginning| name.starts_with(beginning));
-    taken && !made.iter().any(|(own, _)| own == name)
-}
-
 fn folder(card: &Card, out: &Path) -> anyhow::Result<Written> {
     let cmdline = std::fs::read_to_string(out.join("cmdline.txt")).ok();
     let os = card.os_of(|name| out.join(name).exists());
     let made = card.files(os, cmdline.as_deref())?;
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let entries = std::fs::read_dir(out).with_context(|| out.display().to_string())?.flatten();
-    let stale = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_stale(name, &made));
+    let stale =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| card::is_stale(name, &made));
     for name in stale.collect::<Vec<_>>() {
         let path = out.join(name);
         std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
@@ -232,22 +213,6 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_another_device_would_take_is_stale_and_nothing_else() {
-        let made = [("screamd-secret-a".to_string(), Vec::new())];
-        for (name, expect) in [
-            ("screamd-secret-b", true),
-            ("screamd-0-screamd.deb", true),
-            ("screamd-key-0.pub", true),
-            ("screamd-secret-a", false),
-            ("screamd-image.txt", false),
-            ("screamd-1.2.0.bundle", false),
-            ("screamd-site.toml", false),
-        ] {
-            assert_eq!(is_stale(name, &made), expect, "{name}");
-        }
-    }
 
     #[test]
     fn a_host_name_of_any_device_id() {

@@ -78,7 +78,6 @@ def mixup(picture, wanted, rng, share):
 def splice(picture, target, rng, share):
     """A share of the pictures takes the bands above a random one from another picture of the same label: a voice that nobody has, so that
     no recording can be known by heart (CutMix, Yun et al. 2019, along frequency and within a class). The label stays."""
-    picture = picture.clone()
     whole = picture.clone()
     rows = np.flatnonzero(rng.random(len(picture)) < share)
     labels = target.numpy()
@@ -105,7 +104,6 @@ def shrink(network, fresh, keep):
     for (name, own), new in zip(network.named_parameters(), fresh.parameters()):
         if own.ndim == 4:
             own.mul_(keep).add_(new, alpha=1 - keep)
-    return network
 
 
 def mix_style(picture, rng, share):
@@ -227,9 +225,11 @@ def main():
     # A run that goes on has its weights already.
     if args.init and not checkpoint.exists():
         take(network, weights(args.init, scenes, args.seed, device))
-        shrink(network, of_manifest(manifest, args.depth).to(device), args.shrink)
+        if args.shrink < 1:
+            shrink(network, of_manifest(manifest, args.depth).to(device), args.shrink)
         print(f"starts from {args.init}", flush=True)
-    drop_out(network, args.drop_out)
+    if args.drop_out:
+        drop_out(network, args.drop_out)
     teachers = Teachers(args.teach, labels, device) if args.teach else None
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=towards, use_buffers=True)
     decay = [p for p in network.parameters() if p.ndim > 1]

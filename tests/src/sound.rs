@@ -18,6 +18,11 @@ pub fn hiss(rate_hz: u32, seconds: f64, seed: u32) -> Vec<i16> {
         .collect()
 }
 
+/// The same, so much weaker that the network takes it for none: in digital silence the rest of a window would outweigh any sound.
+pub fn soft_hiss(rate_hz: u32, seconds: f64, divisor: i16, seed: u32) -> Vec<i16> {
+    hiss(rate_hz, seconds, seed).into_iter().map(|sample| sample / divisor).collect()
+}
+
 /// Silence, one second and a half of hiss, silence: one incident of the tiny network, ended before the recording is.
 pub fn one_scream(rate_hz: u32) -> Vec<i16> {
     [silence(rate_hz, 3.0), hiss(rate_hz, 1.5, 1), silence(rate_hz, 6.0)].concat()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use system_tests::broker::{Broker, Ear, Heard, READY};
 use system_tests::device::{Device, Running};
-use system_tests::sound::{hiss, silence};
+use system_tests::sound::{hiss, silence, soft_hiss};
 
 const RATE_HZ: u32 = 16_000;
 
@@ -25,7 +25,7 @@ fn board_without_lines(device: &Device) -> std::path::PathBuf {
 
 /// Two minutes in which nothing happens.
 fn quiet_room() -> Vec<i16> {
-    hiss(RATE_HZ, 120.0, 7).iter().map(|sample| sample / 1000).collect()
+    soft_hiss(RATE_HZ, 120.0, 1000, 7)
 }
 
 /// A scream after two seconds, then quiet.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use system_tests::device::Device;
-use system_tests::sound::{hiss, write_wav};
+use system_tests::sound::{hiss, soft_hiss, write_wav};
 use system_tests::{host_tools, host_tools_ok};
 
 /// Four screams (loud hiss), four others (soft hiss) and two minutes of softer hiss without a scream. Only the columns that
@@ -12,17 +12,14 @@ fn recordings(device: &Device) {
     let (data, background) = (device.path("data"), device.path("background"));
     std::fs::create_dir_all(&data).unwrap();
     std::fs::create_dir_all(&background).unwrap();
-    let soft = |seconds: f64, divisor: i16, seed: u32| -> Vec<i16> {
-        hiss(16_000, seconds, seed).iter().map(|x| x / divisor).collect()
-    };
     let mut manifest = String::from("file,label\n");
     for i in 0..4u32 {
         write_wav(&data.join(format!("loud{i}.wav")), &hiss(16_000, 1.2, i), 16_000);
-        write_wav(&data.join(format!("soft{i}.wav")), &soft(1.2, 200, i), 16_000);
+        write_wav(&data.join(format!("soft{i}.wav")), &soft_hiss(16_000, 1.2, 200, i), 16_000);
         manifest.push_str(&format!("loud{i}.wav,1\nsoft{i}.wav,0\n"));
     }
     std::fs::write(data.join("manifest.csv"), manifest).unwrap();
-    write_wav(&background.join("still.wav"), &soft(120.0, 400, 9), 16_000);
+    write_wav(&background.join("still.wav"), &soft_hiss(16_000, 120.0, 400, 9), 16_000);
     std::fs::write(background.join("manifest.csv"), "file\nstill.wav\n").unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use system_tests::device::Device;
 use system_tests::host_tools_ok;
-use system_tests::sound::{hiss, silence, write_wav};
+use system_tests::sound::{hiss, silence, soft_hiss, write_wav};
 
 const RATE_HZ: u32 = 16_000;
 
@@ -22,9 +22,7 @@ fn explain(file: &Path, model: &str) -> Value {
 fn the_tiny_network_rests_on_the_bands_that_it_hears() {
     let device = Device::tiny("");
     let file = device.path("a.wav");
-    // The network takes the mean over the window: in digital silence the rest of it would outweigh any sound.
-    let soft = |seconds: f64, seed: u32| -> Vec<i16> { hiss(RATE_HZ, seconds, seed).iter().map(|x| x / 200).collect() };
-    let sound = [soft(3.2, 2), hiss(RATE_HZ, 0.4, 1), soft(2.4, 3)].concat();
+    let sound = [soft_hiss(RATE_HZ, 3.2, 200, 2), hiss(RATE_HZ, 0.4, 1), soft_hiss(RATE_HZ, 2.4, 200, 3)].concat();
     write_wav(&file, &sound, RATE_HZ);
     let figures = explain(&file, device.path("model").to_str().unwrap());
     let (t_s, hz) = (figures["peak_t_s"].as_f64().unwrap(), figures["peak_hz"].as_f64().unwrap());
@@ -51,8 +49,7 @@ fn silence_rests_on_nothing() {
 #[test]
 fn the_report_shows_what_an_alarm_rests_on_where_its_model_is_at_hand() {
     let device = Device::tiny("");
-    let soft = |seconds: f64, seed: u32| -> Vec<i16> { hiss(RATE_HZ, seconds, seed).iter().map(|x| x / 200).collect() };
-    let sound = [soft(5.0, 2), hiss(RATE_HZ, 1.5, 1), soft(8.0, 3)].concat();
+    let sound = [soft_hiss(RATE_HZ, 5.0, 200, 2), hiss(RATE_HZ, 1.5, 1), soft_hiss(RATE_HZ, 8.0, 200, 3)].concat();
     write_wav(&device.path("a.wav"), &sound, RATE_HZ);
     let ran = device.hear_file(&device.path("a.wav"));
     assert_eq!(ran.alarms().len(), 2, "{}", ran.stderr);
@@ -71,8 +68,7 @@ fn the_report_shows_what_an_alarm_rests_on_where_its_model_is_at_hand() {
 #[test]
 fn a_long_incident_keeps_the_picture_and_the_sound_of_its_beginning() {
     let device = Device::tiny("clips = true");
-    let soft = |seconds: f64, seed: u32| -> Vec<i16> { hiss(RATE_HZ, seconds, seed).iter().map(|x| x / 200).collect() };
-    let sound = [soft(5.0, 2), hiss(RATE_HZ, 150.0, 1), soft(8.0, 3)].concat();
+    let sound = [soft_hiss(RATE_HZ, 5.0, 200, 2), hiss(RATE_HZ, 150.0, 1), soft_hiss(RATE_HZ, 8.0, 200, 3)].concat();
     write_wav(&device.path("a.wav"), &sound, RATE_HZ);
     let ran = device.hear_file(&device.path("a.wav"));
     assert_eq!(ran.alarms().len(), 2, "{}", ran.stderr);

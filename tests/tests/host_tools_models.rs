@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use system_tests::device::Device;
-use system_tests::sound::{hiss, silence, write_wav};
+use system_tests::sound::{hiss, silence, soft_hiss, write_wav};
 use system_tests::{host_tools, host_tools_ok};
 
 fn json(path: &Path) -> Value {
@@ -16,11 +16,6 @@ fn text(path: &Path) -> String {
     path.to_str().unwrap().to_string()
 }
 
-/// Hiss of `seconds`, so much weaker than the tests' own.
-fn soft_hiss(seconds: f64, divisor: i16, seed: u32) -> Vec<i16> {
-    hiss(16_000, seconds, seed).into_iter().map(|sample| sample / divisor).collect()
-}
-
 /// Loud hiss that the tiny network takes for a scream, and soft hiss, which is none.
 fn clips(device: &Device) -> String {
     let data = device.path("data");
@@ -29,7 +24,7 @@ fn clips(device: &Device) -> String {
     let mut manifest = String::from("file,label,split\n");
     for i in 0..6u32 {
         write_wav(&data.join(format!("loud{i}.wav")), &hiss(16_000, 0.9, i), 16_000);
-        write_wav(&data.join(format!("soft{i}.wav")), &soft_hiss(0.9, 200, i), 16_000);
+        write_wav(&data.join(format!("soft{i}.wav")), &soft_hiss(16_000, 0.9, 200, i), 16_000);
         manifest.push_str(&format!("loud{i}.wav,1,test\nsoft{i}.wav,0,test\n"));
     }
     // A blank label is in no figure.
@@ -124,7 +119,8 @@ fn models_of_other_front_ends_are_compared_each_with_its_own_picture() {
 /// Two minutes of silence with soft hiss twice: scores well under the loud one's and above `threshold_off`.
 fn home(path: &Path, divisor: i16) {
     let quiet = || silence(16_000, 39.0);
-    let sound = [quiet(), soft_hiss(2.0, divisor, 7), quiet(), soft_hiss(2.0, divisor, 8), quiet()].concat();
+    let sound =
+        [quiet(), soft_hiss(16_000, 2.0, divisor, 7), quiet(), soft_hiss(16_000, 2.0, divisor, 8), quiet()].concat();
     write_wav(path, &sound, 16_000);
 }
 

@@ -59,6 +59,11 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, KeyError>
     toml::from_str(text).map_err(|error| explain(file, text, &error))
 }
 
+/// Mistakes as people read them, a line each.
+pub fn words(wrong: &[KeyError]) -> String {
+    wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// Parses TOML `text` of `file` and goes on after each mistake, so that a person sees all of them in one run.
 ///
 /// # Errors
@@ -163,7 +168,7 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
             None => Some(name.to_string()),
         },
         // A value, not a key, or a table that stands there twice.
-        _ => line_key.or_else(|| start.and_then(|at| header_at(text, at))),
+        _ => line_key.or_else(|| table_of(line_at(text, start?)?)),
     };
     let table = start.and_then(|at| table_at(text, at)).filter(|table| Some(table) != name.as_ref());
     let known =
@@ -202,26 +207,21 @@ fn type_hint(message: &str) -> Option<&'static str> {
     }
 }
 
-/// The table whose header the line of byte `at` is.
-fn header_at(text: &str, at: usize) -> Option<String> {
-    let start = text.get(..at.min(text.len()))?.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[start..].lines().next()?.trim();
-    let name = line.strip_prefix('[')?.split(']').next()?.trim_start_matches('[').trim();
-    (!name.is_empty()).then(|| name.to_string())
-}
-
 /// The known name nearest to `given`: it may not be what was meant, and shows what is known all the same.
 pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let score = |name: &str| strsim::jaro_winkler(given, name);
     known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
+/// The whole line that holds byte `at`.
+fn line_at(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at.min(text.len()))?.rfind('\n').map_or(0, |newline| newline + 1);
+    text[start..].lines().next()
+}
+
 /// The key of the line that holds byte `at`.
 fn key_at(text: &str, at: usize) -> Option<String> {
-    let at = at.min(text.len());
-    let line_start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[line_start..].lines().next()?;
-    let (key, _) = line.split_once('=')?;
+    let (key, _) = line_at(text, at)?.split_once('=')?;
     let key = key.trim();
     (!key.is_empty() && !key.starts_with('#')).then(|| key.to_string())
 }
@@ -231,8 +231,13 @@ fn table_at(text: &str, at: usize) -> Option<String> {
     let at = at.min(text.len());
     // The whole line that holds `at`: a key that is missing is reported at its table's header.
     let end = text.get(at..)?.find('\n').map_or(text.len(), |newline| at + newline);
-    let line = text[..end].lines().rev().map(str::trim).find(|line| line.starts_with('[') && line.contains(']'))?;
-    let name = line.trim_start_matches('[').split(']').next()?.trim();
+    table_of(text[..end].lines().rev().find(|line| line.trim_start().starts_with('[') && line.contains(']'))?)
+}
+
+/// The table whose header `line` is.
+fn table_of(line: &str) -> Option<String> {
+    let line = line.trim();
+    let name = line.strip_prefix('[')?.trim_start_matches('[').split(']').next()?.trim();
     // A list that goes over several lines also begins with a bracket; a table's name has no comma and no quote.
     (!name.contains([',', '"']) && line.split('#').next()?.trim().ends_with(']')).then(|| name.to_string())
 }

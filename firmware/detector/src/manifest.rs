@@ -287,6 +287,14 @@ impl Manifest {
         self.alarm_labels.iter().filter_map(|alarm| self.labels.iter().position(|label| label == alarm))
     }
 
+    /// A stride beyond the window leaves sound between two windows that no score tells of: allowed, and said.
+    pub fn unheard(&self, decision: &Decision, file: &str) -> Option<KeyError> {
+        let (stride_s, window_s) = (decision.stride_s, self.front_end.window_s);
+        let cause =
+            || format!("is {stride_s}, longer than the model's window of {window_s} s: sound between is never heard");
+        (stride_s > window_s).then(|| KeyError::new(file, "decision.stride_s", cause()))
+    }
+
     /// Shape of the network's input: batch, channels, mel bands, frames.
     pub fn input_shape(&self) -> [usize; 4] {
         [1, self.front_end.channels(), self.front_end.n_mels, self.front_end.frames()]
@@ -410,16 +418,6 @@ impl FrontEnd {
             );
         }
         wrong
-    }
-}
-
-impl Manifest {
-    /// A stride beyond the window leaves sound between two windows that no score tells of: allowed, and said.
-    pub fn unheard(&self, decision: &Decision, file: &str) -> Option<KeyError> {
-        let (stride_s, window_s) = (decision.stride_s, self.front_end.window_s);
-        let cause =
-            || format!("is {stride_s}, longer than the model's window of {window_s} s: sound between is never heard");
-        (stride_s > window_s).then(|| KeyError::new(file, "decision.stride_s", cause()))
     }
 }
 

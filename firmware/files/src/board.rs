@@ -146,7 +146,7 @@ pub struct LineOverrides {
 
 /// Every problem of a board file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+#[error("{}", keys::words(.problems))]
 pub struct BoardError {
     /// At least one.
     pub problems: Vec<KeyError>,

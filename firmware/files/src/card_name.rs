@@ -7,6 +7,8 @@ use std::path::Path;
 /// Where the kernel lists this machine's sound cards.
 pub const CARDS: &str = "/sys/class/sound";
 
+const EXAMPLE: &str = "such as \"hw:CARD=Device\"; `arecord -L` lists names";
+
 /// Refuses a name that holds a card number. The hint says the id to write instead where `cards` (the machine's [`CARDS`]) has
 /// the card now; None for a name of another machine's.
 ///
@@ -14,7 +16,7 @@ pub const CARDS: &str = "/sys/class/sound";
 /// Cause and hint.
 pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)> {
     if device.is_empty() {
-        return Err(("must not be empty".into(), "such as \"hw:CARD=Device\"; `arecord -L` lists names".into()));
+        return Err(("must not be empty".into(), EXAMPLE.into()));
     }
     if let Some(path) = device.strip_prefix("usb:") {
         let fine = !path.is_empty() && path.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.');
@@ -32,10 +34,7 @@ pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)
     let Some(first) = arguments.clone().find(numbered) else { return Ok(()) };
     let card = named(&first);
     if card.is_empty() {
-        return Err((
-            format!("`{device}` names no card"),
-            "such as \"hw:CARD=Device\"; `arecord -L` lists names".into(),
-        ));
+        return Err((format!("`{device}` names no card"), EXAMPLE.into()));
     }
     let id = cards.and_then(|cards| std::fs::read_to_string(cards.join(format!("card{card}/id"))).ok());
     let hint = match id {

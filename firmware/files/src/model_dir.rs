@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use detector::keys::KeyError;
+use detector::keys::{self, KeyError};
 use detector::limits;
 use detector::manifest::Manifest;
 use detector::model::{Engine, Executor, Model, ModelError};
@@ -33,7 +33,7 @@ pub enum ModelDirError {
         max: u64,
     },
     /// The manifest has mistakes.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    #[error("{}", keys::words(.0))]
     Manifest(Vec<KeyError>),
     /// The weights were refused.
     #[error("{dir}/{cause}")]

@@ -112,9 +112,11 @@ impl Recording {
         sized: bool,
     ) -> Result<Self, RecordingError> {
         let refused = |cause: String| RecordingError::Format { file: name.clone(), cause };
-        if let Some(channels) = stated_channels.filter(|channels| usize::from(*channels) > CHANNELS_MAX) {
-            return Err(refused(format!("it has {channels} channels, at most {CHANNELS_MAX} are read")));
-        }
+        let readable = |channels: usize| match channels {
+            0..=CHANNELS_MAX => Ok(channels),
+            _ => Err(refused(format!("it has {channels} channels, at most {CHANNELS_MAX} are read"))),
+        };
+        readable(stated_channels.map_or(0, usize::from))?;
         let stream = MediaSourceStream::new(source, Default::default());
         let format = symphonia::default::get_probe()
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
@@ -134,10 +136,7 @@ impl Recording {
                 rates.end()
             )));
         }
-        let channels = parameters.channels.as_ref().map_or(0, |channels| channels.count());
-        if channels > CHANNELS_MAX {
-            return Err(refused(format!("it has {channels} channels, at most {CHANNELS_MAX} are read")));
-        }
+        let channels = readable(parameters.channels.as_ref().map_or(0, |channels| channels.count()))?;
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|error| refused(plain(&error)))?;

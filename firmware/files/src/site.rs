@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use detector::keys::{self, KeyError};
 use detector::manifest::{Decision, Votes};
-use detector::quiet_gate::{self, QuietGate};
+use detector::quiet_gate::QuietGate;
 use detector::sound_health::Floor;
 use serde::Deserialize;
 
 use crate::board::{Labels, LineOverride, LineOverrides, LineRef};
-use crate::card_name::{self, CARDS};
-use crate::quiet_hours::QuietHours;
+use crate::card_name::CARDS;
+
+mod check;
 
 /// `site.toml`. An empty file is valid.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -243,16 +244,6 @@ fn stated(key: &str, value: &toml::Value) -> Vec<String> {
     }
 }
 
-/// A name as DNS and mDNS have them, or an IP address.
-fn is_host(host: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    host.bytes().all(plain) || host.parse::<std::net::IpAddr>().is_ok()
-}
-
-/// Bounds of what stands in a site file.
-const ON_S_MAX: f64 = 3600.0;
-const PRE_ROLL_S_MAX: f64 = 60.0;
-
 impl Site {
     /// Reads and checks `path`.
     ///
@@ -310,7 +301,9 @@ impl Site {
         // What is missing may be the very key that is misspelt: said once.
         let misspelt = !wrong.is_empty();
         wrong.extend(
-            site.mistakes(file, cards).into_iter().filter(|error| !(misspelt && error.cause.starts_with("missing"))),
+            check::mistakes(&site, file, cards)
+                .into_iter()
+                .filter(|error| !(misspelt && error.cause.starts_with("missing"))),
         );
         (Some(site), wrong)
     }
@@ -351,11 +344,12 @@ impl Site {
     }
 
     /// The files that `[mqtt]` names, each with its key: a path, or a name in `$CREDENTIALS_DIRECTORY`. None where nothing goes to a broker.
-    pub fn secret_files(&self) -> Vec<(&'static str, &Path)> {
-        self.secret_files_of(self.mqtt_enabled()).map(|(key, path)| (key, path.as_path())).collect()
+    pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        self.named_files().filter(|_| self.mqtt_enabled())
     }
 
-    fn secret_files_of(&self, wanted: bool) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+    /// The same, also where nothing goes to a broker.
+    fn named_files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
         let tls = self.mqtt.tls.as_ref();
         let named = [
             ("mqtt.password_file", self.mqtt.password_file.as_ref()),
@@ -364,7 +358,7 @@ impl Site {
             ("mqtt.tls.key_file", tls.and_then(|tls| tls.key_file.as_ref())),
             ("mqtt.tls.crl_file", tls.and_then(|tls| tls.crl_file.as_ref())),
         ];
-        named.into_iter().filter_map(move |(key, path)| Some((key, path.filter(|_| wanted)?)))
+        named.into_iter().filter_map(|(key, path)| Some((key, path?)))
     }
 
     /// The manifest's decision with the site's overrides.
@@ -385,115 +379,6 @@ impl Site {
     /// The board's name, also where none is named.
     pub fn board_name(&self) -> &str {
         self.board.as_deref().unwrap_or(crate::board::DEFAULT_BOARD)
-    }
-
-    fn mistakes(&self, file: &str, cards: Option<&Path>) -> Vec<KeyError> {
-        let mut wrong = Vec::new();
-        let plain = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if self.device_id.as_ref().is_some_and(|id| !(1..=64).contains(&id.len()) || !plain(id)) {
-            wrong.push(KeyError::new(file, "device_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"));
-        }
-        if let Some(device) = &self.audio.device
-            && let Err((cause, hint)) = card_name::stable(device, cards)
-        {
-            wrong.push(KeyError::new(file, "audio.device", cause).hint(hint));
-        }
-        let floors = [
-            ("audio.level_floor_dbfs", self.audio.level_floor_dbfs, &(-120.0..=0.0), ", dBFS"),
-            ("audio.high_floor_dbfs", self.audio.high_floor_dbfs, &(-120.0..=0.0), ", dBFS"),
-        ];
-        let gate = [
-            ("audio.quiet_level_dbfs", self.audio.quiet_level_dbfs, &quiet_gate::LEVEL_DBFS, ""),
-            ("audio.quiet_band_db", self.audio.quiet_band_db, &quiet_gate::BAND_DB, ""),
-        ];
-        for (pair, what) in [(floors, "floors"), (gate, "bounds")] {
-            for (key, bound, allowed, unit) in pair {
-                let (from, to) = (allowed.start(), allowed.end());
-                if bound.is_some_and(|bound| !allowed.contains(&bound)) {
-                    wrong.push(KeyError::new(file, key, format!("must be {from} to {to}{unit}")));
-                }
-                if bound.is_none() && pair.iter().any(|(_, other, ..)| other.is_some()) {
-                    wrong.push(KeyError::new(file, key, format!("missing: the two {what} stand together")));
-                }
-            }
-        }
-        if self.mqtt_enabled() && self.mqtt.host.as_deref().unwrap_or("").is_empty() {
-            wrong.push(KeyError::new(file, "mqtt.host", "missing: the broker's name or address"));
-        }
-        if let Some(host) = self.mqtt.host.as_deref().filter(|host| !host.is_empty() && !is_host(host)) {
-            wrong.push(KeyError::new(file, "mqtt.host", format!("\"{host}\" is no name and no address")).hint(
-                "alone, such as \"hub.local\" or \"192.0.2.7\"; the port goes to `mqtt.port`, TLS to `[mqtt.tls]`",
-            ));
-        }
-        if self.mqtt.port == Some(0) {
-            wrong.push(KeyError::new(file, "mqtt.port", "is 0, must be 1 to 65535"));
-        }
-        if self.mqtt.password_file.is_some() && self.mqtt.username.is_none() {
-            wrong.push(
-                KeyError::new(file, "mqtt.password_file", "stands without `mqtt.username`")
-                    .hint("MQTT 3.1.1 takes no password alone"),
-            );
-        }
-        if let Some(tls) = &self.mqtt.tls
-            && tls.cert_file.is_some() != tls.key_file.is_some()
-        {
-            wrong.push(KeyError::new(file, "mqtt.tls.cert_file", "stands together with `mqtt.tls.key_file`"));
-        }
-        if !(self.siren.on_s > 0.0 && self.siren.on_s <= ON_S_MAX) {
-            wrong.push(
-                KeyError::new(
-                    file,
-                    "siren.on_s",
-                    format!("is {}, must be above 0, at most {ON_S_MAX}", self.siren.on_s),
-                )
-                .hint("to keep the siren off: armed = false"),
-            );
-        }
-        for hours in &self.siren.quiet_hours {
-            if let Err(cause) = QuietHours::parse_range(hours) {
-                wrong.push(
-                    KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"),
-                );
-            }
-        }
-        let lines = [
-            ("siren.line", &self.siren.line),
-            ("led.line", &self.led.line),
-            ("fault.line", &self.fault.line),
-            ("tamper.line", &self.tamper.line),
-            ("silence.line", &self.silence.line),
-        ];
-        for (key, line) in lines {
-            if line.as_ref().is_some_and(|line| matches!(line, LineRef::Name(name) if name.trim().is_empty())) {
-                wrong.push(KeyError::new(file, key, "must not be empty").hint("such as \"GPIO17\""));
-            }
-        }
-        let paths = [("events.dir", &self.events.dir), ("state.dir", &self.state.dir)];
-        for (key, path) in paths.into_iter().chain(self.secret_files_of(true)) {
-            if path.as_os_str().is_empty() {
-                wrong.push(KeyError::new(file, key, "must not be empty"));
-            }
-        }
-        if self.events.max_mib == 0 || self.events.max_days == 0 {
-            let key = if self.events.max_mib == 0 { "events.max_mib" } else { "events.max_days" };
-            wrong.push(
-                KeyError::new(file, key, "is 0: nothing would be kept")
-                    .hint("to keep less: pictures = false, clips = false"),
-            );
-        }
-        if !(0.0..=PRE_ROLL_S_MAX).contains(&self.events.pre_roll_s) {
-            wrong.push(KeyError::new(
-                file,
-                "events.pre_roll_s",
-                format!("is {}, must be 0 to {PRE_ROLL_S_MAX}", self.events.pre_roll_s),
-            ));
-        }
-        if !self.update.url.is_empty() && !self.update.url.starts_with("https://") {
-            wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
-        } else if !self.update.url.is_empty() && self.update.url.parse::<http::Uri>().is_err() {
-            wrong.push(KeyError::new(file, "update.url", "is no address"));
-        }
-        wrong
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use detector::alarm::{Event, us};
 use hub::{Command, CommandResult, EventType, Hub, Incoming, State};
 
-use super::Control;
+use super::{Control, Standing};
 use crate::clock;
 use crate::faults::Fault;
 use crate::lines::Line;
@@ -65,27 +65,27 @@ impl Control {
 
     /// The hub's session begins later than the rest: the states as they are now.
     pub(super) fn adopt(&mut self, hub: Hub) {
-        self.watch_hub(&hub);
+        let _ = self.hub_beats.set(Box::new(hub.beats()));
         hub.set_clock(self.clock_set);
         for (event, raised) in self.untold.drain(..) {
             hub.alert_of(event, raised);
         }
         self.parts.hub = Some(hub);
         let decision = self.alarm.decision();
-        for state in [
-            State::Scream(self.alarm.in_incident()),
-            State::Alarm(self.saved.latched),
-            State::Siren(self.siren_sounds()),
-            State::Armed(self.alarm.armed()),
-            State::Threshold(decision.threshold_on),
-            State::Cooldown(decision.cooldown_s),
+        let standing = Standing {
+            audio_online: !self.faults.microphone_dead(),
+            scream: self.alarm.in_incident(),
+            latched: self.saved.latched,
+            siren: self.siren_sounds(),
+            armed: self.alarm.armed(),
+            threshold_on: decision.threshold_on,
+            cooldown_s: decision.cooldown_s,
+            audio_fault: self.faults.of_microphone(),
             // Not the session's: the program's.
-            State::Started(clock::utc_before(self.began.elapsed())),
-            State::Update(self.update.clone()),
-        ] {
-            self.state(state);
-        }
-        self.audio_states();
+            started: clock::utc_before(self.began.elapsed()),
+            update: self.update.clone(),
+        };
+        standing.states().into_iter().for_each(|state| self.state(state));
     }
 
     /// Does it; a reason where it is refused.

@@ -70,7 +70,7 @@ pub fn lines(
         }
     }
     let wrong = board.apply("setup", &overrides(&lines));
-    anyhow::ensure!(wrong.is_empty(), "{}", wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    anyhow::ensure!(wrong.is_empty(), "{}", detector::keys::words(&wrong));
     if ask.terminal && ask.yes_no("Blink the LED now, to see that it is the one?", true, "--board")? {
         match blink(&board) {
             Ok(()) => ask.say("It has blinked; where nothing was seen, its line or its wiring is another"),

@@ -74,19 +74,7 @@ impl Agent {
             board: board.to_string(),
         };
         fetch.start()?;
-        let work = Work {
-            flags: Arc::clone(&agent.0),
-            device,
-            release: std::env::var(RELEASE).ok(),
-            inbox: state_dir.join(super::INBOX),
-            board: board.to_string(),
-            out,
-            said: None,
-            told: None,
-            state: first_state(),
-            seen: HashMap::new(),
-            offer: None,
-        };
+        let work = Work::new(Arc::clone(&agent.0), device, state_dir.join(super::INBOX), board, out);
         std::thread::Builder::new().name("update".into()).spawn(move || work.run())?;
         Ok(agent)
     }
@@ -157,6 +145,22 @@ pub struct Offer {
 }
 
 impl Work {
+    fn new(flags: Arc<Flags>, device: Arc<Device>, inbox: PathBuf, board: &str, out: SyncSender<Message>) -> Self {
+        Self {
+            flags,
+            device,
+            release: std::env::var(RELEASE).ok(),
+            inbox,
+            board: board.to_string(),
+            out,
+            said: None,
+            told: None,
+            state: first_state(),
+            seen: HashMap::new(),
+            offer: None,
+        }
+    }
+
     fn run(mut self) {
         // Whoever brings a bundle finds the place that the documents name. Elsewhere than on a device, its parent is not there.
         if self.inbox.parent().is_some_and(Path::exists)
@@ -324,19 +328,7 @@ mod tests {
         let inbox = dir.path().join("update");
         std::fs::create_dir_all(inbox.join("told")).unwrap();
         let (out, told) = sync_channel(8);
-        let mut work = Work {
-            flags: Arc::default(),
-            device: Arc::new(device),
-            release: None,
-            inbox,
-            board: "generic".into(),
-            out,
-            said: None,
-            told: None,
-            state: first_state(),
-            seen: HashMap::new(),
-            offer: None,
-        };
+        let mut work = Work::new(Arc::default(), Arc::new(device), inbox, "generic", out);
         let mut ended = |seq: u64| {
             let last = Outcome { seq, release: "9.1.0-1".into(), ok: false, detail: "no word".into() };
             let path = work.device.store.folder().join("last.json");

@@ -40,12 +40,13 @@ pub fn intervals(scored: &[Scored], threshold: f64) -> Option<Intervals> {
     let groups: Vec<Vec<(bool, f64)>> = groups.into_values().collect();
     let drawn: Vec<figures::ClipFigures> = (0..RESAMPLES)
         .into_par_iter()
-        .filter_map(|seed| {
+        .map(|seed| {
             let mut rng = rand::rngs::SmallRng::seed_from_u64(seed);
             let labelled: Vec<(bool, f64)> =
                 (0..groups.len()).flat_map(|_| groups[rng.random_range(0..groups.len())].iter().copied()).collect();
-            Some(figures::clips(&labelled, threshold)).filter(figures::ClipFigures::whole)
+            figures::clips(&labelled, threshold)
         })
+        .filter(figures::ClipFigures::has_both)
         .collect();
     let middle = |figure: fn(&figures::ClipFigures) -> f64| {
         let mut values: Vec<f64> = drawn.iter().map(figure).collect();

@@ -61,7 +61,7 @@ pub fn labelled(scored: &[Scored], score: impl Fn(&Scored) -> f64) -> Vec<(bool,
 
 impl ClipFigures {
     /// Whether there are screams and others.
-    pub fn whole(&self) -> bool {
+    pub fn has_both(&self) -> bool {
         self.n_pos > 0 && self.n_neg > 0
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(clips(&[(true, 0.6), (false, 0.5)], 0.5).roc_auc, 1.0);
         let screams = clips(&[(true, 0.6), (true, 0.4)], 0.5);
         assert_eq!((screams.recall, screams.accuracy, screams.precision), (0.5, 0.5, 1.0));
-        assert!(screams.roc_auc.is_nan() && screams.balanced_accuracy.is_nan() && !screams.whole());
+        assert!(screams.roc_auc.is_nan() && screams.balanced_accuracy.is_nan() && !screams.has_both());
         let others = clips(&[(false, 0.6)], 0.5);
         assert!(others.recall.is_nan() && others.f1.is_nan() && others.average_precision.is_nan());
         assert_eq!(others.accuracy, 0.0);

@@ -33,7 +33,7 @@ pub fn write(
     let curves =
         [("cut and laid", BLUE, figures::curve(&laid)), ("whole, zero-padded", ORANGE, figures::curve(&whole))];
     // Of screams alone, or of others alone, there is no such curve.
-    if report.clips.whole() {
+    if report.clips.has_both() {
         roc(folder, report, &curves)?;
         det(folder, report, &curves)?;
     }

@@ -220,6 +220,19 @@ impl Card {
     }
 }
 
+/// How those of them begin behind [`OWN`] that a device takes from its card, whoever put them there.
+const TAKEN: [&str; 6] = ["secret-", "key-", "board-", "wifi.conf", "authorized_keys", "hostname"];
+
+/// Of the device that this card was made for before: its secrets and keys are not to get into another.
+pub fn is_stale(name: &str, made: &[(String, Vec<u8>)]) -> bool {
+    let taken = name.strip_prefix(OWN).is_some_and(|rest| {
+        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let package = after.len() < rest.len() && after.starts_with('-') && after.ends_with(".deb");
+        package || TAKEN.iter().any(|beginning| rest.starts_with(beginning))
+    });
+    taken && !made.iter().any(|(own, _)| own == name)
+}
+
 /// Words of the command line that an earlier run has put there.
 fn is_own(word: &str) -> bool {
     CMDLINE.split(' ').any(|own| own.split('=').next() == word.split('=').next())
@@ -338,6 +351,22 @@ mod tests {
             ("a", "-----BEGIN OPENSSH PRIVATE KEY-----"),
         ] {
             assert!(Ssh::new(user, key).is_err(), "{user} {key}");
+        }
+    }
+
+    #[test]
+    fn what_another_device_would_take_is_stale_and_nothing_else() {
+        let made = [("screamd-secret-a".to_string(), Vec::new())];
+        for (name, expect) in [
+            ("screamd-secret-b", true),
+            ("screamd-0-screamd.deb", true),
+            ("screamd-key-0.pub", true),
+            ("screamd-secret-a", false),
+            ("screamd-image.txt", false),
+            ("screamd-1.2.0.bundle", false),
+            ("screamd-site.toml", false),
+        ] {
+            assert_eq!(is_stale(name, &made), expect, "{name}");
         }
     }
 }

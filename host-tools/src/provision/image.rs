@@ -104,7 +104,7 @@ fn put(card: &Card, fat: &Fat) -> anyhow::Result<Written> {
     let os = card.os_of(|name| root.open_file(name).is_ok());
     let made = card.files(os, cmdline.as_deref())?;
     let there: Vec<String> = root.iter().filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    for name in there.iter().filter(|name| super::is_stale(name, &made)) {
+    for name in there.iter().filter(|name| super::card::is_stale(name, &made)) {
         root.remove(name).with_context(|| format!("{name} on its FAT partition"))?;
     }
     let mut files = Vec::new();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use detector::keys::KeyError;
+use detector::keys;
 use files::board::Board;
 use files::model_dir::{read_bounded, read_text};
 use files::site;
@@ -26,15 +26,14 @@ pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<
     // What an editor of Windows may put before a text; TOML takes it at the beginning alone.
     let mut text = read_text(path)?.trim_start_matches('\u{feff}').to_string();
     let named = || path.display().to_string();
-    let words = |wrong: Vec<KeyError>| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let site = site::Site::parse_for_another(&named(), &text).map_err(|wrong| anyhow::anyhow!(words(wrong)))?;
+    let site = site::Site::parse_for_another(&named(), &text).map_err(|wrong| anyhow::anyhow!(keys::words(&wrong)))?;
     match &site.board {
         None => text.insert_str(0, &format!("board = \"{}\"\n", board.name)),
         Some(own) if *own == board.name => {}
         Some(own) => bail!("{}: `board`: is \"{own}\", the card is for --board {}", named(), board.name),
     }
     let wrong = board.apply(&named(), &site.line_overrides());
-    ensure!(wrong.is_empty(), words(wrong));
+    ensure!(wrong.is_empty(), keys::words(&wrong));
     let (mut secrets, mut warnings) = (Vec::new(), Vec::new());
     for (key, name) in site.secret_files() {
         let name = name.display().to_string();

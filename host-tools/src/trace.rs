@@ -1,12 +1,13 @@
 //! Scores over time, and the alarms that the product's decision stage makes of them.
 //!
-//! A *trace* is the score of every window of a sound, with the windows' ends. It is what costs time; deciding is free, so
+//! A *trace* is the score of every window of a sound in its surroundings, with the windows' ends. It is what costs time; deciding is free, so
 //! thresholds, votes and hold can be swept over one trace.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use detector::alarm::{Action, Alarm, Event, SirenSettings, us};
+use detector::cfar::Surroundings;
 use detector::manifest::{Decision, Manifest};
 use detector::model::{Model, RunError};
 use detector::pipeline::Scorer;
@@ -188,6 +189,10 @@ impl<'a> Tracing<'a> {
         let zeros = vec![0.0; self.window.missing()];
         self.push(&zeros)?;
         self.score_waiting()?;
+        let mut surroundings = Surroundings::new(self.manifest.cfar, self.manifest.alarm_places());
+        for (_, score) in &mut self.scored {
+            *score = surroundings.weigh(*score, &mut []);
+        }
         Ok(self.scored)
     }
 }

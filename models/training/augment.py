@@ -168,10 +168,33 @@ def bell(rng, length):
     return sound / (rms(sound) + 1e-9)
 
 
-def synthetic(rng, length):
-    """Sounds that the clips lack and that must never alarm: noise with and without resonances, tones, sweeps, bells, beepers, near silence."""
+def trill(rng, length):
+    """Electronic ringers: of a telephone, an alarm clock, a till. A tone and its harmonics that warble between two pitches or throb, and
+    stop in silence."""
     t = np.arange(length) / RATE
-    kind = rng.integers(12)
+    f = np.exp(rng.uniform(np.log(350), np.log(2500)))
+    rate = np.exp(rng.uniform(np.log(8), np.log(60)))
+    beat = np.sin(2 * np.pi * rate * t + rng.uniform(0, 6))
+    beat = np.sign(beat) if rng.random() < 0.5 else beat
+    other = 2 ** rng.uniform(0.05, 0.6) if rng.random() < 0.6 else 1.0
+    phase = 2 * np.pi * np.cumsum(f * other ** (0.5 + 0.5 * beat)) / RATE
+    tilt = rng.uniform(0.2, 1.2)
+    sound = sum(np.sin(k * phase + rng.uniform(0, 6)) * np.exp(rng.normal(0, 0.7)) / k**tilt for k in range(1, 13) if f * other * k < 7800)
+    sound = sound * (1 - rng.choice([0, rng.random()]) * (0.5 + 0.5 * beat))
+    on, off = rng.uniform(0.25, 2.5), rng.uniform(0.1, 4)
+    since = (t + rng.uniform(0, on + off)) % (on + off)
+    rise, fall = rng.uniform(0.005, 0.2, 2)
+    sound = sound * np.clip(since / rise, 0, 1) * np.clip((on - since) / fall, 0, 1)
+    return sound / (rms(sound) + 1e-9)
+
+
+def synthetic(rng, length):
+    """Sounds that the clips lack and that must never alarm: noise with and without resonances, tones, sweeps, bells, ringers, beepers, near
+    silence."""
+    t = np.arange(length) / RATE
+    kind = rng.integers(14)
+    if kind > 11:
+        return np.asarray(trill(rng, length) * 0.3, np.float32)
     if kind in (7, 8, 9):
         return np.asarray(steam(rng, length) * 0.3, np.float32)
     if kind > 9:

@@ -60,6 +60,15 @@ def spec_augment(picture, rng):
     return picture
 
 
+def hide(picture, rng, share, parts):
+    """A share of the pictures loses one of so many equal parts of its bands, as the device hides them in its second look."""
+    bands = picture.shape[2]
+    for row in np.flatnonzero(rng.random(len(picture)) < share):
+        part = int(rng.integers(parts))
+        picture[row, :, bands * part // parts : bands * (part + 1) // parts] = 0
+    return picture
+
+
 def partners(picture, rng, share):
     """For each picture another of the batch, and how much of its own it keeps: at least half, and all of it but in a share of them."""
     weight = np.where(rng.random(len(picture)) < share, rng.beta(0.4, 0.4, len(picture)), 1.0)
@@ -185,6 +194,7 @@ def main():
     parser.add_argument("--mix-style", type=float, default=0, help="share of pictures that take on some of another's colour")
     parser.add_argument("--mixup", type=float, default=0.3, help="share of pictures that are blended with another, and what is wanted of them too")
     parser.add_argument("--splice", type=float, default=0, help="share of pictures whose bands above or below one come from another of the same label")
+    parser.add_argument("--hide", type=float, default=0, help="share of pictures that lose one of the parts of the manifest's [second_look]")
     parser.add_argument("--drop-out", type=float, default=0, help="share of the last layer's input that is dropped")
     parser.add_argument("--shrink", type=float, default=1, help="how much of --init's convolutions is kept, the rest drawn anew")
     parser.add_argument("--acted-share", type=float, default=0.2, help="share of the screams that --acted's actors scream")
@@ -302,7 +312,10 @@ def main():
             if args.splice:
                 picture = splice(picture, target, rng, args.splice)
             picture, wanted = mixup(picture, wanted, rng, args.mixup)
-            picture = spec_augment(picture, rng).contiguous(memory_format=torch.channels_last)
+            picture = spec_augment(picture, rng)
+            if args.hide:
+                picture = hide(picture, rng, args.hide, manifest["second_look"]["parts"])
+            picture = picture.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.bf16):
             logits = network(picture)
         logits = logits.float()

@@ -4,6 +4,7 @@ use crate::front_end::FrontEnd;
 use crate::manifest::Manifest;
 use crate::model::{Model, RunError};
 use crate::resample::{ResampleError, Resampler};
+use crate::second_look::Looks;
 use crate::window::{SlidingWindow, Span};
 
 /// Scores are compared and reported with six decimals: what a reader of the JSON lines compares with a threshold is the
@@ -26,6 +27,8 @@ pub struct Scorer {
     front_end: FrontEnd,
     model: Model,
     picture: Vec<f32>,
+    looks: Option<Looks>,
+    alarm_places: Vec<usize>,
     scores: Vec<f64>,
 }
 
@@ -115,6 +118,11 @@ impl Pipeline {
     }
 }
 
+/// A score as it is compared and reported.
+pub(crate) fn rounded(score: f64) -> f64 {
+    (score * SCORE_STEPS).round() / SCORE_STEPS
+}
+
 fn fill(window: &mut SlidingWindow, mut piece: &[f32], mut on_window: impl FnMut(Span, &[f32])) {
     while !piece.is_empty() {
         let (rest, span) = window.push(piece);
@@ -130,7 +138,14 @@ impl Scorer {
     pub fn new(manifest: &Manifest, model: Model) -> Self {
         let front_end = FrontEnd::new(&manifest.front_end);
         let picture = vec![0.0; manifest.input_shape().iter().product()];
-        Self { front_end, model, picture, scores: vec![0.0; manifest.labels.len()] }
+        Self {
+            front_end,
+            model,
+            picture,
+            looks: manifest.second_look.map(|settings| Looks::new(settings, manifest)),
+            alarm_places: manifest.alarm_places().collect(),
+            scores: vec![0.0; manifest.labels.len()],
+        }
     }
 
     /// First half: the picture of `window`, kept for [`Self::score`].
@@ -139,16 +154,42 @@ impl Scorer {
         &self.picture
     }
 
-    /// Second half: the network over the last picture.
+    /// Second half: the network over the last picture, and over its parts where the manifest asks for a second look at such
+    /// a score.
     ///
     /// # Errors
     /// [`RunError`]: such a window is no detection, and a fault.
     pub fn score(&mut self) -> Result<Scored<'_>, RunError> {
-        let rounded = |score: f32| (f64::from(score) * SCORE_STEPS).round() / SCORE_STEPS;
+        self.look(false)
+    }
+
+    /// [`Self::score`] with the second look taken whatever the first one says: what a window takes at the most.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn score_slowest(&mut self) -> Result<Scored<'_>, RunError> {
+        self.look(true)
+    }
+
+    fn look(&mut self, always: bool) -> Result<Scored<'_>, RunError> {
         for (out, score) in self.scores.iter_mut().zip(self.model.run(&self.picture)?) {
-            *out = rounded(*score);
+            *out = f64::from(*score);
         }
-        Ok(Scored { score: rounded(self.model.alarm_score()), label: self.model.alarm_label(), scores: &self.scores })
+        let first = self.alarm_score();
+        if let Some(looks) = self.looks.as_mut().filter(|looks| always || looks.wanted(first)) {
+            looks.take(&mut self.model, &self.picture, &mut self.scores)?;
+        }
+        let score = rounded(self.alarm_score());
+        for out in &mut self.scores {
+            *out = rounded(*out);
+        }
+        let of_label = |place: &usize| self.scores[*place];
+        let label = self.alarm_places.iter().copied().max_by(|a, b| of_label(a).total_cmp(&of_label(b))).unwrap_or(0);
+        Ok(Scored { score, label, scores: &self.scores })
+    }
+
+    fn alarm_score(&self) -> f64 {
+        self.alarm_places.iter().map(|place| self.scores[*place]).sum::<f64>().clamp(0.0, 1.0)
     }
 
     /// The front end, whose `log_mel` is still the last picture's.

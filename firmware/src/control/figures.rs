@@ -71,6 +71,7 @@ impl Control {
             t_end_s: report.t_end_s,
             scores,
             score: report.score.unwrap_or(0.0),
+            score_alone: report.score_alone,
             level_dbfs: report.level_dbfs,
             front_end_ms: report.front_end_ms,
             inference_ms: report.inference_ms,

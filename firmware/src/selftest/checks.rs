@@ -90,7 +90,7 @@ fn listen(device: &str, settings: &Settings, stop: &Stop) -> Result<(Vec<f32>, u
     outcome
 }
 
-/// One window against the board's budget.
+/// One window, looked at twice where the model does that, against the board's budget.
 pub fn inference(settings: &Settings) -> Verdict {
     let model = match model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread) {
         Ok(model) => model,
@@ -109,7 +109,7 @@ pub fn inference(settings: &Settings) -> Verdict {
     for timed in [false, true] {
         let began = Instant::now();
         scorer.picture(&noise);
-        if let Err(error) = scorer.score() {
+        if let Err(error) = scorer.score_slowest() {
             return Verdict::Failed(error.to_string());
         }
         if timed {

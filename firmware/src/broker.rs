@@ -4,18 +4,28 @@ use std::path::Path;
 
 use anyhow::Context;
 use files::board::Board;
-use hub::{ClientCertificate, Device, Options, Secret, Tls};
+use files::site::Mqtt;
+use hub::{Access, AccessSource, ClientCertificate, Device, Options, Secret, Tls};
 
 use crate::settings::{Settings, credential};
 
 /// A password, key or certificate is small.
 const SECRET_BYTES_MAX: u64 = 256 * 1024;
 
-/// Options of the session; `states` are those that hold at the start.
+/// Options of a session that can begin now: password and certificates are there and can work.
 ///
 /// # Errors
-/// A file that cannot be read, by name.
-pub fn options(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<Options> {
+/// A file that cannot be read or used, by name.
+pub fn ready(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<Options> {
+    let options = Options { access: access(&settings.site.mqtt)?, ..options(settings, states) };
+    options.check()?;
+    let taken = options.access.tls.as_ref().map(hub::tls_config).transpose();
+    taken.map_err(|cause| anyhow::anyhow!("tls: {cause}"))?;
+    Ok(options)
+}
+
+/// Options of a session that reads password and certificates before each connection; `states` hold at the start.
+pub fn options(settings: &Settings, states: Vec<hub::State>) -> Options {
     let mqtt = &settings.site.mqtt;
     let mut options = Options::new(
         &settings.device_id,
@@ -25,30 +35,33 @@ pub fn options(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<O
     );
     options.port = settings.site.mqtt_port();
     options.username = mqtt.username.clone();
-    // Editors end a file with a newline; no broker's password ends with one.
-    options.password =
-        mqtt.password_file.as_deref().map(read).transpose()?.map(|bytes| Secret::new(bytes.trim_ascii_end()));
-    if let Some(tls) = &mqtt.tls {
-        let client = match (&tls.cert_file, &tls.key_file) {
-            (Some(cert), Some(key)) => {
-                Some(ClientCertificate { cert_pem: read(cert)?, key_pem: Secret::new(read(key)?) })
-            }
-            _ => None,
-        };
-        options.tls = Some(Tls {
-            ca_pem: read(&tls.ca_file)?,
-            client,
-            crl_pem: tls.crl_file.as_deref().map(read).transpose()?,
-            not_before_unix_s: BUILT_UNIX_S.parse().context("the time of the build")?,
-        });
-    }
+    let from = mqtt.clone();
+    options.access_source = Some(AccessSource::new(move || access(&from).map_err(|error| format!("{error:#}"))));
     options.device = device(&settings.board, Path::new("/"));
     options.siren_on_s_max = f64::from(settings.board.siren_on_s_max);
     options.states = states;
     options.boot_id = crate::clock::boot_id();
     options.command_ids = settings.saved.command_ids.iter().cloned().collect();
     options.clock_set = crate::clock::is_set();
-    Ok(options)
+    options
+}
+
+fn access(mqtt: &Mqtt) -> anyhow::Result<Access> {
+    // Editors end a file with a newline; no broker's password ends with one.
+    let password = mqtt.password_file.as_deref().map(read).transpose()?;
+    let password = password.map(|bytes| Secret::new(bytes.trim_ascii_end()));
+    let Some(tls) = &mqtt.tls else { return Ok(Access { password, tls: None }) };
+    let client = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => Some(ClientCertificate { cert_pem: read(cert)?, key_pem: Secret::new(read(key)?) }),
+        _ => None,
+    };
+    let tls = Tls {
+        ca_pem: read(&tls.ca_file)?,
+        client,
+        crl_pem: tls.crl_file.as_deref().map(read).transpose()?,
+        not_before_unix_s: BUILT_UNIX_S.parse().context("the time of the build")?,
+    };
+    Ok(Access { password, tls: Some(tls) })
 }
 
 /// The device as Home Assistant shows it. What only a real board has (serial number, network address) is left out on a

@@ -10,14 +10,15 @@ mod senses;
 mod telling;
 mod tick;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
+use detector::cfar::Surroundings;
 use detector::sound_health::{Defect, Finding};
 use hub::{Hub, State};
 
@@ -60,8 +61,6 @@ pub enum Message {
     Sound(Finding),
     /// A file was written, or not.
     Stored(Stock, Result<Option<std::path::PathBuf>, String>),
-    /// The hub, where what its session needs was refused at the start.
-    Hub(Box<Hub>),
     /// A release was placed on the device, or an update has ended.
     Update(update::agent::Notice),
 }
@@ -107,40 +106,6 @@ pub struct Parts {
     pub realtime: bool,
 }
 
-/// What stands at one moment, for a hub that begins to listen.
-struct Standing {
-    audio_online: bool,
-    scream: bool,
-    latched: bool,
-    siren: bool,
-    armed: bool,
-    threshold_on: f64,
-    cooldown_s: f64,
-    audio_fault: bool,
-    started: String,
-    update: hub::UpdateState,
-}
-
-impl Standing {
-    fn states(self) -> [State; 10] {
-        [
-            State::AudioOnline(self.audio_online),
-            State::Scream(self.scream),
-            State::Alarm(self.latched),
-            State::Siren(self.siren),
-            State::Armed(self.armed),
-            State::Threshold(self.threshold_on),
-            State::Cooldown(self.cooldown_s),
-            State::AudioFault(self.audio_fault),
-            State::Started(self.started),
-            State::Update(self.update),
-        ]
-    }
-}
-
-/// The hub's turns, from when there is a hub.
-type HubBeats = Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>;
-
 /// Figures since the last telemetry.
 #[derive(Default)]
 struct Health {
@@ -154,6 +119,8 @@ pub struct Control {
     parts: Parts,
     lines: Lines,
     alarm: Alarm,
+    /// What the next window is weighed against.
+    surroundings: Surroundings,
     faults: Faults,
     saved: Saved,
     quiet: QuietHours,
@@ -190,11 +157,6 @@ pub struct Control {
     /// Lines that have been told to be missing or to refuse, by table.
     lines_amiss: BTreeSet<&'static str>,
     boot: String,
-    hub_beats: HubBeats,
-    /// Alerts of before, each with its time.
-    untold: VecDeque<(hub::Event, Instant)>,
-    /// What is installed and offered, for a hub that comes later.
-    update: hub::UpdateState,
     health: Health,
     telemetry_at: Instant,
     /// Somebody watches until then.
@@ -207,19 +169,18 @@ pub struct Control {
 impl Control {
     /// States that hold before anything has been heard.
     pub fn first_states(settings: &Settings) -> Vec<State> {
-        let standing = Standing {
-            audio_online: true,
-            scream: false,
-            latched: settings.saved.latched,
-            siren: false,
-            armed: settings.armed,
-            threshold_on: settings.decision.threshold_on,
-            cooldown_s: settings.decision.cooldown_s,
-            audio_fault: false,
-            started: clock::now_utc(),
-            update: update::agent::first_state(),
-        };
-        standing.states().into()
+        vec![
+            State::AudioOnline(true),
+            State::Scream(false),
+            State::Alarm(settings.saved.latched),
+            State::Siren(false),
+            State::Armed(settings.armed),
+            State::Threshold(settings.decision.threshold_on),
+            State::Cooldown(settings.decision.cooldown_s),
+            State::AudioFault(false),
+            State::Started(clock::now_utc()),
+            State::Update(update::agent::first_state()),
+        ]
     }
 
     /// Everything but the listener.
@@ -228,13 +189,10 @@ impl Control {
         let siren =
             SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
         let now = Instant::now();
-        let hub_beats = HubBeats::default();
-        if let Some(hub) = &parts.hub {
-            let _ = hub_beats.set(Box::new(hub.beats()));
-        }
         Self {
             lines: Lines::new(parts.json, parts.realtime),
             alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
+            surroundings: Surroundings::new(&settings.manifest, settings.decision.stride_s),
             faults: Faults::default(),
             saved: settings.saved.clone(),
             quiet: QuietHours::new(&settings.site.siren.quiet_hours),
@@ -266,9 +224,6 @@ impl Control {
                 "{:08x}",
                 std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
             ),
-            hub_beats,
-            untold: VecDeque::new(),
-            update: update::agent::first_state(),
             health: Health { level_dbfs: f64::from(detector::level::LEVEL_DBFS_MIN), ..Health::default() },
             telemetry_at: now + tick::TELEMETRY_EVERY,
             live_until: None,
@@ -298,11 +253,8 @@ impl Control {
             let status = Arc::clone(status);
             stages.push(stage("capture", Box::new(move || status.beats.load(Relaxed))));
         }
-        if self.parts.settings.site.mqtt_enabled() {
-            // One that comes later is watched from then on.
-            let (hub, own) = (Arc::clone(&self.hub_beats), Arc::clone(&self.beats));
-            let beats = move || hub.get().map_or_else(|| own.load(Relaxed), |hub| hub());
-            stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage("hub", Box::new(beats)) });
+        if let Some(hub) = &self.parts.hub {
+            stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage("hub", Box::new(hub.beats())) });
         }
         stages
     }
@@ -370,8 +322,8 @@ impl Control {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Window(report) => {
-                self.window(&report);
+            Message::Window(mut report) => {
+                self.window(&mut report);
                 if let Some(listener) = &self.listener {
                     listener.give_back(report);
                 }
@@ -393,13 +345,12 @@ impl Control {
                 }
                 self.stock(stock, stored.map(|_| ()));
             }
-            Message::Hub(hub) => self.adopt(*hub),
             Message::Update(notice) => self.updated(notice),
             Message::SourceEnded(_) => {}
         }
     }
 
-    fn window(&mut self, report: &Report) {
+    fn window(&mut self, report: &mut Report) {
         self.windows += 1;
         self.skipped += u64::from(report.skipped);
         if report.score.is_some() {
@@ -408,6 +359,10 @@ impl Control {
         let now_us = us(report.t_end_s);
         self.anchor = (now_us, report.complete);
         let masked = self.holds_siren(report);
+        let alone = report.score.unwrap_or(0.0);
+        if let Some(score) = &mut report.score {
+            *score = self.surroundings.hear(&self.alarm, now_us, alone, masked, &mut report.scores);
+        }
         self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));
         self.health.level_dbfs = f64::from(report.level_dbfs);
         self.health.inference_ms.push(report.inference_ms);
@@ -416,7 +371,7 @@ impl Control {
         let actions = self.alarm.step(now_us, Event::Window { score: report.score, masked });
         // The siren first; the window's own line comes before the alarm's all the same, since only the lines are ordered.
         self.switch(&actions);
-        self.say_window(report, masked);
+        self.say_window(report, alone, masked);
         self.announce(actions, Some(report));
 
         match report.score {

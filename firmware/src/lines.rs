@@ -48,7 +48,7 @@ pub enum Line<'a> {
         scores: BTreeMap<&'a str, f64>,
         /// Of the alarm labels together.
         score: f64,
-        /// The same before it was weighed against the windows before (`[cfar]` of the model).
+        /// The same before it was weighed against what came before (`[cfar]` of the model).
         score_alone: f64,
         /// RMS.
         level_dbfs: f32,

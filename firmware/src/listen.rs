@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use detector::cfar::Surroundings;
 use detector::level::level_dbfs;
 use detector::manifest::Manifest;
 use detector::pipeline::{Pipeline, Scorer};
@@ -47,8 +46,6 @@ pub struct Report {
     pub scores: Vec<f64>,
     /// Of the alarm labels together; none where the network gave no number.
     pub score: Option<f64>,
-    /// The same before it was weighed against the windows before.
-    pub score_alone: f64,
     /// Place of the alarm label.
     pub label: usize,
     /// RMS, dBFS.
@@ -148,7 +145,6 @@ impl Listener {
                 t_end_s: 0.0,
                 scores: vec![0.0; manifest.labels.len()],
                 score: None,
-                score_alone: 0.0,
                 label: 0,
                 level_dbfs: 0.0,
                 front_end_ms: 0.0,
@@ -168,7 +164,6 @@ impl Listener {
             timeline: Timeline::new(f64::from(config.sample_rate_hz)),
             keep_sound,
             gate,
-            surroundings: Surroundings::new(manifest.cfar, manifest.alarm_places()),
             reports,
             out,
             counters: Arc::clone(&counters),
@@ -211,7 +206,6 @@ struct Work {
     timeline: Timeline,
     keep_sound: bool,
     gate: Option<QuietGate>,
-    surroundings: Surroundings,
     reports: Receiver<Box<Report>>,
     out: SyncSender<Message>,
     counters: Arc<Counters>,
@@ -351,18 +345,17 @@ impl Work {
         match (!report.skipped).then(|| scorer.score()) {
             None => {
                 report.scores.fill(0.0);
-                (report.score_alone, report.label) = (0.0, 0);
-                report.score = Some(self.surroundings.weigh(0.0, &mut []));
+                (report.score, report.label) = (Some(0.0), 0);
             }
             Some(Ok(scored)) => {
                 report.scores.copy_from_slice(scored.scores);
-                (report.score_alone, report.label) = (scored.score, scored.label);
-                report.score = Some(self.surroundings.weigh(scored.score, &mut report.scores));
+                report.score = Some(scored.score);
+                report.label = scored.label;
             }
             Some(Err(_)) => {
                 // Not those of a window before.
                 report.scores.fill(0.0);
-                (report.score, report.score_alone) = (None, 0.0);
+                report.score = None;
             }
         }
         report.inference_ms = ms(pictured.elapsed());

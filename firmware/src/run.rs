@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 
 use anyhow::Context;
 use detector::pipeline::Pipeline;
@@ -160,10 +159,10 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
 
     let (commands, hub_inbox) = sync_channel(MESSAGES);
     let hub = match settings.site.mqtt_enabled() {
-        true => match start_hub(&settings, commands.clone()) {
+        true => match start_hub(&settings, args.last_good, commands) {
+            // No thread to be had: the siren is the alarm then.
             Err(error) if args.last_good => {
                 faults.push((Fault::PathDown, format!("{error:#}")));
-                start_hub_later(settings.clone(), commands, messages.clone()).context("the hub's thread")?;
                 None
             }
             started => Some(started?),
@@ -208,25 +207,13 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
     Ok(control.watched_by(supervisor))
 }
 
-/// How often a hub whose password or certificate was refused is tried again.
-const HUB_EVERY: Duration = Duration::from_secs(20);
-
-fn start_hub(settings: &Settings, commands: SyncSender<hub::Incoming>) -> anyhow::Result<Hub> {
-    Ok(Hub::start(crate::broker::options(settings, Control::first_states(settings))?, commands)?)
-}
-
-/// Tries again and again, from a thread of its own: the control loop waits for no file.
-fn start_hub_later(
-    settings: Settings,
-    commands: SyncSender<hub::Incoming>,
-    messages: SyncSender<Message>,
-) -> std::io::Result<()> {
-    let attempt = move || loop {
-        std::thread::sleep(HUB_EVERY);
-        match start_hub(&settings, commands.clone()) {
-            Ok(hub) => return drop(messages.send(Message::Hub(Box::new(hub)))),
-            Err(error) => log::debug!("the hub's session: {error:#}"),
-        }
+/// Of the service, whose hub may come later: a password or certificate that is gone or spoilt costs it the hub (`PathDown`, tried
+/// again and again by the session, alerts in the outbox) and not the siren. Whoever starts by hand is told at once.
+fn start_hub(settings: &Settings, service: bool, commands: SyncSender<hub::Incoming>) -> anyhow::Result<Hub> {
+    let states = Control::first_states(settings);
+    let options = match service {
+        true => crate::broker::options(settings, states),
+        false => crate::broker::ready(settings, states)?,
     };
-    std::thread::Builder::new().name("hub-later".into()).spawn(attempt).map(drop)
+    Ok(Hub::start(options, commands)?)
 }

@@ -19,7 +19,7 @@ use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
 use detector::model::{Engine, Executor, Model};
-use detector::pipeline::Scorer;
+use detector::pipeline::{Look, Scorer};
 use detector::resample::Resampler;
 use figures::{Figures, Quantiles, Scaling};
 use files::model_dir;
@@ -188,7 +188,7 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
         scorer.picture(&sound);
         let front_end_ms = ms(began);
         let middle = Instant::now();
-        scorer.score()?;
+        scorer.look(Look::Once)?;
         if window > 0 {
             front_end.push(front_end_ms);
             inference.push(ms(middle));
@@ -198,7 +198,7 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
         if manifest.second_look.is_some() && slowest.len() < SLOWEST_MAX {
             let began = Instant::now();
             scorer.picture(&sound);
-            scorer.score_slowest()?;
+            scorer.look(Look::Twice)?;
             slowest.push(ms(began));
         }
         rss_mib = rss_mib.max(resident_mib()?.0);

@@ -333,8 +333,8 @@ fn options(id: &str, access: &Access, state: &std::path::Path) -> Options {
     let mut options = Options::new(id, "Fleet", &access.host, state.join(id));
     options.port = access.port;
     options.username.clone_from(&access.username);
-    options.password = access.secret();
-    options.tls.clone_from(&access.tls);
+    options.access.password = access.secret();
+    options.access.tls.clone_from(&access.tls);
     options.device.sw_version = env!("CARGO_PKG_VERSION").into();
     options.clock_set = true;
     options.states = vec![

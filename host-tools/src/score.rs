@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::cfar::Surroundings;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
@@ -80,14 +81,17 @@ fn score(
 ) -> anyhow::Result<Vec<Window>> {
     let mut pipeline = Pipeline::new(manifest, model, recording.rate_hz(), manifest.decision.stride_s)?;
     let model_hz = f64::from(manifest.front_end.sample_rate_hz);
-    let mut surroundings = Surroundings::new(manifest.cfar, manifest.alarm_places());
+    let mut surroundings = Surroundings::new(manifest, manifest.decision.stride_s);
+    let mut alarm = Alarm::new(manifest.decision, SirenSettings { on_us: 0, max_us: 0 }, true, false);
     let (mut windows, mut failed) = (Vec::new(), None);
     let mut take = |span: Span, sound: &[f32], scorer: &mut Scorer| {
         scorer.picture(sound);
         match scorer.score() {
             Ok(scored) => {
                 let mut scores = scored.scores.to_vec();
-                let score = surroundings.weigh(scored.score, &mut scores);
+                let now_us = us(span.end as f64 / model_hz);
+                let score = surroundings.hear(&alarm, now_us, scored.score, false, &mut scores);
+                alarm.step(now_us, Event::Window { score: Some(score), masked: false });
                 let window = Window {
                     seq: span.seq,
                     t_start_s: span.start as f64 / model_hz,

@@ -202,6 +202,8 @@ def main():
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
+    if args.hide and not read_manifest(args.manifest).get("second_look"):
+        raise SystemExit(f"{args.manifest}: --hide needs its [second_look]")
     torch.manual_seed(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -63,6 +63,40 @@ fn an_alert_without_a_broker_is_kept_and_sent_at_the_next_start() {
     assert!(late[0]["delayed_s"].as_f64().unwrap() > 0.0, "{}", late[0]);
 }
 
+/// The password is still missing when the power goes: what was alarmed waits in the outbox all the same.
+#[test]
+fn an_alert_without_a_password_outlives_the_power() {
+    let Some(broker) = Broker::start() else { return };
+    let device = Device::tiny("");
+    let password = device.path("password");
+    device.site(&format!(
+        "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nusername = \"hall\"\npassword_file = \"{}\"",
+        broker.port,
+        password.display()
+    ));
+    let file = device.path("a.wav");
+    std::fs::write(&file, wav(&[one_scream(16_000), vec![0; 60 * 16_000]].concat(), 16_000, 1)).unwrap();
+    let mut child = device.spawn(&["--wav", file.to_str().unwrap(), "--speed", "realtime", "--last-good", "--json"]);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let started = lines.find(|line| line["type"] == "alarm").unwrap();
+    // Until its end, for the disk.
+    lines.find(|line| line["type"] == "alarm").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    std::fs::write(&password, "secret").unwrap();
+    let quiet = wav(&[0; 16_000], 16_000, 1);
+    let heard = broker.listen(
+        "test-1",
+        || drop(device.hear(&quiet)),
+        |topic, payload| topic == "status" && payload == "offline",
+    );
+    let events = events(&heard);
+    let late = events.iter().find(|event| event["event_type"] == "scream_start").unwrap();
+    assert_eq!(late["id"], started["id"], "{heard:?}");
+}
+
 /// The password comes only after the scream: the siren was the alarm until then, and the hub is told all of it.
 #[test]
 fn a_hub_whose_password_was_gone_at_the_start_is_told_what_it_missed() {

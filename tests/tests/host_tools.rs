@@ -153,7 +153,7 @@ fn what_came_before_is_weighed_alike_by_device_and_tools() {
     let plain = manifest.replace("normalisation = \"none\"", "normalisation = \"fixed\"\nmean = 0.0\ndeviation = 1.0");
     assert_ne!(plain, manifest);
     let tables = "[second_look]\nfrom_score = 0.3\nparts = 2\n\
-                  [cfar]\nwindows = 6\nrank = 2\nfrom_score = 0.05\nto_score = 0.5\nweight = 1.0\n";
+                  [cfar]\nspan_s = 3.0\nguard_s = 1.0\nquantile = 0.7\nfrom_score = 0.05\nto_score = 0.5\nweight = 1.0\n";
     // A room that hisses all the time, later louder; then a bang out of quiet.
     let room = [soft_hiss(16_000, 12.0, 35, 7), soft_hiss(16_000, 8.0, 17, 7)].concat();
     let sound = [room, silence(16_000, 10.0), hiss(16_000, 1.0, 3)].concat();

@@ -286,8 +286,8 @@ fn what_cannot_be_made_is_said_in_one_line() {
     assert!(!laptop.device.path("card").exists(), "nothing was written");
 }
 
-/// The first boot's script with the system's programs replaced by ones that write down how they were called.
-fn first_boot(laptop: &Laptop, check: &str) -> (PathBuf, Output, String) {
+/// A card for Raspberry Pi OS in the folder "boot", and the device's root that it meets first.
+fn fresh_card(laptop: &Laptop) -> (PathBuf, PathBuf) {
     let boot = laptop.device.path("boot");
     let _ = std::fs::remove_dir_all(&boot);
     laptop.ok(&["--out", &laptop.path("boot")]);
@@ -300,19 +300,32 @@ fn first_boot(laptop: &Laptop, check: &str) -> (PathBuf, Output, String) {
     for dir in ["etc/cloud", "sys/class/leds/ACT", "var/lib"] {
         std::fs::create_dir_all(root.join(dir)).unwrap();
     }
+    (boot, root)
+}
+
+/// The first boot's script on a fresh card.
+fn first_boot(laptop: &Laptop, check: &str) -> (PathBuf, Output, String) {
+    let (_, root) = fresh_card(laptop);
+    let (output, calls) = boot(laptop, "exit 0", check, &[]);
+    (root, output, calls)
+}
+
+/// The script with the system's programs replaced by ones that write down how they were called.
+fn boot(laptop: &Laptop, dpkg: &str, check: &str, args: &[&str]) -> (Output, String) {
+    let (card, root) = (laptop.device.path("boot"), laptop.device.path("root"));
     let (bin, calls) = (laptop.device.path("bin"), laptop.device.path("calls"));
     std::fs::create_dir_all(&bin).unwrap();
     let _ = std::fs::remove_file(&calls);
-    for (name, body) in [("dpkg", "exit 0"), ("systemctl", "exit 0"), ("screamd", check)] {
+    for (name, body) in [("dpkg", dpkg), ("systemctl", "exit 0"), ("screamd", check)] {
         let script = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{body}\n", calls.display());
         std::fs::write(bin.join(name), script).unwrap();
         std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let mut command = Command::new("sh");
-    command.arg(boot.join("screamd-first-boot.sh")).env("SCREAMD_ROOT", &root);
+    command.arg(card.join("screamd-first-boot.sh")).args(args).env("SCREAMD_ROOT", &root);
     command.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
     let output = command.output().unwrap();
-    (root, output, std::fs::read_to_string(calls).unwrap_or_default())
+    (output, std::fs::read_to_string(calls).unwrap_or_default())
 }
 
 fn leds(root: &Path) -> (String, String) {
@@ -400,15 +413,41 @@ fn a_first_boot_that_fails_says_so_and_leaves_no_secret_either() {
     assert!(result.starts_with("FAILED: screamd check: site.toml: `audio.device`: missing"), "{result}");
     assert_eq!(leds(&root), ("timer".into(), "100".into()), "fast blink");
     assert!(!boot.join("screamd-secret-mqtt.password").exists());
-    // The power was cut between the wiping and the removal: zeros take nothing's place.
+    assert!(!root.join("etc/cloud/cloud-init.disabled").exists(), "cloud-init goes on until all is well");
+    // The power was cut in the middle of the wiping: what is left takes nothing's place.
     let kept = root.join("etc/credstore/screamd.mqtt.password");
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), CANARY);
-    std::fs::write(boot.join("screamd-secret-mqtt.password"), vec![0; CANARY.len()]).unwrap();
+    let torn = boot.join("screamd-secret-mqtt.password.taken");
+    std::fs::write(&torn, [&vec![0; 4][..], &CANARY.as_bytes()[4..]].concat()).unwrap();
+    // And before the names of the site's own secrets were stored.
+    std::fs::write(root.join("etc/credstore/screamd.own.key"), "key").unwrap();
     let path = format!("{}:{}", laptop.path("bin"), std::env::var("PATH").unwrap());
     let script = boot.join("screamd-first-boot.sh");
     Command::new("sh").arg(script).env("SCREAMD_ROOT", &root).env("PATH", path).output().unwrap();
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), CANARY);
-    assert!(!boot.join("screamd-secret-mqtt.password").exists());
+    assert!(!torn.exists());
+    let names = std::fs::read_to_string(root.join("etc/systemd/system/screamd.service.d/20-secrets.conf")).unwrap();
+    assert_eq!(names, "[Service]\nLoadCredential=own.key:screamd.own.key\n");
+}
+
+/// cloud-init does not run its runcmd twice: what it has armed before goes on where the power was cut.
+#[test]
+fn a_first_boot_that_was_cut_goes_on_at_the_next() {
+    let laptop = Laptop::new();
+    let (_, root) = fresh_card(&laptop);
+    let (output, _) = boot(&laptop, "exit 1", "exit 0", &["arm"]);
+    assert!(output.status.success(), "armed: {}", String::from_utf8_lossy(&output.stderr));
+    let unit = root.join("etc/systemd/system/multi-user.target.wants/screamd-first-boot.service");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    assert!(unit.contains("ExecStart=/bin/sh /boot/firmware/screamd-first-boot.sh\n"), "{unit}");
+    let (cut, _) = boot(&laptop, "kill -9 $PPID", "exit 0", &[]);
+    assert!(!cut.status.success());
+    let done = root.join("var/lib/screamd-first-boot.done");
+    assert!(!done.exists() && !root.join("etc/cloud/cloud-init.disabled").exists());
+    let (output, calls) = boot(&laptop, "exit 0", "exit 0", &[]);
+    assert!(output.status.success() && calls.contains("dpkg "), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(done.exists() && root.join("etc/cloud/cloud-init.disabled").exists());
+    assert_eq!(std::fs::read_to_string(root.join("etc/credstore/screamd.mqtt.password")).unwrap(), CANARY);
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub const LABELS_MAX: usize = 1024;
 pub const VOTES_MAX: u32 = 64;
 /// Parts of the picture that a second look hides in turn: as many more runs of the network.
 pub const SECOND_LOOK_PARTS_MAX: usize = 16;
-/// Windows that surroundings are made of.
-pub const CFAR_WINDOWS_MAX: usize = 1024;
+/// How far back surroundings go, seconds.
+pub const CFAR_S_MAX: f64 = 600.0;
 /// Hold, cooldown and stride, seconds.
 pub const DECISION_S_MAX: f64 = 86_400.0;
 /// Actions that one step of the alarm can ask for.

@@ -288,7 +288,7 @@ impl Manifest {
         wrong.extend(self.front_end.mistakes(file));
         wrong.extend(self.decision.mistakes(file));
         wrong.extend(self.second_look.iter().flat_map(|look| look.mistakes(self, file)));
-        wrong.extend(self.cfar.iter().flat_map(|cfar| cfar.mistakes(file)));
+        wrong.extend(self.cfar.iter().flat_map(|cfar| cfar.mistakes(self, file)));
         wrong
     }
 

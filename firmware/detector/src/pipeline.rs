@@ -32,6 +32,17 @@ pub struct Scorer {
     scores: Vec<f64>,
 }
 
+/// How often a window is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The network runs once.
+    Once,
+    /// A second time where the manifest's `[second_look]` wants it: the product.
+    AsScored,
+    /// A second time wherever there is a `[second_look]`: the longest that a window takes.
+    Twice,
+}
+
 /// What a window was given.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored<'a> {
@@ -160,23 +171,24 @@ impl Scorer {
     /// # Errors
     /// [`RunError`]: such a window is no detection, and a fault.
     pub fn score(&mut self) -> Result<Scored<'_>, RunError> {
-        self.look(false)
+        self.look(Look::AsScored)
     }
 
-    /// [`Self::score`] with the second look taken whatever the first one says: what a window takes at the most.
+    /// [`Self::score`] with a say in how often it is looked at: for who measures what a window takes.
     ///
     /// # Errors
     /// As [`Self::score`].
-    pub fn score_slowest(&mut self) -> Result<Scored<'_>, RunError> {
-        self.look(true)
-    }
-
-    fn look(&mut self, always: bool) -> Result<Scored<'_>, RunError> {
+    pub fn look(&mut self, look: Look) -> Result<Scored<'_>, RunError> {
         for (out, score) in self.scores.iter_mut().zip(self.model.run(&self.picture)?) {
             *out = f64::from(*score);
         }
         let first = self.alarm_score();
-        if let Some(looks) = self.looks.as_mut().filter(|looks| always || looks.wanted(first)) {
+        let wanted = |looks: &&mut Looks| match look {
+            Look::Once => false,
+            Look::AsScored => looks.wanted(first),
+            Look::Twice => true,
+        };
+        if let Some(looks) = self.looks.as_mut().filter(wanted) {
             looks.take(&mut self.model, &self.picture, &mut self.scores)?;
         }
         let score = rounded(self.alarm_score());

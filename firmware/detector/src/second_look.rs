@@ -4,8 +4,8 @@
 //! A scream is harmonics over the whole spectrum and stays one with a quarter of it gone; what is taken for one because of a
 //! single band, such as a telephone's bell, does not. It is test-time augmentation (Krizhevsky et al. 2012, section 4.1)
 //! whose variants are those of an occlusion map (Zeiler and Fergus 2014). The mean is that of the logarithms of the
-//! probabilities, brought back to a sum of 1. Hidden bands hold 0: the band's mean, which `normalisation = "fixed"`
-//! subtracts.
+//! probabilities, brought back to a sum of 1. Hidden bands hold 0: the mean level, which
+//! `normalisation = "fixed"` subtracts.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,14 +36,20 @@ impl SecondLook {
                 wrong.push(KeyError::new(file, &format!("second_look{key}"), cause));
             }
         };
-        check((0.0..=1.0).contains(&self.from_score), ".from_score", format!("is {}, must be 0 to 1", self.from_score));
+        // Else a window that was looked at once could pass a threshold that one looked at twice does not.
+        let most = manifest.decision.threshold_off;
+        check(
+            (0.0..=most).contains(&self.from_score),
+            ".from_score",
+            format!("is {}, must be 0 to threshold_off ({most})", self.from_score),
+        );
         let most = limits::SECOND_LOOK_PARTS_MAX.min(manifest.front_end.n_mels);
         check((2..=most).contains(&self.parts), ".parts", format!("is {}, must be 2 to {most}", self.parts));
         let front_end = &manifest.front_end;
         check(
             front_end.normalisation == Normalisation::Fixed && front_end.colormap == Colormap::None,
             "",
-            "needs `normalisation = \"fixed\"` and `colormap = \"none\"`: elsewhere no value stands for nothing heard"
+            "needs `normalisation = \"fixed\"` and `colormap = \"none\"`: elsewhere no value stands for an ordinary level"
                 .into(),
         );
         check(

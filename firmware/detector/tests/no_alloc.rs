@@ -23,9 +23,10 @@ fn ten_thousand_windows_allocate_nothing() {
     let (mut manifest, bytes) = support::manifest_and_bytes(support::Twist::None);
     // Every stage that a model can ask for.
     manifest.second_look = Some(SecondLook { from_score: 0.5, parts: 4 });
-    manifest.cfar = Some(Cfar { windows: 10, rank: 2, from_score: 0.12, to_score: 0.5, weight: 0.6 });
+    manifest.cfar =
+        Some(Cfar { span_s: 30.0, guard_s: 4.0, quantile: 0.9, from_score: 0.12, to_score: 0.5, weight: 0.6 });
     let model = Model::load(&manifest, &bytes, Executor::SingleThread).unwrap();
-    let mut surroundings = Surroundings::new(manifest.cfar, manifest.alarm_places());
+    let mut surroundings = Surroundings::new(&manifest, manifest.decision.stride_s);
     let mut scores = vec![0.0; manifest.labels.len()];
     assert!(model.engine().starts_with("kernels"), "{}", model.engine());
     let mut pipeline = Pipeline::new(&manifest, model, SOURCE_HZ, manifest.decision.stride_s).unwrap();
@@ -51,12 +52,12 @@ fn ten_thousand_windows_allocate_nothing() {
             pipeline.feed(piece, |span, sound, scorer| {
                 windows += 1;
                 scorer.picture(sound);
+                let now_us = span.end * 1_000_000 / 16_000;
                 let score = scorer.score().ok().map(|scored| {
                     scores.copy_from_slice(scored.scores);
-                    surroundings.weigh(scored.score, &mut scores)
+                    surroundings.hear(&alarm, now_us, scored.score, false, &mut scores)
                 });
                 hits += u64::from(score.is_some_and(|score| score >= 0.8));
-                let now_us = span.end * 1_000_000 / 16_000;
                 let actions = alarm.step(now_us, Event::Window { score, masked: false });
                 starts +=
                     actions.iter().filter(|action| matches!(action, detector::alarm::Action::Start { .. })).count()

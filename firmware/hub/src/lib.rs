@@ -8,7 +8,8 @@
 //! caller <--(bounded channel)------- commands, connected, disconnected, storage
 //! ```
 //! Read in this order: [`alert`], [`topics`], [`command`], [`outbox`], [`discovery`], [`options`], then `session`.
-//! Architecture invariants: no file but the outbox is touched; nothing is configured from the environment; the caller's
+//! Architecture invariants: no file but the outbox is touched (what opens the
+//! broker's door is read by a function of the caller); nothing is configured from the environment; the caller's
 //! thread never waits for disk or network.
 
 pub mod alert;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 
 pub use alert::{CommandResult, Event, EventType, Live, ScreamAttributes, State, Telemetry, UpdateState, as_written};
 pub use command::Command;
-pub use options::{ClientCertificate, Device, Options, OptionsError, Secret, Tls};
+pub use options::{Access, AccessSource, ClientCertificate, Device, Options, OptionsError, Secret, Tls};
 pub use session::pace::random;
 pub use session::tls::config as tls_config;
 
@@ -94,10 +95,10 @@ impl Hub {
     /// [`Hub::outbox_len`] is true from the first call on, but not for a disk that hangs.
     ///
     /// # Errors
-    /// Options or TLS material that can never work, or no thread.
+    /// Options or TLS material that cannot work, or no thread. What an `access_source` gives later is no error of the start.
     pub fn start(options: Options, incoming: SyncSender<Incoming>) -> Result<Self, HubError> {
         options.check()?;
-        let tls = options.tls.as_ref().map(session::tls::config).transpose().map_err(HubError::Tls)?;
+        let tls = options.access.tls.as_ref().map(session::tls::config).transpose().map_err(HubError::Tls)?;
         let mailbox = Arc::new(Mailbox::default());
         mailbox.clock_set.store(options.clock_set, Relaxed);
         let topics = Topics::new(&options.device_id);
@@ -119,12 +120,7 @@ impl Hub {
 
     /// An alert: it will be on the disk, then with the broker. Returns at once.
     pub fn alert(&self, event: Event) {
-        self.alert_of(event, Instant::now());
-    }
-
-    /// As [`Hub::alert`], of one that was raised before there was a hub to tell.
-    pub fn alert_of(&self, event: Event, raised: Instant) {
-        self.mailbox.alert(event, raised);
+        self.mailbox.alert(event, Instant::now());
     }
 
     /// A state as it is now. Returns at once.

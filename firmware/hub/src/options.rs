@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::alert::State;
 
@@ -50,6 +51,40 @@ pub struct ClientCertificate {
     pub key_pem: Secret,
 }
 
+/// What proves the device to the broker and the broker to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Only with a user name (MQTT 3.1.1 allows no other).
+    pub password: Option<Secret>,
+    /// `None`: plain TCP.
+    pub tls: Option<Tls>,
+}
+
+/// Reads an [`Access`] anew, or says for people why it cannot be had.
+type Reader = dyn Fn() -> Result<Access, String> + Send + Sync;
+
+/// Where an [`Access`] comes from. Asked on the hub's thread before each connection: what is missing or spoilt at the start, or
+/// is exchanged later, is taken once it is right, and alerts go to the outbox until then.
+#[derive(Clone)]
+pub struct AccessSource(Arc<Reader>);
+
+impl AccessSource {
+    /// `read` may wait for a disk.
+    pub fn new(read: impl Fn() -> Result<Access, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn read(&self) -> Result<Access, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for AccessSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessSource(..)")
+    }
+}
+
 /// The device as Home Assistant shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -80,10 +115,10 @@ pub struct Options {
     pub port: u16,
     /// Optional.
     pub username: Option<String>,
-    /// Only with a user name (MQTT 3.1.1 allows no other).
-    pub password: Option<Secret>,
-    /// `None`: plain TCP.
-    pub tls: Option<Tls>,
+    /// What opens the broker's door at the start.
+    pub access: Access,
+    /// What opens it from then on; `None`: `access` for ever.
+    pub access_source: Option<AccessSource>,
     /// The outbox lies in `<state_dir>/outbox`.
     pub state_dir: PathBuf,
     /// For discovery.
@@ -109,8 +144,8 @@ impl Options {
             host: host.to_owned(),
             port: 1883,
             username: None,
-            password: None,
-            tls: None,
+            access: Access::default(),
+            access_source: None,
             state_dir: state_dir.into(),
             device: Device {
                 model: "screamd".to_owned(),
@@ -144,7 +179,7 @@ impl Options {
         if self.port == 0 {
             return Err(OptionsError::Port);
         }
-        if self.password.is_some() && self.username.is_none() {
+        if self.access.password.is_some() && self.username.is_none() {
             return Err(OptionsError::PasswordAlone);
         }
         Ok(())
@@ -176,8 +211,8 @@ mod tests {
     fn secrets_stay_secret() {
         let mut options = Options::new("hall-1", "Hallway", "hub.local", "/nowhere");
         options.username = Some("hall-1".into());
-        options.password = Some(Secret::new("canary"));
-        options.tls = Some(Tls {
+        options.access.password = Some(Secret::new("canary"));
+        options.access.tls = Some(Tls {
             ca_pem: vec![],
             client: Some(ClientCertificate { cert_pem: vec![], key_pem: Secret::new("canary") }),
             crl_pem: None,
@@ -196,7 +231,7 @@ mod tests {
         assert!(Options::new(&"x".repeat(64), "", "h", "").check().is_ok());
         assert!(Options::new(&"x".repeat(65), "", "h", "").check().is_err());
         let mut options = Options::new("a", "", "h", "");
-        options.password = Some(Secret::new("x"));
+        options.access.password = Some(Secret::new("x"));
         assert!(matches!(options.check(), Err(OptionsError::PasswordAlone)));
     }
 }

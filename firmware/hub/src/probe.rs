@@ -42,7 +42,7 @@ pub enum ProbeError {
 /// [`ProbeError`], after 15 s at the latest.
 pub fn round_trip(options: &Options) -> Result<Duration, ProbeError> {
     options.check()?;
-    let tls = options.tls.as_ref().map(tls::config).transpose().map_err(ProbeError::Tls)?;
+    let tls = options.access.tls.as_ref().map(tls::config).transpose().map_err(ProbeError::Tls)?;
     let runtime = runtime()?;
     let topics = Topics::new(&options.device_id);
     let dialer = Arc::new(Dialer::new(&options.host, options.port));

@@ -41,7 +41,7 @@ use crate::limits::{
     ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
-use crate::options::Options;
+use crate::options::{Access, Options};
 use crate::outbox::disk::Folder;
 use crate::outbox::{Bounds, Outbox};
 use crate::topics::{self, Topics};
@@ -95,6 +95,8 @@ struct Session {
     options: Options,
     topics: Topics,
     tls: Option<Arc<ClientConfig>>,
+    /// What opens the broker's door has been there.
+    has_access: bool,
     dialer: Arc<Dialer>,
     mailbox: Arc<Mailbox>,
     deliveries: Deliveries,
@@ -145,6 +147,8 @@ impl Session {
             hurried: None,
             random: pace::random(),
             stop: None,
+            // Whoever starts with something has seen that it can work.
+            has_access: options.access != Access::default(),
             options,
             tls,
             mailbox,
@@ -190,10 +194,13 @@ impl Session {
 
     fn timers(&mut self, now: Instant) {
         match &mut self.phase {
-            Phase::Waiting { until } if *until <= now => {
-                let options = link::mqtt_options(&self.options, self.tls.as_ref(), &self.dialer);
-                self.phase = Phase::Connecting { link: Link::open(options) };
-            }
+            Phase::Waiting { until } if *until <= now => match self.renew_access() {
+                Ok(()) => {
+                    let options = link::mqtt_options(&self.options, self.tls.as_ref(), &self.dialer);
+                    self.phase = Phase::Connecting { link: Link::open(options) };
+                }
+                Err(cause) => self.lose(&cause, now),
+            },
             Phase::Subscribing { until, .. } if *until <= now => self.lose("no SUBACK in time", now),
             Phase::Up(up) if up.in_flight() > 0 && now.duration_since(up.heard) >= ACK_WAIT => {
                 self.lose(&format!("nothing acknowledged for {} s", ACK_WAIT.as_secs()), now);
@@ -204,6 +211,27 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Password and certificates as they are now; as they were where they cannot be had now and could before: a disk that
+    /// dies, a file that is being written, must not cost the hub.
+    fn renew_access(&mut self) -> Result<(), String> {
+        let Some(source) = self.options.access_source.clone() else { return Ok(()) };
+        let renewed = source.read().and_then(|access| {
+            // The same material keeps its configuration, and with it what the broker gave for a shorter handshake.
+            let tls = match access.tls == self.options.access.tls {
+                true => self.tls.clone(),
+                false => access.tls.as_ref().map(tls::config).transpose()?,
+            };
+            Options { access: access.clone(), ..self.options.clone() }.check().map_err(|error| error.to_string())?;
+            Ok((access, tls))
+        });
+        match renewed {
+            Ok((access, tls)) => (self.options.access, self.tls, self.has_access) = (access, tls, true),
+            Err(cause) if self.has_access => log::warn!("hub: {cause}; goes on with what it had"),
+            Err(cause) => return Err(cause),
+        }
+        Ok(())
     }
 
     fn on_event(&mut self, event: LinkEvent, now: Instant) {

@@ -4,9 +4,13 @@
 mod support;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hub::{Command, CommandResult, Event, EventType, Incoming, Options, ScreamAttributes, State, Telemetry};
+use hub::{
+    Access, AccessSource, Command, CommandResult, Event, EventType, Incoming, Options, ScreamAttributes, State,
+    Telemetry,
+};
 use rustix::process::Signal;
 use support::{Broker, Device, Gate, Observer, event_ids};
 use tempfile::TempDir;
@@ -408,15 +412,38 @@ fn user_name_and_password() {
     let dir = tempfile::tempdir().unwrap();
     let mut wrong = options("j", broker.port, &dir);
     wrong.username = Some("hall".into());
-    wrong.password = Some(hub::Secret::new("wrong"));
+    wrong.access.password = Some(hub::Secret::new("wrong"));
     let mut device = Device::start(wrong);
     let cause = device.wait_disconnected();
     assert!(cause.contains("NotAuthorized") || cause.contains("BadUserNamePassword"), "{cause}");
     assert!(!cause.contains("wrong"), "{cause}");
     device.stop(Duration::ZERO);
     let mut right = device.options.clone();
-    right.password = Some(hub::Secret::new("canary"));
+    right.access.password = Some(hub::Secret::new("canary"));
     let mut device = Device::start(right);
+    device.wait_connected();
+    device.stop(Duration::from_secs(5));
+
+    // A password that is missing, comes, is exchanged while the device runs, and is gone again.
+    let password = |text: &str| Ok(Access { password: Some(hub::Secret::new(text)), tls: None });
+    let now = Arc::new(Mutex::new(Err("no such file".to_owned())));
+    let (mut later, shown) = (device.options.clone(), Arc::clone(&now));
+    later.access = Access::default();
+    later.access_source = Some(AccessSource::new(move || shown.lock().unwrap().clone()));
+    let mut device = Device::start(later);
+    assert_eq!(device.wait_disconnected(), "no such file");
+    device.hub().alert(scream("before-the-password"));
+    *now.lock().unwrap() = password("wrong");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((device.hub().connected(), device.hub().outbox_len()), (false, 1));
+    *now.lock().unwrap() = password("canary");
+    device.wait_connected();
+    device.wait_empty_outbox();
+    *now.lock().unwrap() = Err("no such file".to_owned());
+    let mut broker = broker;
+    broker.kill();
+    device.wait_disconnected();
+    broker.run();
     device.wait_connected();
     device.stop(Duration::from_secs(5));
 }

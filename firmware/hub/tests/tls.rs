@@ -94,7 +94,7 @@ fn good_and_bad_certificates() {
     let options = |name: &str, port| {
         let mut options = Options::new(name, "Hallway", "127.0.0.1", state.path().join(name));
         options.port = port;
-        options.tls =
+        options.access.tls =
             Some(Tls { ca_pem: read("ca.pem"), client: None, crl_pem: Some(read("ca.crl")), not_before_unix_s: 0 });
         options
     };
@@ -102,7 +102,7 @@ fn good_and_bad_certificates() {
         bad.iter().map(|(port, name, expect)| (Device::start(options(name, *port)), *name, *expect)).collect();
     // A clock that woke up in 1970 is not believed; neither is a certificate that ended before the build.
     let mut late = options("late", good);
-    late.tls.as_mut().unwrap().not_before_unix_s = 4_000_000_000;
+    late.access.tls.as_mut().unwrap().not_before_unix_s = 4_000_000_000;
     devices.push((Device::start(late), "late", "expired"));
     // Without the device's certificate.
     devices.push((Device::start(options("naked", mutual)), "naked", ""));
@@ -118,7 +118,7 @@ fn good_and_bad_certificates() {
     device.wait_connected();
     device.stop(Duration::from_secs(5));
     let mut with_certificate = options("mutual", mutual);
-    with_certificate.tls.as_mut().unwrap().client =
+    with_certificate.access.tls.as_mut().unwrap().client =
         Some(ClientCertificate { cert_pem: read("device.pem"), key_pem: Secret::new(read("device.key")) });
     // By its name too, not by its address alone.
     with_certificate.host = "localhost".into();

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Event, us};
-use hub::{Command, CommandResult, EventType, Hub, Incoming, State};
+use hub::{Command, CommandResult, EventType, Incoming, State};
 
-use super::{Control, Standing};
+use super::Control;
 use crate::clock;
 use crate::faults::Fault;
 use crate::lines::Line;
@@ -63,31 +63,6 @@ impl Control {
         }
     }
 
-    /// The hub's session begins later than the rest: the states as they are now.
-    pub(super) fn adopt(&mut self, hub: Hub) {
-        let _ = self.hub_beats.set(Box::new(hub.beats()));
-        hub.set_clock(self.clock_set);
-        for (event, raised) in self.untold.drain(..) {
-            hub.alert_of(event, raised);
-        }
-        self.parts.hub = Some(hub);
-        let decision = self.alarm.decision();
-        let standing = Standing {
-            audio_online: !self.faults.microphone_dead(),
-            scream: self.alarm.in_incident(),
-            latched: self.saved.latched,
-            siren: self.siren_sounds(),
-            armed: self.alarm.armed(),
-            threshold_on: decision.threshold_on,
-            cooldown_s: decision.cooldown_s,
-            audio_fault: self.faults.of_microphone(),
-            // Not the session's: the program's.
-            started: clock::utc_before(self.began.elapsed()),
-            update: self.update.clone(),
-        };
-        standing.states().into_iter().for_each(|state| self.state(state));
-    }
-
     /// Does it; a reason where it is refused.
     fn obey(&mut self, command: Command) -> Option<&'static str> {
         match command {
@@ -140,10 +115,7 @@ impl Control {
     /// A bundle has come, an update goes on or has ended.
     pub(super) fn updated(&mut self, notice: Notice) {
         match notice {
-            Notice::State(update) => {
-                self.update = update.clone();
-                self.state(State::Update(update));
-            }
+            Notice::State(update) => self.state(State::Update(update)),
             Notice::Ended(outcome) if outcome.ok => log::info!("update {}: {}", outcome.release, outcome.detail),
             // Over as soon as it is told: the release before it runs, and nothing is wrong with that one.
             Notice::Ended(outcome) => {

@@ -1,7 +1,5 @@
 //! What is wrong and what happened that is no alarm: each told to the lines and to the hub.
 
-use std::time::Instant;
-
 use hub::State;
 
 use super::Control;
@@ -82,17 +80,10 @@ impl Control {
         self.alert(event);
     }
 
-    /// To the hub. One whose session begins later is told then; a start without a broker's name tells nobody.
-    pub(super) fn alert(&mut self, event: hub::Event) {
-        match &self.parts.hub {
-            Some(hub) => hub.alert(event),
-            None if self.parts.settings.site.mqtt_enabled() => {
-                self.untold.push_back((event, Instant::now()));
-                while self.untold.len() > hub::limits::MAILBOX_ALERTS_MAX {
-                    self.untold.pop_front();
-                }
-            }
-            None => {}
+    /// To the hub, where the site has one.
+    pub(super) fn alert(&self, event: hub::Event) {
+        if let Some(hub) = &self.parts.hub {
+            hub.alert(event);
         }
     }
 

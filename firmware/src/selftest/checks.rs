@@ -5,7 +5,7 @@ use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use detector::model::Executor;
-use detector::pipeline::Scorer;
+use detector::pipeline::{Look, Scorer};
 use detector::sound_health;
 use files::board::Board;
 use files::model_dir;
@@ -109,7 +109,7 @@ pub fn inference(settings: &Settings) -> Verdict {
     for timed in [false, true] {
         let began = Instant::now();
         scorer.picture(&noise);
-        if let Err(error) = scorer.score_slowest() {
+        if let Err(error) = scorer.look(Look::Twice) {
             return Verdict::Failed(error.to_string());
         }
         if timed {
@@ -190,7 +190,7 @@ pub fn broker(settings: &Settings, stop: &Stop) -> Verdict {
     if !settings.site.mqtt_enabled() {
         return Verdict::Skipped("[mqtt] is off".into());
     }
-    let options = match crate::broker::options(settings, Vec::new()) {
+    let options = match crate::broker::ready(settings, Vec::new()) {
         Ok(options) => options,
         Err(error) => return Verdict::Failed(format!("{error:#}")),
     };

@@ -1,6 +1,7 @@
 //! Root's side: applies what the service has asked for and judges what is on trial. A path unit starts it when there is
 //! a request or `current` has changed, and every boot does; it ends when nothing is left to do.
 
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ const SERVICE: &str = "screamd.service";
 const WATCHER: &str = "screamd-update.service";
 /// How often a trial is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long until a request that cannot be taken away is looked at again.
+const STUCK: Duration = Duration::from_secs(30);
 /// The name of a bundle, bytes.
 const NAME_BYTES_MAX: u64 = 256;
 
@@ -21,8 +24,8 @@ const NAME_BYTES_MAX: u64 = 256;
 pub fn serve(device: &Device) -> ExitCode {
     let mut failed = false;
     loop {
-        let asked = take_request(device);
-        if let Some(name) = &asked {
+        let asked = take_request(&device.inbox());
+        if let Asked::Bundle(name) = &asked {
             match device.try_apply(&device.inbox().join(name), false, &[]) {
                 Ok(release) => {
                     log::info!("{} is current, on trial", release.id);
@@ -42,7 +45,8 @@ pub fn serve(device: &Device) -> ExitCode {
             }
         }
         match device.store.judge(&now(), read_health(&device.health()).as_ref(), gave_up(device)) {
-            Ok(Verdict::Settled) if asked.is_none() => break,
+            Ok(Verdict::Settled) if asked == Asked::Nothing => break,
+            Ok(Verdict::Settled) if asked == Asked::Stuck => std::thread::sleep(STUCK),
             Ok(Verdict::Settled) => {}
             Ok(Verdict::Pending) => std::thread::sleep(LOOK),
             Ok(Verdict::Good(outcome)) => log::info!("{} is good: {}", outcome.release, outcome.detail),
@@ -61,22 +65,42 @@ pub fn serve(device: &Device) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The bundle that is asked for. The folder is the service's own: no link in it is followed, its words are names only.
-fn take_request(device: &Device) -> Option<String> {
-    let inbox = device.inbox();
-    let text = release::read_foreign(&inbox.join(REQUEST), NAME_BYTES_MAX)?;
-    let folder =
-        rustix::fs::open(&inbox, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    if let Err(error) = rustix::fs::unlinkat(&folder, REQUEST, AtFlags::empty()) {
-        log::error!("{}: {error}", inbox.join(REQUEST).display());
-        return None;
+/// What lies in the request's place.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    /// The bundle of that name.
+    Bundle(String),
+    /// Something that asks for nothing; it is gone.
+    Odd,
+    /// Something that cannot be taken away: it would start this service for ever.
+    Stuck,
+}
+
+/// Takes the request. The folder is the service's own: no link in it is followed, its words are names only. Whatever lies there goes:
+/// the path unit starts this service as long as something does.
+fn take_request(inbox: &Path) -> Asked {
+    let path = inbox.join(REQUEST);
+    if std::fs::symlink_metadata(&path).is_err() {
+        return Asked::Nothing;
     }
-    let name = text.trim();
-    if is_bundle_name(name) {
-        return Some(name.to_string());
+    let text = release::read_foreign(&path, NAME_BYTES_MAX);
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let gone = rustix::fs::open(inbox, flags, Mode::empty()).and_then(|folder| {
+        rustix::fs::unlinkat(&folder, REQUEST, AtFlags::empty())
+            .or_else(|_| rustix::fs::unlinkat(&folder, REQUEST, AtFlags::REMOVEDIR))
+    });
+    if let Err(error) = gone {
+        log::error!("{}: {error}", path.display());
+        return Asked::Stuck;
     }
-    log::error!("{}: `{}` is no bundle's name", inbox.join(REQUEST).display(), name.escape_debug());
-    None
+    match text.as_deref().map(str::trim) {
+        Some(name) if is_bundle_name(name) => Asked::Bundle(name.to_string()),
+        other => {
+            log::error!("{}: `{}` is no bundle's name", path.display(), other.unwrap_or_default().escape_debug());
+            Asked::Odd
+        }
+    }
 }
 
 /// A file's name without a path in it.
@@ -111,7 +135,33 @@ fn systemctl(args: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_bundle_name;
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn whatever_lies_in_the_requests_place_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inbox, target) = (folder.path().join("inbox"), folder.path().join("target"));
+        std::fs::create_dir(&inbox).unwrap();
+        std::fs::write(&target, "screamd-1.2.0.bundle").unwrap();
+        let request = inbox.join(REQUEST);
+        assert_eq!(take_request(&inbox), Asked::Nothing);
+        std::fs::write(&request, "screamd-1.2.0.bundle\n").unwrap();
+        assert_eq!(take_request(&inbox), Asked::Bundle("screamd-1.2.0.bundle".into()));
+        std::os::unix::fs::symlink(&target, &request).unwrap();
+        assert_eq!(take_request(&inbox), Asked::Odd, "a link asks for nothing");
+        for odd in [vec![b'a'; 300], vec![0xff], b"../x.bundle".to_vec()] {
+            std::fs::write(&request, odd).unwrap();
+            assert_eq!(take_request(&inbox), Asked::Odd);
+        }
+        std::fs::create_dir(&request).unwrap();
+        assert_eq!(take_request(&inbox), Asked::Odd);
+        assert!(!request.exists() && target.exists());
+        std::fs::create_dir(&request).unwrap();
+        std::fs::write(request.join("x"), "").unwrap();
+        assert_eq!(take_request(&inbox), Asked::Stuck, "what somebody filled is theirs");
+        assert!(request.exists());
+    }
 
     #[test]
     fn a_request_is_a_name_and_never_a_path() {

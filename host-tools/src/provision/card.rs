@@ -187,6 +187,8 @@ impl Card {
             // Nobody logs in, and nobody is asked for a name at the console.
             None => text.push_str("users: []\n"),
         }
+        // At each boot, and once: where the once was cut, what the first has armed goes on.
+        text.push_str("bootcmd:\n- [sh, /boot/firmware/screamd-first-boot.sh, arm]\n");
         text.push_str("runcmd:\n- [sh, /boot/firmware/screamd-first-boot.sh]\n");
         text
     }
@@ -286,7 +288,7 @@ mod tests {
     fn trixie_has_cloud_inits_files() {
         let files = card().files(Os::Trixie, Some("console=tty1 rootwait\n")).unwrap();
         let user = text(&files, "user-data");
-        assert!(user.starts_with("#cloud-config\n") && user.contains("first-boot.sh"), "{user}");
+        assert!(user.starts_with("#cloud-config\n") && user.contains("first-boot.sh, arm]"), "{user}");
         assert!(user.contains("ssh_authorized_keys: [\"ssh-ed25519 AAAA me@laptop\"]"), "{user}");
         let network = text(&files, "network-config");
         assert!(network.contains("        \"It's \\\"here\\\"\":\n          password: \""), "{network}");

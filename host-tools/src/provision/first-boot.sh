@@ -11,6 +11,31 @@ boot=${SCREAMD_BOOT:-$(dirname "$(readlink -f "$0")")}
 done_mark=${SCREAMD_DONE:-$root/var/lib/screamd-first-boot.done}
 [ -e "$done_mark" ] && exit 0
 
+# Before the rest, and at each boot until it is done: a service that goes on where a boot was cut. cloud-init marks its runcmd as run
+# before it starts it, and systemd.run is gone from the command line. No systemctl: cloud-init's bootcmd runs before systemd would answer.
+if [ "${1:-}" = arm ]; then
+    units=$root/etc/systemd/system
+    mkdir -p "$units/multi-user.target.wants"
+    cat > "$units/screamd-first-boot.new" <<'UNIT'
+[Unit]
+Description=screamd's first boot
+RequiresMountsFor=/boot/firmware
+ConditionPathExists=/boot/firmware/screamd-first-boot.sh
+# Not cloud-final.service, which comes after multi-user.target: a cycle.
+After=cloud-init.service cloud-init-network.service cloud-config.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /boot/firmware/screamd-first-boot.sh
+[Install]
+WantedBy=multi-user.target
+UNIT
+    sync
+    mv "$units/screamd-first-boot.new" "$units/screamd-first-boot.service"
+    ln -sf ../screamd-first-boot.service "$units/multi-user.target.wants/screamd-first-boot.service"
+    sync
+    exit 0
+fi
+
 led() { # trigger, on ms, off ms
     for dir in "$root/sys/class/leds/ACT" "$root/sys/class/leds/led0"; do
         [ -d "$dir" ] || continue
@@ -19,15 +44,15 @@ led() { # trigger, on ms, off ms
         return 0
     done
 }
-# Overwritten before it is removed: FAT leaves the blocks of a removed file as they are.
+# Overwritten before it is removed: FAT leaves the blocks of a removed file as they are. Renamed before that: whenever the power is
+# cut, a file that still has its name is whole.
 wipe() {
-    dd if=/dev/zero of="$1" bs=1 count="$(wc -c < "$1")" conv=notrunc,fsync 2>/dev/null
-    rm -f "$1"
+    gone=${1%.taken}.taken
+    [ "$1" = "$gone" ] || { mv "$1" "$gone" && sync; } || return 1
+    dd if=/dev/zero of="$gone" bs=1 count="$(wc -c < "$gone")" conv=notrunc,fsync 2>/dev/null
+    rm -f "$gone"
     sync
-}
-# Wiped, and the power was cut before its name was gone: what it held is in its place already.
-blank() {
-    [ -z "$(tr -d '\000' < "$1" | head -c 1)" ]
+    [ ! -e "$gone" ]
 }
 result() {
     printf '%s\n' "$*" > "$boot/screamd-result.txt"
@@ -46,29 +71,43 @@ umask 077
 store=$root/etc/credstore
 extra=
 mkdir -p "$store"
+for file in "$boot"/*.taken; do
+    [ ! -f "$file" ] || wipe "$file" || failed "cannot wipe $file"
+done
 for file in "$boot"/screamd-secret-*; do
     [ -f "$file" ] || continue
     name=${file##*/screamd-secret-}
-    if blank "$file"; then
-        rm -f "$file"
-    else
-        # FAT's files have whatever mode the mount gives them.
-        cp "$file" "$store/screamd.$name" && chmod 600 "$store/screamd.$name" && sync && wipe "$file" ||
-            failed "cannot move the secret $name"
-    fi
+    kept=$store/screamd.$name
+    # FAT's files have whatever mode the mount gives them.
+    cp "$file" "$kept-" && chmod 600 "$kept-" && sync && mv "$kept-" "$kept" && sync && wipe "$file" ||
+        failed "cannot move the secret $name"
+done
+# Of what is kept, not of what was moved now: the boot before may have been cut here.
+for file in "$store"/screamd.*; do
+    [ -f "$file" ] || continue
+    name=${file##*/screamd.}
     case $name in
         mqtt.password | ca.pem | client.pem | client.key | ca.crl) ;; # The package's unit names these.
+        *-) ;; # Cut while it was copied.
         *) extra="$extra\nLoadCredential=$name:screamd.$name" ;;
     esac
 done
 if [ -n "$extra" ]; then
-    mkdir -p "$root/etc/systemd/system/screamd.service.d"
-    printf "[Service]$extra\n" > "$root/etc/systemd/system/screamd.service.d/20-secrets.conf"
+    drop_ins=$root/etc/systemd/system/screamd.service.d
+    mkdir -p "$drop_ins"
+    printf "[Service]$extra\n" > "$drop_ins/20-secrets.new" && sync && mv "$drop_ins/20-secrets.new" "$drop_ins/20-secrets.conf" && sync ||
+        failed "cannot write the names of the secrets"
 fi
-# cloud-init has done its work: the network stands in /etc/netplan, and its key need not stay here.
-if [ -d "$root/etc/cloud" ]; then
-    touch "$root/etc/cloud/cloud-init.disabled"
-    [ ! -f "$boot/network-config" ] || wipe "$boot/network-config"
+# cloud-init has read it: the network stands in /etc/netplan, and its key need not stay here.
+if [ -f "$boot/network-config" ]; then
+    country=$(sed -n 's/^ *regulatory-domain: "\([A-Z][A-Z]\)"$/\1/p' "$boot/network-config")
+    # Raspberry Pi OS keeps the radio off until somebody has named a country.
+    if [ -n "$country" ]; then
+        raspi-config nonint do_wifi_country "$country" >/dev/null 2>&1
+        nmcli radio wifi on >/dev/null 2>&1
+    fi
+    sync
+    wipe "$boot/network-config" || failed "cannot wipe network-config"
 fi
 
 umask 022
@@ -93,7 +132,7 @@ systemctl enable screamd.service >/dev/null 2>&1
 systemctl restart screamd.service || failed "the service did not start: journalctl -u screamd"
 
 # As the service sees them: secrets by their names.
-secrets=$(mktemp -d)
+secrets=$(mktemp -d) || failed "no room for a folder in ${TMPDIR:-/tmp}"
 for file in "$store"/screamd.*; do
     [ ! -f "$file" ] || cp "$file" "$secrets/${file##*/screamd.}"
 done
@@ -103,7 +142,11 @@ rm -rf "$secrets"
 [ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')"
 
 mkdir -p "$(dirname "$done_mark")"
+# Before its mark: what the mark stands for is on the disk.
+sync
+[ ! -d "$root/etc/cloud" ] || touch "$root/etc/cloud/cloud-init.disabled"
 touch "$done_mark"
+sync
 systemctl disable screamd-first-boot.service >/dev/null 2>&1
 rm -f "$boot"/screamd-*.deb
 result "well: installed, checked and started"

@@ -6,19 +6,11 @@ set -u
 boot=/boot/firmware
 imager() { /usr/lib/raspberrypi-sys-mods/imager_custom "$@"; }
 @SET@
-cat > /etc/systemd/system/screamd-first-boot.service <<'UNIT'
-[Unit]
-Description=screamd's first boot
-RequiresMountsFor=/boot/firmware
-ConditionPathExists=/boot/firmware/screamd-first-boot.sh
-[Service]
-Type=oneshot
-ExecStart=/bin/sh /boot/firmware/screamd-first-boot.sh
-[Install]
-WantedBy=multi-user.target
-UNIT
-systemctl enable screamd-first-boot.service
-sed -i 's| systemd\.run=[^ ]*||; s| systemd\.run_success_action=[^ ]*||; s| systemd\.unit=[^ ]*||' "$boot/cmdline.txt"
+sh "$boot/screamd-first-boot.sh" arm
+sync
+# Whole or not at all: without its line nothing boots, and with systemd.run in it and this script gone it would power off for ever.
+sed 's| systemd\.run=[^ ]*||; s| systemd\.run_success_action=[^ ]*||; s| systemd\.unit=[^ ]*||' "$boot/cmdline.txt" > "$boot/cmdline.new" &&
+    [ -s "$boot/cmdline.new" ] && sync && mv "$boot/cmdline.new" "$boot/cmdline.txt" && sync || exit 0
 # It may hold the wireless network's key.
 dd if=/dev/zero of="$boot/firstrun.sh" bs=1 count="$(wc -c < "$boot/firstrun.sh")" conv=notrunc,fsync 2>/dev/null
 rm -f "$boot/firstrun.sh"

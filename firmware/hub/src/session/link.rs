@@ -178,7 +178,7 @@ pub fn client_options(
         .set_inflight(CLIENT_IN_FLIGHT_MAX)
         .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
         .set_max_request_batch(16);
-    match (&options.username, &options.password) {
+    match (&options.username, &options.access.password) {
         (Some(name), Some(password)) => mqtt.set_credentials(name.clone(), password.expose().to_vec()),
         (Some(name), None) => mqtt.set_username(name.clone()),
         (None, _) => &mut mqtt,

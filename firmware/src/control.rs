@@ -18,7 +18,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Action, Actions, Alarm, Event, SirenSettings, Us, us};
-use detector::cfar::Surroundings;
 use detector::sound_health::{Defect, Finding};
 use hub::{Hub, State};
 
@@ -119,8 +118,6 @@ pub struct Control {
     parts: Parts,
     lines: Lines,
     alarm: Alarm,
-    /// What the next window is weighed against.
-    surroundings: Surroundings,
     faults: Faults,
     saved: Saved,
     quiet: QuietHours,
@@ -192,7 +189,6 @@ impl Control {
         Self {
             lines: Lines::new(parts.json, parts.realtime),
             alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
-            surroundings: Surroundings::new(&settings.manifest, settings.decision.stride_s),
             faults: Faults::default(),
             saved: settings.saved.clone(),
             quiet: QuietHours::new(&settings.site.siren.quiet_hours),
@@ -322,8 +318,8 @@ impl Control {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Window(mut report) => {
-                self.window(&mut report);
+            Message::Window(report) => {
+                self.window(&report);
                 if let Some(listener) = &self.listener {
                     listener.give_back(report);
                 }
@@ -350,7 +346,7 @@ impl Control {
         }
     }
 
-    fn window(&mut self, report: &mut Report) {
+    fn window(&mut self, report: &Report) {
         self.windows += 1;
         self.skipped += u64::from(report.skipped);
         if report.score.is_some() {
@@ -359,10 +355,6 @@ impl Control {
         let now_us = us(report.t_end_s);
         self.anchor = (now_us, report.complete);
         let masked = self.holds_siren(report);
-        let alone = report.score.unwrap_or(0.0);
-        if let Some(score) = &mut report.score {
-            *score = self.surroundings.hear(&self.alarm, now_us, alone, masked, &mut report.scores);
-        }
         self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));
         self.health.level_dbfs = f64::from(report.level_dbfs);
         self.health.inference_ms.push(report.inference_ms);
@@ -371,7 +363,7 @@ impl Control {
         let actions = self.alarm.step(now_us, Event::Window { score: report.score, masked });
         // The siren first; the window's own line comes before the alarm's all the same, since only the lines are ordered.
         self.switch(&actions);
-        self.say_window(report, alone, masked);
+        self.say_window(report, masked);
         self.announce(actions, Some(report));
 
         match report.score {

@@ -48,8 +48,6 @@ pub enum Line<'a> {
         scores: BTreeMap<&'a str, f64>,
         /// Of the alarm labels together.
         score: f64,
-        /// The same before it was weighed against what came before (`[cfar]` of the model).
-        score_alone: f64,
         /// RMS.
         level_dbfs: f32,
         /// Time for the picture.

@@ -1,10 +1,9 @@
 //! `host-tools bench --model DIR [--threads N] [--windows N] [--budget-ms 2000] [--json FILE]`
 //!
 //! Latency of every stage over seeded sound, load time, and the memory resident while windows run. The budget is for one
-//! window altogether, looked at twice where the model does that; exit 1 where its p99 is over it. `--pin` keeps the process
-//! on as many cores as it has threads, `--scaling` measures 1 to N threads, `--profile` takes the network apart layer by
-//! layer beside the machine's peak, `--engine tract` runs in tract what our own kernels would run, `--compare FILE` sets the
-//! figures beside an earlier run's.
+//! window altogether; exit 1 where its p99 is over it. `--pin` keeps the process on as many cores as it has threads,
+//! `--scaling` measures 1 to N threads, `--profile` takes the network apart layer by layer beside the machine's peak,
+//! `--engine tract` runs in tract what our own kernels would run, `--compare FILE` sets the figures beside an earlier run's.
 //! Figures of two runs compare only where nothing else ran; where something did, let both take turns and compare medians.
 
 mod figures;
@@ -19,7 +18,7 @@ use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
 use detector::model::{Engine, Executor, Model};
-use detector::pipeline::{Look, Scorer};
+use detector::pipeline::Scorer;
 use detector::resample::Resampler;
 use figures::{Figures, Quantiles, Scaling};
 use files::model_dir;
@@ -115,8 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         alarm_ms: Quantiles::of(alarm),
         before_network_percent: before / (manifest.decision.stride_s * 10.0),
         budget_ms: args.budget_ms,
-        ok: windows.slowest_ms.as_ref().map_or(0.0, |slowest| slowest.p99).max(windows.total_ms.p99) <= args.budget_ms,
-        slowest_ms: windows.slowest_ms,
+        ok: windows.total_ms.p99 <= args.budget_ms,
         front_end_ms: windows.front_end_ms,
         inference_ms: windows.inference_ms,
         total_ms: windows.total_ms,
@@ -161,14 +159,10 @@ fn load(dir: &Path, threads: u64, engine: EngineArg) -> anyhow::Result<(Manifest
     Ok((manifest, model))
 }
 
-/// Windows that are looked at twice, for their time, at the most.
-const SLOWEST_MAX: usize = 100;
-
 struct Windows {
     front_end_ms: Quantiles,
     inference_ms: Quantiles,
     total_ms: Quantiles,
-    slowest_ms: Option<Quantiles>,
     rss_mib: f64,
 }
 
@@ -177,7 +171,7 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
     let mut scorer = Scorer::new(manifest, model);
     let mut rng = rand::rngs::SmallRng::seed_from_u64(1);
     let mut sound = vec![0f32; manifest.front_end.window_samples()];
-    let (mut front_end, mut inference, mut total, mut slowest) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut front_end, mut inference, mut total) = (Vec::new(), Vec::new(), Vec::new());
     let mut rss_mib = 0f64;
     let bar = crate::progress::bar(count, "windows");
     // The first window pages memory in; it is run, and not counted.
@@ -188,18 +182,12 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
         scorer.picture(&sound);
         let front_end_ms = ms(began);
         let middle = Instant::now();
-        scorer.look(Look::Once)?;
+        scorer.score()?;
         if window > 0 {
             front_end.push(front_end_ms);
             inference.push(ms(middle));
             total.push(ms(began));
             bar.inc(1);
-        }
-        if manifest.second_look.is_some() && slowest.len() < SLOWEST_MAX {
-            let began = Instant::now();
-            scorer.picture(&sound);
-            scorer.look(Look::Twice)?;
-            slowest.push(ms(began));
         }
         rss_mib = rss_mib.max(resident_mib()?.0);
     }
@@ -208,7 +196,6 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
         front_end_ms: Quantiles::of(front_end),
         inference_ms: Quantiles::of(inference),
         total_ms: Quantiles::of(total),
-        slowest_ms: (!slowest.is_empty()).then(|| Quantiles::of(slowest)),
         rss_mib,
     })
 }

@@ -158,7 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let windows = background.iter().map(|trace| trace.windows.len() as u64).sum();
     let Some(choice) = choose(manifest.decision, &background, &screams, allowed(rate * hours, windows)) else {
-        let (highest, file, t_s) = highest(&args.background, &background, manifest.decision);
+        let (highest, file, t_s) = highest(&args.background, &background);
         bail!(
             "{file}: a window that ends at {t_s:.1} s scores {highest}: no threshold keeps under {rate} an hour; is somebody screaming in it?"
         );
@@ -238,8 +238,7 @@ fn choose(own: Decision, background: &[Trace], screams: &[Trace], allowed: u64) 
 pub fn lowest(decision: Decision, background: &[Trace], allowed: u64) -> Option<Decision> {
     let at = |threshold_on: f64| Decision { threshold_on, ..decision };
     let floor = decision.threshold_off;
-    // In their surroundings, as they are while nothing alarms.
-    let mut scores: Vec<f64> = background.iter().flat_map(|trace| trace.decide(at(f64::INFINITY)).scores).collect();
+    let mut scores: Vec<f64> = background.iter().flat_map(|trace| &trace.windows).map(|window| window.1).collect();
     scores.retain(|score| *score >= floor);
     scores.sort_by(|a, b| b.total_cmp(a));
     scores.dedup();
@@ -247,9 +246,7 @@ pub fn lowest(decision: Decision, background: &[Trace], allowed: u64) -> Option<
     let mut above = 1.0;
     for score in scores {
         if trace::count(background, at(score)) > allowed {
-            // An alarm is not its own surroundings: a score in between is possible.
-            let kept = [between(score, above), above].into_iter().find(|t| trace::count(background, at(*t)) <= allowed);
-            return kept.filter(|_| score < 1.0).map(at);
+            return (score < 1.0).then(|| at(between(score, above)));
         }
         above = score;
     }
@@ -268,20 +265,17 @@ fn between(low: f64, high: f64) -> f64 {
         .unwrap_or(high)
 }
 
-fn highest(files: &[PathBuf], traces: &[Trace], decision: Decision) -> (f64, String, f64) {
-    let all = files.iter().zip(traces).flat_map(|(file, trace)| {
-        let scores = trace.decide(decision).scores.into_iter();
-        scores.zip(&trace.windows).map(move |(score, (t_s, _))| (score, file, *t_s))
-    });
-    all.max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or((0.0, String::new(), 0.0), |(score, file, t_s)| (score, file.display().to_string(), t_s))
+fn highest(files: &[PathBuf], traces: &[Trace]) -> (f64, String, f64) {
+    let all = files.iter().zip(traces).flat_map(|(file, trace)| trace.windows.iter().map(move |window| (file, window)));
+    all.max_by(|a, b| a.1.1.total_cmp(&b.1.1))
+        .map_or((0.0, String::new(), 0.0), |(file, (t_s, score))| (*score, file.display().to_string(), *t_s))
 }
 
 fn figures(args: &Args, manifest: &Manifest, background: &[Trace], screams: &[Trace], choice: Choice) -> Figures {
     let hours = trace::hours(background);
     let alarms = trace::count(background, choice.decision);
     let [low, high] = poisson::ci95(alarms);
-    let (highest, highest_file, highest_t_s) = highest(&args.background, background, choice.decision);
+    let (highest, highest_file, highest_t_s) = highest(&args.background, background);
     let missed = args.screams.iter().zip(screams).filter(|(_, trace)| trace.starts(choice.decision).is_empty());
     Figures {
         model: format!("{} {}", manifest.name, manifest.version),
@@ -433,7 +427,7 @@ mod tests {
     /// Windows two seconds apart.
     fn trace(scores: &[f64]) -> Trace {
         let windows = scores.iter().enumerate().map(|(i, score)| (4.0 + 2.0 * i as f64, *score)).collect();
-        Trace { seconds: 2.0 + 2.0 * scores.len() as f64, windows, ..Trace::default() }
+        Trace { seconds: 2.0 + 2.0 * scores.len() as f64, windows }
     }
 
     #[test]

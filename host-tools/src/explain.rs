@@ -4,8 +4,6 @@
 //! and what the score loses by it is drawn over the picture: what matters keeps its colours inside a white line, the rest is
 //! dimmed, a cross marks the peak, and the panel below shows the same over time. Any model; on all cores.
 //!
-//! `score` is the window's by itself, without its surroundings; what it rests on is found on the network's first look.
-//!
 //! The JSON's `map` is in log-odds (natural logarithm), a row a mel band from low to high, a column a frame; `peak_t_s` is in
 //! the file's own time. Where hiding changes nothing for the worse there is no peak: `null`.
 

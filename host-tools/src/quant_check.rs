@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
-use detector::pipeline::{Look, Scorer};
+use detector::pipeline::Scorer;
 use files::model_dir;
 use files::say;
 use rayon::prelude::*;
@@ -277,8 +277,7 @@ impl Speed {
                 let began = Instant::now();
                 scorers[which].picture(sound);
                 // What a window without a number costs is measured all the same.
-                // Once: how often a window is looked at again is the sound's doing.
-                let _ = scorers[which].look(Look::Once);
+                let _ = scorers[which].score();
                 if pair > 0 {
                     took[which].push(began.elapsed().as_secs_f64() * 1000.0);
                 }

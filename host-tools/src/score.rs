@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use detector::alarm::{Alarm, Event, SirenSettings, us};
-use detector::cfar::Surroundings;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use detector::pipeline::{Pipeline, Scorer};
@@ -53,7 +51,6 @@ struct Window {
     t_end_s: f64,
     scores: BTreeMap<String, f64>,
     score: f64,
-    score_alone: f64,
 }
 
 /// Scores, prints as it goes, and writes.
@@ -81,24 +78,17 @@ fn score(
 ) -> anyhow::Result<Vec<Window>> {
     let mut pipeline = Pipeline::new(manifest, model, recording.rate_hz(), manifest.decision.stride_s)?;
     let model_hz = f64::from(manifest.front_end.sample_rate_hz);
-    let mut surroundings = Surroundings::new(manifest, manifest.decision.stride_s);
-    let mut alarm = Alarm::new(manifest.decision, SirenSettings { on_us: 0, max_us: 0 }, true, false);
     let (mut windows, mut failed) = (Vec::new(), None);
     let mut take = |span: Span, sound: &[f32], scorer: &mut Scorer| {
         scorer.picture(sound);
         match scorer.score() {
             Ok(scored) => {
-                let mut scores = scored.scores.to_vec();
-                let now_us = us(span.end as f64 / model_hz);
-                let score = surroundings.hear(&alarm, now_us, scored.score, false, &mut scores);
-                alarm.step(now_us, Event::Window { score: Some(score), masked: false });
                 let window = Window {
                     seq: span.seq,
                     t_start_s: span.start as f64 / model_hz,
                     t_end_s: span.end as f64 / model_hz,
-                    scores: manifest.labels.iter().cloned().zip(scores).collect(),
-                    score,
-                    score_alone: scored.score,
+                    scores: manifest.labels.iter().cloned().zip(scored.scores.iter().copied()).collect(),
+                    score: scored.score,
                 };
                 on_window(&window);
                 windows.push(window);
@@ -157,7 +147,7 @@ mod tests {
     fn a_line_shows_score_threshold_and_the_likeliest_labels() {
         let scores = [("a", 0.05), ("b", 0.5), ("c", 0.15), ("d", 0.3)];
         let scores = scores.into_iter().map(|(label, score)| (label.to_string(), score)).collect();
-        let window = Window { seq: 1, t_start_s: 2.0, t_end_s: 6.0, scores, score: 0.5, score_alone: 0.5 };
+        let window = Window { seq: 1, t_start_s: 2.0, t_end_s: 6.0, scores, score: 0.5 };
         let bar = format!("{}{}|{}", "#".repeat(20), " ".repeat(12), " ".repeat(7));
         assert_eq!(line(&window, 0.8), format!("    2.00 to     6.00 s  0.500 [{bar}] b 0.50, d 0.30, c 0.15"));
     }

@@ -1,13 +1,12 @@
 //! Scores over time, and the alarms that the product's decision stage makes of them.
 //!
-//! A *trace* is the score of every window of a sound by itself, with the windows' ends. It is what costs time; deciding is free, so
+//! A *trace* is the score of every window of a sound, with the windows' ends. It is what costs time; deciding is free, so
 //! thresholds, votes and hold can be swept over one trace.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use detector::alarm::{Action, Alarm, Event, SirenSettings, us};
-use detector::cfar::Surroundings;
 use detector::manifest::{Decision, Manifest};
 use detector::model::{Model, RunError};
 use detector::pipeline::Scorer;
@@ -35,18 +34,8 @@ pub enum Cores {
 pub struct Trace {
     /// Length of the sound, seconds; the last window may end behind it.
     pub seconds: f64,
-    /// End of each window (seconds) and its score by itself (0..1), in order.
+    /// End of each window (seconds) and its score (0..1), in order.
     pub windows: Vec<(f64, f64)>,
-    /// Before the first window.
-    pub surroundings: Surroundings,
-}
-
-/// What the product makes of a trace.
-pub struct Decided {
-    /// Each window's score in its surroundings.
-    pub scores: Vec<f64>,
-    /// When alarms start, seconds.
-    pub starts: Vec<f64>,
 }
 
 impl Trace {
@@ -88,7 +77,6 @@ impl Trace {
             None => Ok(Self {
                 seconds: samples as f64 / f64::from(rate_hz),
                 windows: tracing.finish().with_context(named)?,
-                surroundings: Surroundings::new(manifest, manifest.decision.stride_s),
             }),
         }
     }
@@ -98,27 +86,18 @@ impl Trace {
         let mut tracing = Tracing::new(manifest, model, cores);
         tracing.push(sound)?;
         let seconds = sound.len() as f64 / f64::from(manifest.front_end.sample_rate_hz);
-        let surroundings = Surroundings::new(manifest, manifest.decision.stride_s);
-        Ok(Self { seconds, windows: tracing.finish()?, surroundings })
+        Ok(Self { seconds, windows: tracing.finish()? })
     }
 
     /// When alarms start under `decision`, seconds; armed, from a fresh start.
     pub fn starts(&self, decision: Decision) -> Vec<f64> {
-        self.decide(decision).starts
-    }
-
-    /// The same with every window's score.
-    pub fn decide(&self, decision: Decision) -> Decided {
         let mut alarm = Alarm::new(decision, SirenSettings { on_us: 0, max_us: 0 }, true, false);
-        let mut surroundings = self.surroundings.clone();
-        let (mut scores, mut starts) = (Vec::with_capacity(self.windows.len()), Vec::new());
-        for &(end_s, alone) in &self.windows {
-            let score = surroundings.hear(&alarm, us(end_s), alone, false, &mut []);
+        let mut starts = Vec::new();
+        for &(end_s, score) in &self.windows {
             let actions = alarm.step(us(end_s), Event::Window { score: Some(score), masked: false });
             starts.extend(actions.iter().filter(|action| matches!(action, Action::Start { .. })).map(|_| end_s));
-            scores.push(score);
         }
-        Decided { scores, starts }
+        starts
     }
 }
 
@@ -230,7 +209,7 @@ mod tests {
         };
         let scores = [0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1];
         let windows = scores.iter().enumerate().map(|(i, score)| (i as f64 + 1.0, *score)).collect();
-        let trace = Trace { seconds: 12.0, windows, ..Trace::default() };
+        let trace = Trace { seconds: 12.0, windows };
         assert_eq!(trace.starts(decision(1, 1, 0.0)), [2.0, 7.0]);
         assert_eq!(trace.starts(decision(2, 2, 0.0)), [8.0]);
         assert_eq!(trace.starts(decision(1, 1, 30.0)), [2.0]);

@@ -60,12 +60,12 @@ def spec_augment(picture, rng):
     return picture
 
 
-def hide(picture, rng, share, parts):
-    """A share of the pictures loses one of so many equal parts of its bands, as the device hides them in its second look."""
+def hide(picture, rng, share):
+    """A share of the pictures loses a quarter of its bands: what rests on one band alone is no scream."""
     bands = picture.shape[2]
     for row in np.flatnonzero(rng.random(len(picture)) < share):
-        part = int(rng.integers(parts))
-        picture[row, :, bands * part // parts : bands * (part + 1) // parts] = 0
+        part = int(rng.integers(4))
+        picture[row, :, bands * part // 4 : bands * (part + 1) // 4] = 0
     return picture
 
 
@@ -194,7 +194,7 @@ def main():
     parser.add_argument("--mix-style", type=float, default=0, help="share of pictures that take on some of another's colour")
     parser.add_argument("--mixup", type=float, default=0.3, help="share of pictures that are blended with another, and what is wanted of them too")
     parser.add_argument("--splice", type=float, default=0, help="share of pictures whose bands above or below one come from another of the same label")
-    parser.add_argument("--hide", type=float, default=0, help="share of pictures that lose one of the parts of the manifest's [second_look]")
+    parser.add_argument("--hide", type=float, default=0, help="share of pictures that lose a quarter of their bands")
     parser.add_argument("--drop-out", type=float, default=0, help="share of the last layer's input that is dropped")
     parser.add_argument("--shrink", type=float, default=1, help="how much of --init's convolutions is kept, the rest drawn anew")
     parser.add_argument("--acted-share", type=float, default=0.2, help="share of the screams that --acted's actors scream")
@@ -202,8 +202,6 @@ def main():
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
 
-    if args.hide and not read_manifest(args.manifest).get("second_look"):
-        raise SystemExit(f"{args.manifest}: --hide needs its [second_look]")
     torch.manual_seed(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -316,7 +314,7 @@ def main():
             picture, wanted = mixup(picture, wanted, rng, args.mixup)
             picture = spec_augment(picture, rng)
             if args.hide:
-                picture = hide(picture, rng, args.hide, manifest["second_look"]["parts"])
+                picture = hide(picture, rng, args.hide)
             picture = picture.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.bf16):
             logits = network(picture)

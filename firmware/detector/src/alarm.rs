@@ -215,11 +215,6 @@ impl Alarm {
         self.incident().is_some()
     }
 
-    /// No incident is going on and none has ended lately: a hit now starts one.
-    pub fn at_rest(&self, now_us: Us) -> bool {
-        !self.in_incident() && self.is_cool(now_us)
-    }
-
     /// The siren is driven.
     pub fn siren_on(&self) -> bool {
         self.siren != Siren::Off

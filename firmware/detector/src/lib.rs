@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod alarm;
-pub mod cfar;
 pub mod front_end;
 pub mod golden;
 mod graph;
@@ -22,7 +21,6 @@ mod native;
 pub mod pipeline;
 pub mod quiet_gate;
 pub mod resample;
-pub mod second_look;
 pub mod sound_health;
 pub mod viridis;
 pub mod window;

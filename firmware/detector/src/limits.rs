@@ -20,10 +20,6 @@ pub const PICTURE_CELLS_MAX: usize = 1 << 20;
 pub const LABELS_MAX: usize = 1024;
 /// Windows that can vote: they are kept as bits of one word.
 pub const VOTES_MAX: u32 = 64;
-/// Parts of the picture that a second look hides in turn: as many more runs of the network.
-pub const SECOND_LOOK_PARTS_MAX: usize = 16;
-/// How far back surroundings go, seconds.
-pub const CFAR_S_MAX: f64 = 600.0;
 /// Hold, cooldown and stride, seconds.
 pub const DECISION_S_MAX: f64 = 86_400.0;
 /// Actions that one step of the alarm can ask for.

@@ -4,11 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cfar::Cfar;
 use crate::golden::Golden;
 use crate::keys::{self, KeyError};
 use crate::limits;
-use crate::second_look::SecondLook;
 
 /// `models/<name>/manifest.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,12 +41,6 @@ pub struct Manifest {
     pub front_end: FrontEnd,
     /// From scores to alarms.
     pub decision: Decision,
-    /// What may be a scream is looked at again with bands hidden.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub second_look: Option<SecondLook>,
-    /// Scores are weighed against those of the windows before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cfar: Option<Cfar>,
     /// Written by `convert`: what these weights make of a known sound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
@@ -287,8 +279,6 @@ impl Manifest {
         check(self.temperature.is_finite() && self.temperature > 0.0, "temperature", "must be above 0".into());
         wrong.extend(self.front_end.mistakes(file));
         wrong.extend(self.decision.mistakes(file));
-        wrong.extend(self.second_look.iter().flat_map(|look| look.mistakes(self, file)));
-        wrong.extend(self.cfar.iter().flat_map(|cfar| cfar.mistakes(self, file)));
         wrong
     }
 

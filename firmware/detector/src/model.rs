@@ -270,6 +270,11 @@ impl Model {
     pub fn alarm_score(&self) -> f32 {
         self.alarm_places.iter().map(|&place| self.scores[place]).sum::<f32>().clamp(0.0, 1.0)
     }
+
+    /// Place of the alarm label with the largest score of the last `run`.
+    pub fn alarm_label(&self) -> usize {
+        self.alarm_places.iter().copied().max_by(|&a, &b| self.scores[a].total_cmp(&self.scores[b])).unwrap_or(0)
+    }
 }
 
 /// SHA-256 as 64 hexadecimal digits.

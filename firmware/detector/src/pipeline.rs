@@ -4,7 +4,6 @@ use crate::front_end::FrontEnd;
 use crate::manifest::Manifest;
 use crate::model::{Model, RunError};
 use crate::resample::{ResampleError, Resampler};
-use crate::second_look::Looks;
 use crate::window::{SlidingWindow, Span};
 
 /// Scores are compared and reported with six decimals: what a reader of the JSON lines compares with a threshold is the
@@ -27,20 +26,7 @@ pub struct Scorer {
     front_end: FrontEnd,
     model: Model,
     picture: Vec<f32>,
-    looks: Option<Looks>,
-    alarm_places: Vec<usize>,
     scores: Vec<f64>,
-}
-
-/// How often a window is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// The network runs once.
-    Once,
-    /// A second time where the manifest's `[second_look]` wants it: the product.
-    AsScored,
-    /// A second time wherever there is a `[second_look]`: the longest that a window takes.
-    Twice,
 }
 
 /// What a window was given.
@@ -129,11 +115,6 @@ impl Pipeline {
     }
 }
 
-/// A score as it is compared and reported.
-pub(crate) fn rounded(score: f64) -> f64 {
-    (score * SCORE_STEPS).round() / SCORE_STEPS
-}
-
 fn fill(window: &mut SlidingWindow, mut piece: &[f32], mut on_window: impl FnMut(Span, &[f32])) {
     while !piece.is_empty() {
         let (rest, span) = window.push(piece);
@@ -149,14 +130,7 @@ impl Scorer {
     pub fn new(manifest: &Manifest, model: Model) -> Self {
         let front_end = FrontEnd::new(&manifest.front_end);
         let picture = vec![0.0; manifest.input_shape().iter().product()];
-        Self {
-            front_end,
-            model,
-            picture,
-            looks: manifest.second_look.map(|settings| Looks::new(settings, manifest)),
-            alarm_places: manifest.alarm_places().collect(),
-            scores: vec![0.0; manifest.labels.len()],
-        }
+        Self { front_end, model, picture, scores: vec![0.0; manifest.labels.len()] }
     }
 
     /// First half: the picture of `window`, kept for [`Self::score`].
@@ -165,43 +139,16 @@ impl Scorer {
         &self.picture
     }
 
-    /// Second half: the network over the last picture, and over its parts where the manifest asks for a second look at such
-    /// a score.
+    /// Second half: the network over the last picture.
     ///
     /// # Errors
     /// [`RunError`]: such a window is no detection, and a fault.
     pub fn score(&mut self) -> Result<Scored<'_>, RunError> {
-        self.look(Look::AsScored)
-    }
-
-    /// [`Self::score`] with a say in how often it is looked at: for who measures what a window takes.
-    ///
-    /// # Errors
-    /// As [`Self::score`].
-    pub fn look(&mut self, look: Look) -> Result<Scored<'_>, RunError> {
+        let rounded = |score: f32| (f64::from(score) * SCORE_STEPS).round() / SCORE_STEPS;
         for (out, score) in self.scores.iter_mut().zip(self.model.run(&self.picture)?) {
-            *out = f64::from(*score);
+            *out = rounded(*score);
         }
-        let first = self.alarm_score();
-        let wanted = |looks: &&mut Looks| match look {
-            Look::Once => false,
-            Look::AsScored => looks.wanted(first),
-            Look::Twice => true,
-        };
-        if let Some(looks) = self.looks.as_mut().filter(wanted) {
-            looks.take(&mut self.model, &self.picture, &mut self.scores)?;
-        }
-        let score = rounded(self.alarm_score());
-        for out in &mut self.scores {
-            *out = rounded(*out);
-        }
-        let of_label = |place: &usize| self.scores[*place];
-        let label = self.alarm_places.iter().copied().max_by(|a, b| of_label(a).total_cmp(&of_label(b))).unwrap_or(0);
-        Ok(Scored { score, label, scores: &self.scores })
-    }
-
-    fn alarm_score(&self) -> f64 {
-        self.alarm_places.iter().map(|place| self.scores[*place]).sum::<f64>().clamp(0.0, 1.0)
+        Ok(Scored { score: rounded(self.model.alarm_score()), label: self.model.alarm_label(), scores: &self.scores })
     }
 
     /// The front end, whose `log_mel` is still the last picture's.

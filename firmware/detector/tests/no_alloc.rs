@@ -1,4 +1,4 @@
-//! 10,000 windows through resampler, window, picture, network (looked at twice), surroundings and alarm: nothing is allocated. Where tract runs the network
+//! 10,000 windows through resampler, window, picture, network and alarm: nothing is allocated. Where tract runs the network
 //! it allocates inside an inference; that is counted apart and printed (`--nocapture`), and must leave nothing behind.
 #![allow(clippy::unwrap_used)]
 
@@ -7,11 +7,9 @@ mod support;
 use std::path::Path;
 
 use detector::alarm::{Alarm, Event, SirenSettings, us};
-use detector::cfar::{Cfar, Surroundings};
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model, sha256_hex};
 use detector::pipeline::Pipeline;
-use detector::second_look::SecondLook;
 use detector::sound_health::SoundHealth;
 
 const WINDOWS: u64 = 10_000;
@@ -20,14 +18,8 @@ const SOURCE_HZ: u32 = 48_000;
 
 #[test]
 fn ten_thousand_windows_allocate_nothing() {
-    let (mut manifest, bytes) = support::manifest_and_bytes(support::Twist::None);
-    // Every stage that a model can ask for.
-    manifest.second_look = Some(SecondLook { from_score: 0.5, parts: 4 });
-    manifest.cfar =
-        Some(Cfar { span_s: 30.0, guard_s: 4.0, quantile: 0.9, from_score: 0.12, to_score: 0.5, weight: 0.6 });
+    let (manifest, bytes) = support::manifest_and_bytes(support::Twist::None);
     let model = Model::load(&manifest, &bytes, Executor::SingleThread).unwrap();
-    let mut surroundings = Surroundings::new(&manifest, manifest.decision.stride_s);
-    let mut scores = vec![0.0; manifest.labels.len()];
     assert!(model.engine().starts_with("kernels"), "{}", model.engine());
     let mut pipeline = Pipeline::new(&manifest, model, SOURCE_HZ, manifest.decision.stride_s).unwrap();
     let mut health = SoundHealth::new(SOURCE_HZ, None);
@@ -52,12 +44,9 @@ fn ten_thousand_windows_allocate_nothing() {
             pipeline.feed(piece, |span, sound, scorer| {
                 windows += 1;
                 scorer.picture(sound);
-                let now_us = span.end * 1_000_000 / 16_000;
-                let score = scorer.score().ok().map(|scored| {
-                    scores.copy_from_slice(scored.scores);
-                    surroundings.hear(&alarm, now_us, scored.score, false, &mut scores)
-                });
+                let score = scorer.score().ok().map(|scored| scored.score);
                 hits += u64::from(score.is_some_and(|score| score >= 0.8));
+                let now_us = span.end * 1_000_000 / 16_000;
                 let actions = alarm.step(now_us, Event::Window { score, masked: false });
                 starts +=
                     actions.iter().filter(|action| matches!(action, detector::alarm::Action::Start { .. })).count()

@@ -61,7 +61,7 @@ impl Control {
         });
     }
 
-    pub(super) fn say_window(&self, report: &Report, score_alone: f64, masked: bool) {
+    pub(super) fn say_window(&self, report: &Report, masked: bool) {
         let labels = &self.parts.settings.manifest.labels;
         let scores: BTreeMap<&str, f64> =
             labels.iter().map(String::as_str).zip(report.scores.iter().copied()).collect();
@@ -71,7 +71,6 @@ impl Control {
             t_end_s: report.t_end_s,
             scores,
             score: report.score.unwrap_or(0.0),
-            score_alone,
             level_dbfs: report.level_dbfs,
             front_end_ms: report.front_end_ms,
             inference_ms: report.inference_ms,

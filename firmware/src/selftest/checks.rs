@@ -5,7 +5,7 @@ use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use detector::model::Executor;
-use detector::pipeline::{Look, Scorer};
+use detector::pipeline::Scorer;
 use detector::sound_health;
 use files::board::Board;
 use files::model_dir;
@@ -90,7 +90,7 @@ fn listen(device: &str, settings: &Settings, stop: &Stop) -> Result<(Vec<f32>, u
     outcome
 }
 
-/// One window, looked at twice where the model does that, against the board's budget.
+/// One window against the board's budget.
 pub fn inference(settings: &Settings) -> Verdict {
     let model = match model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread) {
         Ok(model) => model,
@@ -109,7 +109,7 @@ pub fn inference(settings: &Settings) -> Verdict {
     for timed in [false, true] {
         let began = Instant::now();
         scorer.picture(&noise);
-        if let Err(error) = scorer.look(Look::Twice) {
+        if let Err(error) = scorer.score() {
             return Verdict::Failed(error.to_string());
         }
         if timed {

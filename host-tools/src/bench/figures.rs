@@ -55,9 +55,6 @@ pub struct Figures {
     pub alarm_ms: Quantiles,
     /// Front end and inference of one window.
     pub total_ms: Quantiles,
-    /// The same of a window that the model looks at twice (`[second_look]`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slowest_ms: Option<Quantiles>,
     /// Resampling and front end, percent of one core at the model's stride.
     pub before_network_percent: f64,
     pub budget_ms: f64,
@@ -101,7 +98,7 @@ impl Figures {
             toml::Value::Table(rows.into_iter().map(|(name, value)| (name.to_string(), rounded(value))).collect())
         };
         let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-        let mut table = toml::Table::from_iter([
+        toml::Table::from_iter([
             ("date".to_string(), date.into()),
             ("machine".into(), format!("{}, {}", self.machine.processor, self.machine.arch).into()),
             ("engine".into(), self.engine.clone().into()),
@@ -111,11 +108,7 @@ impl Figures {
             ("front_end_ms".into(), quantiles(&self.front_end_ms)),
             ("inference_ms".into(), quantiles(&self.inference_ms)),
             ("total_ms".into(), quantiles(&self.total_ms)),
-        ]);
-        if let Some(slowest) = &self.slowest_ms {
-            table.insert("slowest_ms".into(), quantiles(slowest));
-        }
-        table
+        ])
     }
 
     /// As a table for people.
@@ -139,9 +132,6 @@ impl Figures {
             ("total", &self.total_ms),
         ] {
             say!("{name:12} {:9.3} {:9.3} {:9.3} {:9.3}", q.p50, q.p95, q.p99, q.max);
-        }
-        if let Some(q) = &self.slowest_ms {
-            say!("{:12} {:9.3} {:9.3} {:9.3} {:9.3}", "second look", q.p50, q.p95, q.p99, q.max);
         }
         say!("resampler and front end: {:.2} % of one core", self.before_network_percent);
         for scaling in &self.scaling {

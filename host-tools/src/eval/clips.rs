@@ -82,7 +82,7 @@ pub fn cut(manifest: &Manifest, folder: &Path, file: &str, cut_s: f64) -> anyhow
     Ok(lay::loudest(&sound, (cut_s * f64::from(rate_hz)).round() as usize).to_vec())
 }
 
-/// Scores of every full window of `sound`, each by itself: a clip has no surroundings.
+/// Scores of every full window of `sound`.
 pub fn scores(manifest: &Manifest, scorer: &mut Scorer, sound: &[f32]) -> Result<Vec<f64>, RunError> {
     let stride = manifest.decision.stride_s * f64::from(manifest.front_end.sample_rate_hz);
     let mut window = SlidingWindow::new(manifest.front_end.window_samples(), stride);

@@ -12,16 +12,12 @@ use crate::settings::{Settings, credential};
 /// A password, key or certificate is small.
 const SECRET_BYTES_MAX: u64 = 256 * 1024;
 
-/// Options of a session that can begin now: password and certificates are there and can work.
+/// Options of a session that can begin now: password and certificates are there.
 ///
 /// # Errors
-/// A file that cannot be read or used, by name.
+/// A file that cannot be read, by name.
 pub fn ready(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<Options> {
-    let options = Options { access: access(&settings.site.mqtt)?, ..options(settings, states) };
-    options.check()?;
-    let taken = options.access.tls.as_ref().map(hub::tls_config).transpose();
-    taken.map_err(|cause| anyhow::anyhow!("tls: {cause}"))?;
-    Ok(options)
+    Ok(Options { access: access(&settings.site.mqtt)?, ..options(settings, states) })
 }
 
 /// Options of a session that reads password and certificates before each connection; `states` hold at the start.

@@ -30,7 +30,12 @@ pub fn run(paths: &Paths) -> bool {
         well = false;
     }
     if settings.site.mqtt_enabled()
-        && let Err(error) = crate::broker::ready(&settings, Vec::new())
+        && let Err(error) = crate::broker::ready(&settings, Vec::new()).and_then(|options| {
+            options.check()?;
+            // The material itself, as the session would take it.
+            let taken = options.access.tls.as_ref().map(hub::tls_config).transpose();
+            taken.map(drop).map_err(|cause| anyhow::anyhow!("tls: {cause}"))
+        })
     {
         eprintln!("{}: `mqtt`: {error:#}", paths.config.display());
         well = false;

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Child;
 
 use serde_json::Value;
 use system_tests::broker::Broker;
@@ -63,10 +65,9 @@ fn an_alert_without_a_broker_is_kept_and_sent_at_the_next_start() {
     assert!(late[0]["delayed_s"].as_f64().unwrap() > 0.0, "{}", late[0]);
 }
 
-/// The password is still missing when the power goes: what was alarmed waits in the outbox all the same.
-#[test]
-fn an_alert_without_a_password_outlives_the_power() {
-    let Some(broker) = Broker::start() else { return };
+/// A service whose password file is missing and that has heard a scream from its start to its end: the device, the file's path,
+/// the process, and the ids of start and end.
+fn heard_without_a_password(broker: &Broker) -> (Device, PathBuf, Child, Vec<Value>) {
     let device = Device::tiny("");
     let password = device.path("password");
     device.site(&format!(
@@ -74,14 +75,22 @@ fn an_alert_without_a_password_outlives_the_power() {
         broker.port,
         password.display()
     ));
+    let sound = [one_scream(16_000), vec![0; 60 * 16_000]].concat();
     let file = device.path("a.wav");
-    std::fs::write(&file, wav(&[one_scream(16_000), vec![0; 60 * 16_000]].concat(), 16_000, 1)).unwrap();
-    let mut child = device.spawn(&["--wav", file.to_str().unwrap(), "--speed", "realtime", "--last-good", "--json"]);
+    std::fs::write(&file, wav(&sound, 16_000, 1)).unwrap();
+    let args = ["--wav", file.to_str().unwrap(), "--speed", "realtime", "--last-good", "--json"];
+    let mut child = device.spawn(&args);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    let started = lines.find(|line| line["type"] == "alarm").unwrap();
-    // Until its end, for the disk.
-    lines.find(|line| line["type"] == "alarm").unwrap();
+    let alarms = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let ids = alarms.filter(|line| line["type"] == "alarm").take(2).map(|line| line["id"].clone()).collect();
+    (device, password, child, ids)
+}
+
+/// The password is still missing when the power goes: what was alarmed waits in the outbox all the same.
+#[test]
+fn an_alert_without_a_password_outlives_the_power() {
+    let Some(broker) = Broker::start() else { return };
+    let (device, password, mut child, ids) = heard_without_a_password(&broker);
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -94,29 +103,14 @@ fn an_alert_without_a_password_outlives_the_power() {
     );
     let events = events(&heard);
     let late = events.iter().find(|event| event["event_type"] == "scream_start").unwrap();
-    assert_eq!(late["id"], started["id"], "{heard:?}");
+    assert_eq!(late["id"], ids[0], "{heard:?}");
 }
 
 /// The password comes only after the scream: the siren was the alarm until then, and the hub is told all of it.
 #[test]
 fn a_hub_whose_password_was_gone_at_the_start_is_told_what_it_missed() {
     let Some(broker) = Broker::start() else { return };
-    let device = Device::tiny("");
-    let password = device.path("password");
-    device.site(&format!(
-        "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nusername = \"hall\"\npassword_file = \"{}\"",
-        broker.port,
-        password.display()
-    ));
-    let sound = [one_scream(16_000), vec![0; 60 * 16_000]].concat();
-    let file = device.path("a.wav");
-    std::fs::write(&file, wav(&sound, 16_000, 1)).unwrap();
-    let args = ["--wav", file.to_str().unwrap(), "--speed", "realtime", "--last-good", "--json"];
-    let (mut child, mut ids) = (device.spawn(&args), Vec::new());
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let alarms = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    // Its start and its end, both before the hub is there.
-    ids.extend(alarms.filter(|line| line["type"] == "alarm").take(2).map(|line| line["id"].clone()));
+    let (_device, password, mut child, ids) = heard_without_a_password(&broker);
     let heard = broker.listen(
         "test-1",
         || std::fs::write(&password, "secret").unwrap(),

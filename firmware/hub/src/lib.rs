@@ -120,7 +120,7 @@ impl Hub {
 
     /// An alert: it will be on the disk, then with the broker. Returns at once.
     pub fn alert(&self, event: Event) {
-        self.mailbox.alert(event, Instant::now());
+        self.mailbox.alert(event);
     }
 
     /// A state as it is now. Returns at once.

@@ -52,9 +52,9 @@ pub struct Mailbox {
 
 impl Mailbox {
     /// Puts an alert in. Where the hub's thread hangs (a dead disk), supervision makes room, then the oldest.
-    pub fn alert(&self, event: Event, raised: Instant) {
+    pub fn alert(&self, event: Event) {
         let mut mail = self.lock();
-        mail.alerts.push_back((event, raised));
+        mail.alerts.push_back((event, Instant::now()));
         if mail.alerts.len() > MAILBOX_ALERTS_MAX {
             let oldest = mail.alerts.iter().position(|(event, _)| event.event_type.class() == Class::Supervision);
             mail.alerts.remove(oldest.unwrap_or(0));
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn a_hanging_thread_costs_supervision_first() {
         let mailbox = Mailbox::default();
-        mailbox.alert(Event::new(EventType::Test, "t", "", false), Instant::now());
+        mailbox.alert(Event::new(EventType::Test, "t", "", false));
         for number in 0..MAILBOX_ALERTS_MAX {
-            mailbox.alert(Event::new(EventType::ScreamStart, number.to_string(), "", false), Instant::now());
+            mailbox.alert(Event::new(EventType::ScreamStart, number.to_string(), "", false));
         }
         let mail = mailbox.take();
         assert_eq!(mail.alerts.len(), MAILBOX_ALERTS_MAX);

@@ -179,10 +179,15 @@ impl Options {
         if self.port == 0 {
             return Err(OptionsError::Port);
         }
-        if self.access.password.is_some() && self.username.is_none() {
-            return Err(OptionsError::PasswordAlone);
+        self.check_access(&self.access)
+    }
+
+    /// Whether `access` can open the door for this user.
+    pub(crate) fn check_access(&self, access: &Access) -> Result<(), OptionsError> {
+        match access.password.is_some() && self.username.is_none() {
+            true => Err(OptionsError::PasswordAlone),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -95,8 +95,6 @@ struct Session {
     options: Options,
     topics: Topics,
     tls: Option<Arc<ClientConfig>>,
-    /// What opens the broker's door has been there.
-    has_access: bool,
     dialer: Arc<Dialer>,
     mailbox: Arc<Mailbox>,
     deliveries: Deliveries,
@@ -147,8 +145,6 @@ impl Session {
             hurried: None,
             random: pace::random(),
             stop: None,
-            // Whoever starts with something has seen that it can work.
-            has_access: options.access != Access::default(),
             options,
             tls,
             mailbox,
@@ -216,19 +212,21 @@ impl Session {
     /// Password and certificates as they are now; as they were where they cannot be had now and could before: a disk that
     /// dies, a file that is being written, must not cost the hub.
     fn renew_access(&mut self) -> Result<(), String> {
-        let Some(source) = self.options.access_source.clone() else { return Ok(()) };
+        let Some(source) = &self.options.access_source else { return Ok(()) };
         let renewed = source.read().and_then(|access| {
             // The same material keeps its configuration, and with it what the broker gave for a shorter handshake.
             let tls = match access.tls == self.options.access.tls {
                 true => self.tls.clone(),
                 false => access.tls.as_ref().map(tls::config).transpose()?,
             };
-            Options { access: access.clone(), ..self.options.clone() }.check().map_err(|error| error.to_string())?;
+            self.options.check_access(&access).map_err(|error| error.to_string())?;
             Ok((access, tls))
         });
         match renewed {
-            Ok((access, tls)) => (self.options.access, self.tls, self.has_access) = (access, tls, true),
-            Err(cause) if self.has_access => log::warn!("hub: {cause}; goes on with what it had"),
+            Ok((access, tls)) => (self.options.access, self.tls) = (access, tls),
+            Err(cause) if self.options.access != Access::default() => {
+                log::warn!("hub: {cause}; goes on with what it had")
+            }
             Err(cause) => return Err(cause),
         }
         Ok(())

@@ -57,7 +57,7 @@ sources() { # addresses are those of this machine's own apt
     echo "deb [signed-by=$key] $main bookworm main non-free-firmware"
     [ -z "$security" ] || echo "deb [signed-by=$key] $security bookworm-security main non-free-firmware"
 }
-packages=systemd-sysv,systemd-resolved,systemd-timesyncd,udev,dbus,kmod,linux-image-arm64,initramfs-tools,zstd,e2fsprogs,fdisk,openssh-server,wpasupplicant,firmware-brcm80211,ca-certificates,libasound2,libgpiod2,libnss-myhostname
+packages=systemd-sysv,systemd-resolved,systemd-timesyncd,udev,dbus,kmod,linux-image-arm64,initramfs-tools,zstd,e2fsprogs,fdisk,openssh-server,wpasupplicant,wireless-regdb,firmware-brcm80211,ca-certificates,tzdata,libasound2,libgpiod2,libnss-myhostname
 [ -z "$mosquitto" ] || packages+=,mosquitto
 # Of the kernel's modules: none for hardware that no board of these has.
 unwanted=(drivers/gpu drivers/infiniband drivers/media drivers/scsi drivers/ata drivers/iio drivers/isdn drivers/staging drivers/video drivers/nvme

@@ -14,6 +14,7 @@ install -m 755 "$here/../../host-tools/src/provision/first-boot.sh" "$root/usr/l
 mkdir -p "$root"/{data,boot/firmware,etc/screamd,etc/credstore,etc/systemd/system/screamd.service.d,var/lib/screamd,var/lib/screamd-releases}
 ln -sf /run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 ln -sf /data/etc/wpa_supplicant-wlan0.conf "$root/etc/wpa_supplicant/wpa_supplicant-wlan0.conf"
+ln -sf /data/etc/localtime "$root/etc/localtime"
 echo screamd >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 screamd\n' >"$root/etc/hosts"
 # Empty: made for each boot in memory. One in the image would be the same in every house.

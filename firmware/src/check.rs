@@ -52,6 +52,9 @@ pub fn run(paths: &Paths) -> bool {
     for (key, value, origin) in &settings.origins {
         say!("{key:16} {value:28} {origin}");
     }
+    if !settings.site.siren.quiet_hours.is_empty() {
+        say!("quiet hours are local time: here it is {}", crate::clock::local_words());
+    }
     say!("{}: {}", paths.config.display(), if well { "fine" } else { "not usable" });
     well
 }

@@ -33,6 +33,13 @@ pub fn local_time() -> Option<jiff::civil::Time> {
     is_set().then(|| jiff::tz::TimeZone::system().to_datetime(Timestamp::now()).time())
 }
 
+/// What quiet hours are measured by, for people: the local time of day and its zone.
+pub fn local_words() -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let time = zone.to_datetime(Timestamp::now()).time();
+    format!("{:02}:{:02} ({})", time.hour(), time.minute(), zone.iana_name().unwrap_or("a zone without a name"))
+}
+
 /// Monotonic time since the device booted, its sleep included.
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

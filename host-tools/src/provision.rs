@@ -1,6 +1,6 @@
 //! `host-tools provision --board NAME --site FILE [--deb FILE] --out DIR|IMAGE`
 //! `  [--image FILE] [--os trixie|bookworm] [--secret FILE]... [--update-key FILE]...`
-//! `  [--wifi-ssid NAME --wifi-password-file FILE [--wifi-country CC]] [--ssh-key FILE [--user NAME]] [--hostname NAME]`
+//! `  [--wifi-ssid NAME --wifi-password-file FILE [--wifi-country CC]] [--ssh-key FILE [--user NAME]] [--hostname NAME] [--timezone NAME]`
 //!
 //! Makes an ordinary Raspberry Pi OS card into a screamd device. What goes onto its FAT boot partition is written into a
 //! folder (the mounted partition itself, or one whose files are then copied there), or into an image file that is then
@@ -75,6 +75,9 @@ pub struct Args {
     /// The device's name in the network [default: screamd, with the site file's device_id]
     #[arg(long)]
     hostname: Option<String>,
+    /// Where the device stands, such as Europe/Berlin: quiet hours are local time [default: what its system has]
+    #[arg(long)]
+    timezone: Option<String>,
 }
 
 /// A text or key that is read here, bytes.
@@ -155,8 +158,42 @@ fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
         plain && !hostname.starts_with('-') && !hostname.ends_with('-') && (1..=63).contains(&hostname.len()),
         "--hostname {hostname}: has letters, digits and - between them, at most 63"
     );
-    let card = Card { packages, site: site.text, secrets: site.secrets, update_keys, wifi, ssh, hostname, os: args.os };
-    Ok((card, site.warnings))
+    let mut warnings = site.warnings;
+    match &args.timezone {
+        Some(name) => check_timezone(name)?,
+        None if site.quiet_hours => warnings.push(format!(
+            "{}: `siren.quiet_hours`: are local time, and the card says of which place only by --timezone NAME",
+            args.site.display()
+        )),
+        None => {}
+    }
+    let card = Card {
+        packages,
+        site: site.text,
+        secrets: site.secrets,
+        update_keys,
+        wifi,
+        ssh,
+        hostname,
+        timezone: args.timezone.clone(),
+        os: args.os,
+    };
+    Ok((card, warnings))
+}
+
+/// Refuses what is no name of the IANA time zone database; which names there are is known where this machine has one.
+fn check_timezone(name: &str) -> anyhow::Result<()> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+-".contains(&byte))
+    };
+    ensure!(name.len() <= 64 && name.split('/').all(part), "--timezone {name}: is no time zone, such as Europe/Berlin");
+    let zones = jiff::tz::db();
+    ensure!(
+        zones.get("Europe/Berlin").is_err() || zones.get(name).is_ok(),
+        "--timezone {name}: the time zone database has none of that name; `timedatectl list-timezones` lists them"
+    );
+    Ok(())
 }
 
 /// A host name (RFC 1123) with a device's id, as far as it fits.
@@ -213,6 +250,16 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_time_zones() {
+        for name in ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"] {
+            check_timezone(name).unwrap();
+        }
+        for name in ["", "/etc/passwd", "../etc/passwd", "Europe/", "Europe/Berlin\n", "a b", "$(reboot)"] {
+            assert!(check_timezone(name).is_err(), "{name:?}");
+        }
+    }
 
     #[test]
     fn a_host_name_of_any_device_id() {

@@ -177,6 +177,19 @@ fn check_says_who_has_the_last_word() {
     assert_eq!((row("hold_s"), row("siren_on_s_max")), ("2 model manifest".into(), "180 board".into()));
 }
 
+/// A fresh system's time zone is hardly ever the house's: who sets quiet hours sees which it is.
+#[test]
+fn check_says_by_which_clock_the_siren_is_quiet() {
+    let check = |device: &Device, zone: &str| {
+        let output = device.command("check").env("TZ", zone).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let quiet = Device::tiny("[siren]\nquiet_hours = [\"22:00-06:30\"]");
+    assert!(check(&quiet, "Asia/Tokyo").contains("here it is "), "{}", check(&quiet, "Asia/Tokyo"));
+    assert!(check(&quiet, "Asia/Tokyo").contains(" (Asia/Tokyo)"), "{}", check(&quiet, "Asia/Tokyo"));
+    assert!(!check(&Device::tiny(""), "Asia/Tokyo").contains("local time"));
+}
+
 #[test]
 fn check_tells_every_problem_at_once() {
     let device = Device::tiny("");

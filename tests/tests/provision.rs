@@ -44,6 +44,7 @@ impl Laptop {
             ("--wifi-password-file", text(&device.path("wifi"))),
             ("--wifi-country", "DE".into()),
             ("--ssh-key", text(&device.path("id.pub"))),
+            ("--timezone", "Europe/Berlin".into()),
         ];
         let args = args.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect();
         Self { device, args }
@@ -297,9 +298,10 @@ fn fresh_card(laptop: &Laptop) -> (PathBuf, PathBuf) {
     }
     let root = laptop.device.path("root");
     let _ = std::fs::remove_dir_all(&root);
-    for dir in ["etc/cloud", "sys/class/leds/ACT", "var/lib"] {
+    for dir in ["etc/cloud", "sys/class/leds/ACT", "var/lib", "usr/share/zoneinfo/Europe"] {
         std::fs::create_dir_all(root.join(dir)).unwrap();
     }
+    std::fs::write(root.join("usr/share/zoneinfo/Europe/Berlin"), "TZif").unwrap();
     (boot, root)
 }
 
@@ -358,8 +360,37 @@ fn the_first_boot_installs_checks_and_leaves_no_secret_behind() {
     let left = Command::new("grep").args(["-rl", CANARY]).arg(&boot).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "a secret is left on the boot partition");
     assert!(!boot.join("network-config").exists(), "nor the network's key");
+    assert_eq!(std::fs::read_link(root.join("etc/localtime")).unwrap(), Path::new("/usr/share/zoneinfo/Europe/Berlin"));
     let again = Command::new("sh").arg(boot.join("screamd-first-boot.sh")).env("SCREAMD_ROOT", &root).output().unwrap();
     assert!(again.status.success(), "a second boot does nothing");
+}
+
+#[test]
+fn a_card_that_is_provisioned_again_is_taken_where_its_site_is_fine() {
+    let laptop = Laptop::new();
+    let (root, output, _) = first_boot(&laptop, "exit 0");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (card, site) = (laptop.device.path("boot"), root.join("etc/screamd/site.toml"));
+    // An installer on the device: what the card said before does not come back.
+    std::fs::write(&site, "zone = \"By hand\"\n").unwrap();
+    let read = || std::fs::read_to_string(&site).unwrap();
+    let (output, calls) = boot(&laptop, "exit 0", "exit 0", &[]);
+    assert!(output.status.success() && calls.is_empty() && read().contains("By hand"), "{calls}");
+    // A laptop: what does not pass changes nothing.
+    std::fs::write(card.join("screamd-site.toml"), "zone = \"Cellar\"\n").unwrap();
+    let (output, _) = boot(&laptop, "exit 1", "exit 2", &[]);
+    let result = || std::fs::read_to_string(card.join("screamd-result.txt")).unwrap();
+    assert!(!output.status.success() && result().contains("the device goes on as it was"), "{}", result());
+    assert!(read().contains("By hand"));
+    let (output, calls) = boot(&laptop, "exit 1", "exit 0", &[]);
+    assert!(output.status.success() && !calls.contains("dpkg"), "{calls}");
+    assert!(read().contains("Cellar") && calls.contains("systemctl restart screamd.service"), "{calls}");
+    // A password alone, and a package.
+    laptop.ok(&["--out", &laptop.path("boot")]);
+    std::fs::write(card.join("screamd-secret-mqtt.password"), "exchanged").unwrap();
+    let (output, calls) = boot(&laptop, "exit 0", "exit 0", &[]);
+    assert!(output.status.success() && calls.contains("dpkg --force-confold -i"), "{calls}");
+    assert_eq!(std::fs::read_to_string(root.join("etc/credstore/screamd.mqtt.password")).unwrap(), "exchanged");
 }
 
 #[test]
@@ -381,7 +412,8 @@ fn our_own_image_takes_the_site_and_needs_no_package() {
 
     // What the image runs at its first boot: the same script, from elsewhere, with its mark on the data partition.
     let root = laptop.device.path("image-root");
-    std::fs::create_dir_all(&root).unwrap();
+    std::fs::create_dir_all(root.join("usr/share/zoneinfo/Europe")).unwrap();
+    std::fs::write(root.join("usr/share/zoneinfo/Europe/Berlin"), "TZif").unwrap();
     let bin = laptop.device.path("bin");
     std::fs::create_dir_all(&bin).unwrap();
     for (name, body) in [("dpkg", "exit 1"), ("systemctl", "exit 0"), ("screamd", "exit 0")] {
@@ -395,10 +427,12 @@ fn our_own_image_takes_the_site_and_needs_no_package() {
         .env("SCREAMD_ROOT", &root)
         .env("SCREAMD_BOOT", &card)
         .env("SCREAMD_DONE", root.join("done"))
+        .env("SCREAMD_LOCALTIME", root.join("localtime"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(root.join("done").exists() && root.join("etc/screamd/site.toml").exists());
+    assert!(std::fs::read_link(root.join("localtime")).unwrap().ends_with("Europe/Berlin"));
     assert!(read("screamd-result.txt").starts_with("well"));
     assert!(!card.join("screamd-secret-mqtt.password").exists(), "secrets leave the boot partition");
 }

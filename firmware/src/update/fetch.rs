@@ -33,6 +33,8 @@ const CA_BYTES_MAX: u64 = 256 * 1024;
 const EVERY_S: std::ops::Range<u64> = 4 * 3600..8 * 3600;
 /// The first look after a start.
 const SOON_S: std::ops::Range<u64> = 60..600;
+/// The look after one whose server was away; each such more doubles it, up to [`EVERY_S`].
+const RETRY_S: std::ops::Range<u64> = 600..1800;
 /// 256 MiB at 150 kB/s.
 const WHOLE: Duration = Duration::from_secs(1800);
 const CONNECT: Duration = Duration::from_secs(30);
@@ -106,6 +108,14 @@ struct Seen {
     etag: Option<String>,
 }
 
+/// Seconds to the next look, after so many failures in a row: a network that comes late must not cost hours, and a server that is
+/// gone must not be asked for ever by all.
+fn wait_after(failures: u32) -> std::ops::Range<u64> {
+    let times = 1 << failures.saturating_sub(1).min(4);
+    let range = RETRY_S.start * times..RETRY_S.end * times;
+    if failures == 0 || range.start > EVERY_S.start { EVERY_S } else { range }
+}
+
 /// Where from and where to.
 pub struct Fetch {
     pub device: Arc<Device>,
@@ -130,14 +140,19 @@ impl Fetch {
     fn run(&self) {
         let mut random = hub::random();
         let mut wait = SOON_S;
+        let mut failures = 0;
         loop {
             std::thread::sleep(Duration::from_secs(random.random_range(wait)));
-            match self.once() {
+            let fetched = self.once();
+            // What was refused is the same an hour later.
+            let away = matches!(fetched, Err(FetchError::Server { .. } | FetchError::Broken { .. }));
+            failures = if away { failures + 1 } else { 0 };
+            match fetched {
                 Ok(Fetched::New(offer)) => log::info!("{}: {} was fetched", self.update.url, offer.version),
                 Ok(Fetched::Same) => {}
                 Err(error) => log::warn!("{error}"),
             }
-            wait = EVERY_S;
+            wait = wait_after(failures);
         }
     }
 
@@ -303,5 +318,17 @@ impl Fetch {
             }
         }
         if found.is_empty() { Err(wrong("holds no certificate".into())) } else { Ok(found) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_away_is_asked_soon_and_then_less_and_less() {
+        let waits: Vec<_> = (0..8).map(wait_after).collect();
+        assert_eq!(waits[..4], [EVERY_S, 600..1800, 1200..3600, 2400..7200]);
+        assert!(waits[1..].windows(2).all(|pair| pair[0].start <= pair[1].start && pair[1].end <= EVERY_S.end));
     }
 }

@@ -103,6 +103,8 @@ pub struct Card {
     pub wifi: Option<Wifi>,
     pub ssh: Option<Ssh>,
     pub hostname: String,
+    /// A name of the IANA database; None leaves the system's.
+    pub timezone: Option<String>,
     /// As the command line says.
     pub os: Option<Os>,
 }
@@ -132,6 +134,7 @@ impl Card {
         files.extend(self.secrets.iter().map(|(name, bytes)| (own(&format!("secret-{name}")), bytes.clone())));
         let keys = self.update_keys.iter();
         files.extend(keys.map(|(name, text)| (own(&format!("key-{name}")), text.clone().into_bytes())));
+        files.extend(self.timezone.iter().map(|name| (own("timezone"), name.clone().into_bytes())));
         if os != Os::Screamd {
             files.push((own("first-boot.sh"), include_str!("first-boot.sh").as_bytes().to_vec()));
         }
@@ -149,6 +152,8 @@ impl Card {
                 files.push(("user-data".into(), self.user_data().into_bytes()));
                 files.push(("meta-data".into(), self.meta_data().into_bytes()));
                 files.push(("network-config".into(), self.network_config().into_bytes()));
+                // Beside user-data's own key for it: what every release of Raspberry Pi OS has read.
+                files.extend(self.ssh.iter().map(|_| ("ssh".into(), Vec::new())));
             }
             Os::Bookworm => {
                 files.push(("firstrun.sh".into(), self.first_run().into_bytes()));
@@ -223,7 +228,7 @@ impl Card {
 }
 
 /// How those of them begin behind [`OWN`] that a device takes from its card, whoever put them there.
-const TAKEN: [&str; 6] = ["secret-", "key-", "board-", "wifi.conf", "authorized_keys", "hostname"];
+const TAKEN: [&str; 7] = ["secret-", "key-", "board-", "wifi.conf", "authorized_keys", "hostname", "timezone"];
 
 /// Of the device that this card was made for before: its secrets and keys are not to get into another.
 pub fn is_stale(name: &str, made: &[(String, Vec<u8>)]) -> bool {
@@ -264,6 +269,7 @@ mod tests {
             wifi: Some(Wifi::new("It's \"here\"", "password", "DE").unwrap()),
             ssh: Some(Ssh::new("installer", "ssh-ed25519 AAAA me@laptop").unwrap()),
             hostname: "screamd-hall-1".into(),
+            timezone: Some("Europe/Berlin".into()),
             os: None,
         }
     }
@@ -296,6 +302,8 @@ mod tests {
         assert!(!files.iter().any(|(name, _)| name == "cmdline.txt" || name == "firstrun.sh"));
         let nobody = Card { ssh: None, ..card() }.files(Os::Trixie, None).unwrap();
         assert!(text(&nobody, "user-data").contains("users: []"));
+        let opens = |files: &[(String, Vec<u8>)]| files.iter().any(|(name, _)| name == "ssh");
+        assert!(opens(&files) && !opens(&nobody));
     }
 
     #[test]
@@ -331,6 +339,7 @@ mod tests {
                 "screamd-site.toml",
                 "screamd-secret-mqtt.password",
                 "screamd-key-0.pub",
+                "screamd-timezone",
                 "screamd-hostname",
                 "screamd-authorized_keys",
                 "screamd-wifi.conf"

@@ -1,17 +1,24 @@
 #!/bin/sh
-# Written by host-tools provision. Once, as root, at a card's first boot: secrets off the boot partition, the package, the site
+# Written by host-tools provision. As root, at a card's first boot and at the first after it was provisioned again: secrets off the boot partition, the package, the site
 # file, `screamd check`, and the board's own LED says how it went: slow blink while at work, steady when well, fast blink when
 # something is wrong. screamd-result.txt on the boot partition says it in words, for whoever puts the card into a laptop.
 #
 # SCREAMD_ROOT is for tests: every path of the device is below it. Our own image (boards/image) runs this from its read-only root:
-# there SCREAMD_BOOT is the card's partition, SCREAMD_DONE a mark on the data partition, and the package is there already.
+# there SCREAMD_BOOT is the card's partition, SCREAMD_DONE a mark and SCREAMD_LOCALTIME the time zone on the data partition, and the
+# package is there already.
 set -u
 root=${SCREAMD_ROOT:-}
 boot=${SCREAMD_BOOT:-$(dirname "$(readlink -f "$0")")}
 done_mark=${SCREAMD_DONE:-$root/var/lib/screamd-first-boot.done}
-[ -e "$done_mark" ] && exit 0
+# What the card asks for, as the mark holds it. Of what is taken off the card, whatever lies there is new.
+asked=$(cat "$boot/screamd-site.toml" "$boot/screamd-timezone" "$boot"/screamd-key-*.pub 2>/dev/null | cksum)
+new=
+for file in "$boot"/screamd-secret-* "$boot"/screamd-*.deb; do
+    [ ! -f "$file" ] || new=yes
+done
+[ "$(cat "$done_mark" 2>/dev/null)" = "$asked" ] && [ -z "$new" ] && exit 0
 
-# Before the rest, and at each boot until it is done: a service that goes on where a boot was cut. cloud-init marks its runcmd as run
+# Before the rest, and for each boot to come: a service that goes on where a boot was cut. cloud-init marks its runcmd as run
 # before it starts it, and systemd.run is gone from the command line. No systemctl: cloud-init's bootcmd runs before systemd would answer.
 if [ "${1:-}" = arm ]; then
     units=$root/etc/systemd/system
@@ -110,6 +117,22 @@ if [ -f "$boot/network-config" ]; then
     wipe "$boot/network-config" || failed "cannot wipe network-config"
 fi
 
+# As the service sees it: secrets by their names.
+check() {
+    secrets=$(mktemp -d) || failed "no room for a folder in ${TMPDIR:-/tmp}"
+    for file in "$store"/screamd.*; do
+        [ ! -f "$file" ] || cp "$file" "$secrets/${file##*/screamd.}"
+    done
+    said=$(CREDENTIALS_DIRECTORY=$secrets screamd check --config "$1" 2>&1)
+    status=$?
+    rm -rf "$secrets"
+    [ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')$2"
+}
+# A device that works keeps what it has until the card's site file is known to be fine.
+if [ -e "$done_mark" ] && ! ls "$boot"/screamd-*.deb >/dev/null 2>&1; then
+    check "$boot/screamd-site.toml" "; the device goes on as it was"
+fi
+
 umask 022
 mkdir -p "$root/etc/screamd/update-keys"
 # The site file before the package, so that the service starts with it; dpkg keeps what is there.
@@ -121,7 +144,16 @@ for file in "$boot"/screamd-key-*.pub; do
     # Whatever mode the mount gives it: the service reads it before it offers an update.
     cp "$file" "$key" && chmod 644 "$key" || failed "cannot write an update key"
 done
-if [ -z "${SCREAMD_BOOT:-}" ]; then
+if [ -s "$boot/screamd-timezone" ]; then
+    zone=$(head -n 1 "$boot/screamd-timezone")
+    [ -f "$root/usr/share/zoneinfo/$zone" ] || failed "this system knows no time zone $zone"
+    localtime=${SCREAMD_LOCALTIME:-$root/etc/localtime}
+    ln -sf "/usr/share/zoneinfo/$zone" "$localtime.new" && mv -T "$localtime.new" "$localtime" || failed "cannot set the time zone"
+    # Debian's own second place for it.
+    [ ! -f "$root/etc/timezone" ] || printf '%s\n' "$zone" > "$root/etc/timezone"
+fi
+# None where only a site file was changed.
+if [ -z "${SCREAMD_BOOT:-}" ] && ls "$boot"/screamd-*.deb >/dev/null 2>&1; then
     said=$(DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i "$boot"/screamd-*.deb 2>&1) ||
         failed "the package was not installed: $(printf '%s' "$said" | tail -n 3 | tr '\n' ' ')"
 fi
@@ -131,23 +163,14 @@ systemctl daemon-reload
 systemctl enable screamd.service >/dev/null 2>&1
 systemctl restart screamd.service || failed "the service did not start: journalctl -u screamd"
 
-# As the service sees them: secrets by their names.
-secrets=$(mktemp -d) || failed "no room for a folder in ${TMPDIR:-/tmp}"
-for file in "$store"/screamd.*; do
-    [ ! -f "$file" ] || cp "$file" "$secrets/${file##*/screamd.}"
-done
-said=$(CREDENTIALS_DIRECTORY=$secrets screamd check --config "$root/etc/screamd/site.toml" 2>&1)
-status=$?
-rm -rf "$secrets"
-[ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')"
+check "$root/etc/screamd/site.toml" ""
 
 mkdir -p "$(dirname "$done_mark")"
 # Before its mark: what the mark stands for is on the disk.
 sync
 [ ! -d "$root/etc/cloud" ] || touch "$root/etc/cloud/cloud-init.disabled"
-touch "$done_mark"
+printf '%s\n' "$asked" > "$done_mark.new" && sync && mv "$done_mark.new" "$done_mark" || failed "cannot write $done_mark"
 sync
-systemctl disable screamd-first-boot.service >/dev/null 2>&1
 rm -f "$boot"/screamd-*.deb
 result "well: installed, checked and started"
 led default-on

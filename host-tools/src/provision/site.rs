@@ -16,6 +16,8 @@ const SECRET_BYTES_MAX: u64 = 256 * 1024;
 pub struct Site {
     pub text: String,
     pub device_id: Option<String>,
+    /// Whether there are any.
+    pub quiet_hours: bool,
     /// Names as the site file has them, and contents.
     pub secrets: Vec<(String, Vec<u8>)>,
     pub warnings: Vec<String>,
@@ -61,7 +63,7 @@ pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<
             bail!("--secret {}: the site file names no `{name}`", path.display());
         }
     }
-    Ok(Site { text, device_id: site.device_id, secrets, warnings })
+    Ok(Site { text, quiet_hours: !site.siren.quiet_hours.is_empty(), device_id: site.device_id, secrets, warnings })
 }
 
 #[cfg(test)]

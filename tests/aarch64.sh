@@ -12,7 +12,12 @@ if [ "$(uname -m)" != aarch64 ] && [ ! -e .sysroot/.done ]; then
     echo "tests/aarch64.sh: no aarch64 sysroot; run .cargo/setup-aarch64.sh once, as root" >&2
     exit 1
 fi
-.cargo/build-aarch64.sh
+# In CI tract's planning is not optimised: it is a third of the build, and how fast a model loads here is not what is looked at.
+quick=()
+if [ "${CI:-}" = true ]; then
+    for crate in core hir nnef onnx onnx-opl transformers; do quick+=(--config "profile.release.package.tract-$crate.opt-level=0"); done
+fi
+.cargo/build-aarch64.sh "${quick[@]}"
 
 foreign() { # cargo with the toolchain that has std for aarch64
     if [ "$(uname -m)" != aarch64 ] && command -v rustup >/dev/null; then
@@ -22,7 +27,7 @@ foreign() { # cargo with the toolchain that has std for aarch64
     fi
 }
 # The whole workspace with a filter: `-p detector` alone would build tract once more, with other features.
-foreign test --release --locked --target $target --workspace --lib --test golden --test alarm_cases
+foreign test --release --locked --target $target "${quick[@]}" --workspace --lib --test golden --test alarm_cases
 # Every family of kernels that a core has, beside plain Rust: a Pi 4's, and a Pi 5's with its dot products. The crate depends on
 # rayon alone, so that -p builds hardly anything twice.
 for cpu in cortex-a72 cortex-a76; do

@@ -15,7 +15,7 @@ pub fn run(paths: &Paths) -> bool {
         Err(wrong) => {
             wrong.iter().for_each(|problem| eprintln!("{problem}"));
             // The weights are checked all the same where the manifest is fine: every problem in one run.
-            let dir = paths.model.clone().unwrap_or_else(|| model_dir::find(Path::new("models/default")));
+            let dir = paths.model_dir();
             if let Ok(manifest) = model_dir::read_manifest(&dir)
                 && let Err(error) = model_dir::load_weights(&dir, &manifest, Executor::SingleThread)
             {

@@ -65,7 +65,7 @@ pub enum Message {
 }
 
 /// How long an end waits for the broker after a recording, and after a signal.
-const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
+const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(1));
 /// Gaps nearer to each other are told as one.
 const GAP_EVERY: Duration = Duration::from_secs(1);
 

@@ -139,11 +139,14 @@ impl EventStore {
         Ok(store)
     }
 
-    /// As if the service had run long enough under this clock to believe it.
-    #[cfg(test)]
-    pub fn with_proven_clock(mut self) -> Self {
+    /// Believes the clock from the start, and applies what that allows: whoever runs a recording sits at a machine whose clock is set.
+    ///
+    /// # Errors
+    /// As [`Self::tidy`].
+    pub fn with_proven_clock(mut self) -> Result<Self, EventError> {
         self.pace = Pace::proven(Instant::now(), Timestamp::now());
-        self
+        self.tidy()?;
+        Ok(self)
     }
 
     /// Applies retention: a quiet house has no incident by which old sound would go.

@@ -88,7 +88,7 @@ fn fall_back(paths: &Paths, hears: Hears, package_model: &Path) -> Result<Basis,
     };
     let mut faults = Vec::new();
     let mut paths = paths.clone();
-    let model = paths.model.clone().unwrap_or_else(|| model_dir::find(Path::new("models/default")));
+    let model = paths.model_dir();
     if let Err(error) = model_dir::load(&model, Executor::SingleThread) {
         faults.push((Fault::ModelInvalid, format!("{error}; running with {}", package_model.display())));
         paths.model = Some(package_model.to_path_buf());

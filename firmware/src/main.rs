@@ -75,6 +75,7 @@ struct SafeOutputs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    detector::guarded::leave_to_guards();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).format_target(false).init();
     match cli.command {
         Command::Run(args) => run::run(&args),

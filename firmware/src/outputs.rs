@@ -243,6 +243,9 @@ impl Emergency {
     pub fn abort_on_panic(self, crash: Crash) {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            if detector::guarded::is_guarded() {
+                return;
+            }
             self.all_safe();
             report(info);
             let thread = std::thread::current();

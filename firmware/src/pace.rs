@@ -28,8 +28,7 @@ impl Pace {
         Self { began: (now, wall), due: TRUE_AT_FIRST }
     }
 
-    /// Of a clock that has run true for long.
-    #[cfg(test)]
+    /// Of a clock that is known to be right.
     pub fn proven(now: Instant, wall: Timestamp) -> Self {
         Self { began: (now, wall), due: Duration::ZERO }
     }

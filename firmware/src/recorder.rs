@@ -256,7 +256,7 @@ mod tests {
     fn a_quiet_house_loses_old_sound_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_owned();
-        let open = move || store(&dir).map(EventStore::with_proven_clock);
+        let open = move || store(&dir).and_then(EventStore::with_proven_clock);
         let (old, new) = (folder.path().join("20250301T120000Z_old.wav"), folder.path().join("notes.txt"));
         std::fs::write(&new, "none of ours").unwrap();
         let pauses = Pauses { tidy: Duration::from_millis(10), retry: RETRY_EVERY };

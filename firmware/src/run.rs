@@ -154,7 +154,11 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
 
     let events = settings.site.events.clone();
     let retention = Retention { max_mib: events.max_mib, max_days: events.max_days };
-    let open = move || EventStore::open(&events.dir, retention, events.pictures, events.clips);
+    let heard_by_a_person = args.wav.is_some();
+    let open = move || {
+        let store = EventStore::open(&events.dir, retention, events.pictures, events.clips)?;
+        if heard_by_a_person { store.with_proven_clock() } else { Ok(store) }
+    };
     let recorder = Recorder::start(open, messages.clone()).context("the recorder's thread")?;
 
     let (commands, hub_inbox) = sync_channel(MESSAGES);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A value that the hub set, and what the site said then: where the site says otherwise now, the site wins.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Set<T, S = T> {
+pub struct Set<T, S> {
     value: T,
     site: S,
 }
@@ -21,11 +21,20 @@ impl<T: Copy, S: PartialEq> Set<T, S> {
     }
 }
 
+/// What the site file says of arming.
+#[derive(Debug, Clone, Copy)]
+pub struct SirenSite {
+    /// `siren.armed`, where it stands there.
+    pub armed: Option<bool>,
+    /// `siren.remote_disarm`.
+    pub remote_disarm: bool,
+}
+
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Saved {
-    armed: Option<Set<bool>>,
+    armed: Option<Set<bool, Option<bool>>>,
     threshold_on: Option<Set<f64, Option<f64>>>,
     cooldown_s: Option<Set<f64, Option<f64>>>,
     /// `alarm/state`.
@@ -56,16 +65,18 @@ impl Saved {
 
     /// Forgets what the site file has changed since, for good: were it only passed over, an old disarming would come back with the
     /// old file.
-    pub fn forget_changed(&mut self, armed: bool, threshold_on: Option<f64>, cooldown_s: Option<f64>) {
+    ///
+    /// A disarming goes with the leave for it, too.
+    pub fn forget_changed(&mut self, siren: &SirenSite, threshold_on: Option<f64>, cooldown_s: Option<f64>) {
         let before = (self.armed, self.threshold_on, self.cooldown_s);
-        self.armed = self.armed.filter(|set| set.site == armed);
+        self.armed = self.armed.filter(|set| set.site == siren.armed && (set.value || siren.remote_disarm));
         self.threshold_on = self.threshold_on.filter(|set| set.site == threshold_on);
         self.cooldown_s = self.cooldown_s.filter(|set| set.site == cooldown_s);
         self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
     }
 
     /// Armed, given what the site says.
-    pub fn armed(&self, site: bool) -> Option<bool> {
+    pub fn armed(&self, site: Option<bool>) -> Option<bool> {
         self.armed.and_then(|set| set.over(site))
     }
 
@@ -89,7 +100,7 @@ impl Saved {
     }
 
     /// The hub armed or disarmed.
-    pub fn set_armed(&mut self, value: bool, site: bool) {
+    pub fn set_armed(&mut self, value: bool, site: Option<bool>) {
         self.armed = Some(Set { value, site });
     }
 
@@ -116,26 +127,35 @@ mod tests {
         assert_eq!(saved.threshold_on(Some(0.8)), None);
         saved.set_threshold_on(0.9, Some(0.8));
         saved.set_cooldown_s(5.0, None);
-        saved.set_armed(false, true);
+        saved.set_armed(false, None);
         (0..100).for_each(|number| saved.remember_command(&format!("n{number}")));
         std::fs::write(Saved::path(dir.path()), serde_json::to_vec(&saved).unwrap()).unwrap();
         let again = Saved::load(dir.path());
-        assert_eq!((again.threshold_on(Some(0.8)), again.armed(true)), (Some(0.9), Some(false)));
-        assert_eq!((again.threshold_on(Some(0.7)), again.armed(false)), (None, None));
+        assert_eq!((again.threshold_on(Some(0.8)), again.armed(None)), (Some(0.9), Some(false)));
+        assert_eq!((again.threshold_on(Some(0.7)), again.armed(Some(true))), (None, None));
         // The key goes from the file, or comes into it: that is a change, too.
         assert_eq!((again.threshold_on(None), again.cooldown_s(Some(5.0))), (None, None));
         assert_eq!(again.cooldown_s(None), Some(5.0));
         assert_eq!((again.command_ids.len(), again.command_ids[63].as_str()), (64, "n99"));
         // Once the site has spoken, going back to the old file brings nothing back.
         let mut again = again;
-        again.forget_changed(true, Some(0.8), None);
+        let site = SirenSite { armed: None, remote_disarm: true };
+        again.forget_changed(&site, Some(0.8), None);
         assert!(!again.forgotten);
-        again.forget_changed(true, Some(0.7), None);
+        again.forget_changed(&site, Some(0.7), None);
         assert!(again.forgotten);
         assert_eq!(
-            (again.threshold_on(Some(0.8)), again.armed(true), again.cooldown_s(None)),
+            (again.threshold_on(Some(0.8)), again.armed(None), again.cooldown_s(None)),
             (None, Some(false), Some(5.0))
         );
+        // `armed = true` is written into the file where nothing stood; or the leave to disarm is taken back.
+        let armed_by = |site: SirenSite| {
+            let mut saved = again.clone();
+            saved.forget_changed(&site, None, None);
+            saved.armed(site.armed)
+        };
+        assert_eq!(armed_by(SirenSite { armed: Some(true), ..site }), None);
+        assert_eq!(armed_by(SirenSite { remote_disarm: false, ..site }), None);
     }
 
     #[test]

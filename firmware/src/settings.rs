@@ -8,7 +8,7 @@ use detector::manifest::{Decision, Manifest};
 use files::board::{self, Board};
 use files::model_dir;
 
-use crate::saved::Saved;
+use crate::saved::{Saved, SirenSite};
 use files::site::Site;
 
 /// What the command line says.
@@ -23,6 +23,13 @@ pub struct Paths {
     /// Board file [default: the site's board, else boards/generic.toml]
     #[arg(long)]
     pub board: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The model's folder, found where it stands.
+    pub fn model_dir(&self) -> PathBuf {
+        model_dir::find(self.model.as_deref().unwrap_or(Path::new("models/default")))
+    }
 }
 
 /// Everything that stands in files, checked.
@@ -78,7 +85,7 @@ impl Settings {
         let board = load_board(&paths.config, paths.board.as_deref(), site.as_ref())
             .map_err(|errors| wrong.extend(errors))
             .ok();
-        let model_dir = paths.model.clone().unwrap_or_else(|| model_dir::find(Path::new("models/default")));
+        let model_dir = paths.model_dir();
         let manifest = model_dir::read_manifest(&model_dir)
             .map_err(|error| wrong.extend(error.to_string().lines().map(String::from)))
             .ok();
@@ -92,6 +99,9 @@ impl Settings {
                     found.display()
                 ));
             }
+        }
+        if board.is_none() || manifest.is_none() {
+            wrong.extend(site.iter().flat_map(|site| words(site.decision_mistakes(&file))));
         }
         let (Some(site), Some(board), Some(manifest)) = (site, board, manifest) else {
             wrong.extend(unreadable);
@@ -112,19 +122,30 @@ impl Settings {
             return Err(wrong);
         }
         let mut saved = Saved::load(&site.state.dir);
-        saved.forget_changed(site.siren.armed, site.decision.threshold_on, site.decision.cooldown_s);
+        let siren = siren_site(&site);
+        saved.forget_changed(&siren, site.decision.threshold_on, site.decision.cooldown_s);
         if let Some(threshold_on) = saved.threshold_on(site.decision.threshold_on) {
             // The lower one follows it down, and up again, in the alarm.
             decision.threshold_on = threshold_on;
         }
         decision.cooldown_s = saved.cooldown_s(site.decision.cooldown_s).unwrap_or(decision.cooldown_s);
-        let armed = saved.armed(site.siren.armed).unwrap_or(site.siren.armed);
+        let armed = saved.armed(siren.armed).unwrap_or(site.siren.armed);
+        // A disarming ends it, the site file's as well.
+        if saved.latched && !armed {
+            (saved.latched, saved.forgotten) = (false, true);
+        }
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
         let origins = origins(paths, &site, &saved, [&manifest.decision, &decision], armed, &device_id, &board);
         let mut warnings = warnings(&file, &site);
         warnings.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
         Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
     }
+}
+
+/// What the site says of arming, as [`Saved`] weighs it.
+pub fn siren_site(site: &Site) -> SirenSite {
+    let siren = &site.siren;
+    SirenSite { armed: site.states("siren.armed").then_some(siren.armed), remote_disarm: siren.remote_disarm }
 }
 
 /// A file that the site names: a path, or a name in `$CREDENTIALS_DIRECTORY`.
@@ -190,7 +211,8 @@ fn origins(
     let stated = |key: &str, otherwise| if site.states(key) { "site" } else { otherwise };
     let hub_threshold = saved.threshold_on(own.threshold_on).is_some();
     let board_by = if paths.board.is_some() { "command line" } else { stated("board", "built-in") };
-    let armed_by = if saved.armed(site.siren.armed).is_some() { "hub" } else { stated("siren.armed", "built-in") };
+    let armed_by =
+        if saved.armed(siren_site(site).armed).is_some() { "hub" } else { stated("siren.armed", "built-in") };
     // The lower threshold follows the upper one down, whoever moved that.
     let threshold_off = decision.threshold_off.min(decision.threshold_on);
     let follows = threshold_off < own.threshold_off.unwrap_or(manifest.threshold_off);

@@ -32,7 +32,7 @@ const SOURCE_HZ: u32 = 48_000;
 #[derive(clap::Args)]
 pub struct Args {
     /// Model folder
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     model: PathBuf,
     /// Threads for the network
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]

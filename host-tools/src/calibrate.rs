@@ -49,7 +49,7 @@ const CUT_S: f64 = 2.5;
 #[derive(clap::Args)]
 pub struct Args {
     /// Model folder
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     model: PathBuf,
     /// Recordings of the site without a scream
     #[arg(long, required = true, num_args = 1..)]

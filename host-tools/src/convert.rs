@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use detector::golden::Golden;
+use detector::guarded::guarded;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model, SCALE_SUFFIX, sha256_hex, typed_from_onnx};
 use files::model_dir::read_text;
@@ -69,7 +70,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     as_onnx.sha256 = sha256_hex(&onnx);
     let mut reference = Model::load(&as_onnx, &onnx, Executor::SingleThread)?;
 
-    let weights = nnef(&onnx, &manifest, args.weights).with_context(|| args.onnx.display().to_string())?;
+    let made = guarded(|| nnef(&onnx, &manifest, args.weights)).unwrap_or_else(|panic| Err(anyhow::anyhow!(panic)));
+    let weights = made.with_context(|| args.onnx.display().to_string())?;
     manifest.file = "model.nnef.tgz".into();
     manifest.sha256 = sha256_hex(&weights);
     (manifest.measured, manifest.golden) = (None, None);

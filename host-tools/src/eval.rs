@@ -35,7 +35,7 @@ use crate::trace::{Cores, Trace};
 #[derive(clap::Args)]
 pub struct Args {
     /// Model folder
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     model: PathBuf,
     /// Folder with manifest.csv (file, label 1 or 0, class, split) and the clips
     #[arg(long)]

@@ -30,7 +30,7 @@ pub struct Args {
     /// The recording: WAV, FLAC or Ogg of any rate
     file: PathBuf,
     /// Model folder
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     model: PathBuf,
     /// The picture to write
     #[arg(long)]

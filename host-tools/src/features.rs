@@ -1,7 +1,8 @@
 //! `host-tools features FILE --model DIR --out X.npy|X.png`
 //!
 //! The very picture that the network sees: float32 `[channels, n_mels, frames]`, lowest band first, of the first `window_s`
-//! of the recording, zero-padded or cut. As `.png` it is drawn the way people look at spectrograms, lowest band at the bottom.
+//! of the recording, zero-padded or cut. As `.png` it is what matplotlib's `imsave` makes of that array: a pixel a cell, the first row
+//! the lowest band. (The pictures of events and reports are for people: lowest band at the bottom, with axes.)
 
 use std::path::PathBuf;
 
@@ -15,11 +16,20 @@ pub struct Args {
     /// The recording: WAV or FLAC of any rate
     file: PathBuf,
     /// Model folder: its manifest says how the picture is made
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     model: PathBuf,
     /// Where to: .npy or .png
     #[arg(long)]
     out: PathBuf,
+}
+
+/// Colours of 0..1 again, where the network gets them behind ImageNet's normalisation.
+fn uncentred(values: &[f32], config: &detector::manifest::FrontEnd) -> Vec<f32> {
+    let (Some(mean), Some(deviation)) = (config.rgb_mean, config.rgb_deviation) else { return values.to_vec() };
+    let channels = values.chunks_exact(values.len() / mean.len()).zip(mean.into_iter().zip(deviation));
+    channels
+        .flat_map(|(channel, (mean, deviation))| channel.iter().map(move |value| value * deviation + mean))
+        .collect()
 }
 
 /// Writes the picture.
@@ -33,7 +43,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match args.out.extension().and_then(|ending| ending.to_str()) {
         Some("npy") => crate::npy::write(&args.out, &manifest.input_shape()[1..], values),
         Some("png") => {
-            Ok(picture::write_picture(&args.out, values, config.channels(), config.n_mels, config.frames())?)
+            let colours = uncentred(values, config);
+            Ok(picture::write_picture(&args.out, &colours, config.channels(), config.n_mels, config.frames())?)
         }
         _ => bail!("{}: --out must end in .npy or .png", args.out.display()),
     }

@@ -1,5 +1,8 @@
 //! The bench beside `screamd`: convert a trained model, see what the network sees, measure accuracy and latency, look at
 //! what the device heard. A file a subcommand; each begins with its manual page.
+//!
+//! Exit status: 0 done; 1 the answer is no (over the budget, refused, lost); 2 there is no answer (bad usage, a file that cannot be read,
+//! a model that does not fit).
 
 mod audio;
 mod bench;
@@ -64,7 +67,7 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// The model that heard them, to show what each score rests on; models/default where none is named
-        #[arg(long)]
+        #[arg(long, value_parser = model_place)]
         model: Option<PathBuf>,
     },
     /// What devices hear, live, in the terminal
@@ -92,8 +95,15 @@ enum BoardsCommand {
     Check,
 }
 
+/// A model folder: in the working directory, else where the package puts them.
+fn model_place(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(files::model_dir::find(text.as_ref()))
+}
+
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    detector::guarded::leave_to_guards();
+    let done = match command {
         Command::Features(args) => features::run(&args).map(|()| true),
         Command::Convert(args) => convert::run(&args).map(|()| true),
         Command::QuantCheck(args) => quant_check::run(&args),
@@ -113,9 +123,10 @@ fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // As grep and diff have it: 1 is an answer, 2 is none.
         Err(error) => {
             eprintln!("host-tools: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }

@@ -3,16 +3,18 @@
 //! What devices hear, live, in the terminal: score over time, level, armed, siren, faults, the last alerts. The selected
 //! device is asked for every window (`live/set`, which ends by itself a minute after the last asking); of all others the
 //! minute's largest score is shown. Keys: arrows choose a device, `s` silences, `t` tests the siren, `q` ends.
+//!
+//! Where standard output is no terminal: a line for each message, topic and payload, until it is told to end or nobody reads.
 
 mod devices;
 mod view;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
@@ -45,13 +47,11 @@ pub struct Args {
 /// Runs until the person has seen enough.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let access = args.broker.read()?;
-    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        bail!(
-            "monitor needs a terminal to draw on; for a program or a file: mosquitto_sub -h {} -p {} -t 'screamd/#' -v",
-            access.host,
-            access.port
-        );
-    }
+    let drawn = std::io::stdout().is_terminal();
+    ensure!(
+        !drawn || std::io::stdin().is_terminal(),
+        "monitor needs the terminal's keyboard: its input comes from elsewhere"
+    );
     let of = args.device.as_deref().unwrap_or("+");
     let config = args.device.as_ref().map_or("+".to_string(), |id| format!("screamd_{id}"));
     let filters = vec![format!("screamd/{of}/#"), format!("homeassistant/device/{config}/config")];
@@ -60,7 +60,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end)).context("signal handler")?;
     }
-    end_with_the_terminal(Arc::clone(&told_to_end)).context("a thread")?;
     let mut monitor = Monitor {
         line,
         broker: format!("{}:{}", access.host, access.port),
@@ -70,6 +69,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         note: String::new(),
         asked: None,
     };
+    if !drawn {
+        return monitor.tell(&told_to_end);
+    }
+    end_with_the_terminal(Arc::clone(&told_to_end)).context("a thread")?;
     // Its panic hook gives the terminal back too.
     let mut terminal = ratatui::try_init().context("the terminal")?;
     let done = monitor.watch(&mut terminal, &told_to_end);
@@ -138,17 +141,48 @@ impl Monitor {
         Ok(())
     }
 
-    fn take_news(&mut self) -> bool {
-        let mut changed = false;
-        for news in self.line.news.try_iter().take(NEWS_AT_ONCE) {
-            changed = true;
-            match news {
-                News::Up => self.link = Ok(()),
-                News::Down(cause) => (self.link, self.asked) = (Err(cause), None),
-                News::Message { topic, payload, .. } => self.devices.hear(&topic, &payload, Instant::now()),
+    /// For a pipe or a file.
+    fn tell(&mut self, told_to_end: &AtomicBool) -> anyhow::Result<()> {
+        let mut out = std::io::stdout();
+        while !told_to_end.load(Relaxed) {
+            if let Ok(news) = self.line.news.recv_timeout(LOOK) {
+                let said = match &news {
+                    News::Message { topic, payload } if topic.starts_with("screamd/") => {
+                        // Whoever may publish must not reach into the terminal that shows the file.
+                        let plain = String::from_utf8_lossy(payload).replace(char::is_control, " ");
+                        writeln!(out, "{topic} {plain}").and_then(|()| out.flush())
+                    }
+                    News::Down(cause) if self.link.as_ref() != Err(cause) => {
+                        eprintln!("no broker at {}: {cause}", self.broker);
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                };
+                match said {
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                    said => said.context("standard output")?,
+                }
+                self.take(news);
             }
+            self.select_something();
+            self.ask_live();
         }
+        Ok(())
+    }
+
+    fn take_news(&mut self) -> bool {
+        let news: Vec<News> = self.line.news.try_iter().take(NEWS_AT_ONCE).collect();
+        let changed = !news.is_empty();
+        news.into_iter().for_each(|news| self.take(news));
         changed
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Up => self.link = Ok(()),
+            News::Down(cause) => (self.link, self.asked) = (Err(cause), None),
+            News::Message { topic, payload } => self.devices.hear(&topic, &payload, Instant::now()),
+        }
     }
 
     fn select_something(&mut self) {

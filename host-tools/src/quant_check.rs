@@ -39,10 +39,10 @@ const TIMED_SOUNDS: usize = 16;
 #[derive(clap::Args)]
 pub struct Args {
     /// Model folder of the one that is trusted
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     reference: PathBuf,
     /// Model folder of the one that would replace it
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     candidate: PathBuf,
     /// Folder with manifest.csv (file, label 1 or 0, split) and the clips
     #[arg(long)]

@@ -27,7 +27,7 @@ pub struct Args {
     /// The recording: WAV or FLAC of any rate
     file: PathBuf,
     /// Model folder
-    #[arg(long)]
+    #[arg(long, value_parser = crate::model_place)]
     model: PathBuf,
     /// Also as JSON, with every label's score
     #[arg(long)]

@@ -4,7 +4,8 @@
 
 It scores the mean of the mel bands from about 1.8 to 3.6 kHz (every sampling rate from 8 kHz up holds them), so loud hiss
 is near 1, and silence, quiet noise and low tones are near 0. Writes tiny/model.onnx with the manifest that `host-tools convert`
-takes, and nan/model.onnx (the same picture in; loud sound gives no number).
+takes, nan/model.onnx (the same picture in; loud sound gives no number) and no_stride/model.onnx (a pooling that never gets on: tract
+divides by it).
 """
 
 import argparse
@@ -86,6 +87,16 @@ def not_a_number(path):
     save(path, nodes, {"row": np.array([1, 1]), "weights": weights, "bias": np.array([2 * CENTRE, CENTRE], np.float32)})
 
 
+def no_stride(path):
+    """Shapes as the others have; what computes them divides by 0."""
+    nodes = [
+        helper.make_node("MaxPool", ["picture"], ["pooled"], kernel_shape=[2, 2], strides=[0, 0]),
+        helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"], transB=1),
+    ]
+    save(path, nodes, {"weights": np.zeros((2, 1), np.float32), "bias": np.zeros(2, np.float32)})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -93,6 +104,7 @@ def main():
     tiny(out / "tiny" / "model.onnx")
     (out / "tiny" / "manifest-in.toml").write_text(MANIFEST)
     not_a_number(out / "nan" / "model.onnx")
+    no_stride(out / "no_stride" / "model.onnx")
 
 
 if __name__ == "__main__":

@@ -200,9 +200,29 @@ fn check_tells_every_problem_at_once() {
     for name in ["site.toml", "max_mb", "max_mib", "siren.on_s", "audio.device"] {
         assert!(said.contains(name), "`{name}` is not in: {said}");
     }
+    // Also where the board is refused, and where a key of another table is misspelt.
+    device.site("[decision]\nthreshold_on = 1.5\n[mqtt]\nport = 1883\n[audio]\ndevise = \"default\"");
+    let output = device.command("check").args(["--board", "none.toml"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    for name in ["none.toml", "decision.threshold_on", "mqtt.host", "audio.devise"] {
+        assert!(said.contains(name), "`{name}` is not in: {said}");
+    }
     device.site("[audio]\ndevice = \"default\"");
     let output = device.command("check").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// tract panics on it: in `run` that would be the hook's abort, at every start anew.
+#[test]
+fn a_network_that_tract_panics_on_is_refused_by_its_file_name() {
+    let device = Device::tiny("[audio]\ndevice = \"default\"");
+    device.onnx("no_stride");
+    let (check, run) = (device.command("check").output().unwrap(), device.hear(&good()));
+    let checked = String::from_utf8_lossy(&check.stderr);
+    for (code, said) in [(check.status.code(), &*checked), (Some(run.code), &run.stderr)] {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("model.onnx: not a network that can be run: ") && !said.contains("panicked"), "{said}");
+    }
 }
 
 #[test]
@@ -246,6 +266,18 @@ fn tools_name_the_file_too() {
                 "convert",
                 "--onnx",
                 "tests/data/nan/model.onnx",
+                "--manifest",
+                "tests/data/tiny/manifest-in.toml",
+                "--out",
+                "/tmp/none",
+            ],
+            "model.onnx: ",
+        ),
+        (
+            &[
+                "convert",
+                "--onnx",
+                "tests/data/no_stride/model.onnx",
                 "--manifest",
                 "tests/data/tiny/manifest-in.toml",
                 "--out",

@@ -30,6 +30,18 @@ fn features_are_float32_of_the_networks_shape() {
     assert!((values[31] - 1e-10f32.log2()).abs() < 1e-3 && values[5] > -20.0, "{} {}", values[31], values[5]);
     host_tools_ok(&["features", &path("a.wav"), "--model", &path("model"), "--out", &path("a.png")]);
     assert!(std::fs::read(path("a.png")).unwrap().starts_with(b"\x89PNG"));
+    // The same colours, pixel for pixel, whether or not the network gets them normalised.
+    let manifest = device.path("model/manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let coloured = |more: &str| {
+        let text = text.replace("normalisation = \"none\"", "normalisation = \"min_max\"");
+        std::fs::write(&manifest, text.replace("colormap = \"none\"", &format!("colormap = \"viridis\"{more}")))
+            .unwrap();
+        host_tools_ok(&["features", &path("a.wav"), "--model", &path("model"), "--out", &path("b.png")]);
+        std::fs::read(path("b.png")).unwrap()
+    };
+    let plain = coloured("");
+    assert!(plain == coloured("\nrgb_mean = [0.485, 0.456, 0.406]\nrgb_deviation = [0.229, 0.224, 0.225]"));
 }
 
 #[test]

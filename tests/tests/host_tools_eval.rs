@@ -101,6 +101,6 @@ fn without_background_it_measures_clips_alone_and_leaves_the_model_as_it_is() {
     }
     assert_eq!(std::fs::read(device.path("model/manifest.toml")).unwrap(), before);
     let refused = host_tools(&["eval", "--model", &path("model"), "--data", &path("data"), "--split", "test"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no row of split `test`"));
 }

@@ -175,7 +175,7 @@ fn a_rate_that_the_hours_cannot_show_is_refused() {
     {
         let refused = calibrate(rate);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(refused.status.code() == Some(1) && said.contains(expect), "{rate}: {said}");
+        assert!(refused.status.code() == Some(2) && said.contains(expect), "{rate}: {said}");
         assert!(!device.path("decision.toml").exists(), "nothing is written");
     }
     assert!(calibrate("100").status.success());

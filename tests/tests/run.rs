@@ -39,6 +39,40 @@ fn decided(ran: &Ran) -> Vec<(&'static str, f64)> {
     found
 }
 
+/// What a recorder leaves that writes into a file as into a pipe, and a rate that no sound card has.
+#[test]
+fn a_recording_of_unstated_length_or_odd_rate_is_heard_to_its_end() {
+    let device = Device::tiny("");
+    let whole = wav(&one_scream(RATE_HZ), RATE_HZ, 1);
+    let expect = device.hear(&whole).of_type("window").len();
+    for length in [0x8000_0000u32, 0x7fff_ffff, 0xffff_ffff] {
+        let mut open = whole.clone();
+        open[40..44].copy_from_slice(&length.to_le_bytes());
+        open[4..8].copy_from_slice(&length.saturating_add(36).to_le_bytes());
+        let ran = device.hear(&open);
+        assert_eq!((ran.code, ran.of_type("window").len()), (0, expect), "{length:#x}: {}", ran.stderr);
+    }
+    for rate_hz in [1_000, 3_999, 352_800] {
+        let ran = device.hear(&wav(&silence(rate_hz, 1.5), rate_hz, 1));
+        assert_eq!((ran.code, ran.of_type("window").len()), (0, 2), "{rate_hz}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_event_past_its_age_goes_at_the_next_run() {
+    let device = Device::tiny("");
+    let old = device.path("events/20250110T000000Z_old-1.json");
+    std::fs::create_dir_all(device.path("events")).unwrap();
+    std::fs::write(&old, "{}").unwrap();
+    let sound = wav(&silence(RATE_HZ, 1.0), RATE_HZ, 1);
+    device.site("max_days = 36500");
+    device.hear(&sound);
+    assert!(old.exists());
+    device.site("max_days = 1");
+    let ran = device.hear(&sound);
+    assert!(!old.exists(), "{}", ran.stderr);
+}
+
 #[test]
 fn a_scream_is_one_alarm_in_json_lines() {
     let device = Device::tiny("");

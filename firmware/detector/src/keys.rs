@@ -4,6 +4,9 @@
 
 use serde::de::DeserializeOwned;
 
+/// The cause of a key that should be there.
+const MISSING: &str = "missing";
+
 /// One mistake in a TOML file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyError {
@@ -23,6 +26,13 @@ impl KeyError {
     /// A mistake found after parsing: a value that is out of range, or does not fit another one.
     pub fn new(file: &str, key: &str, cause: impl Into<String>) -> Self {
         Self { file: file.into(), line: None, key: Some(key.into()), cause: cause.into(), hint: None }
+    }
+
+    /// Whether `later` is missed only since this mistake, a key that is missing in that table, left the whole table out.
+    fn left_out(&self, later: &Self) -> bool {
+        let missing = |error: &Self| error.cause == MISSING;
+        let table = self.key.as_deref().and_then(|key| key.rsplit_once('.')).map(|(table, _)| table);
+        missing(self) && missing(later) && table == later.key.as_deref()
     }
 
     /// The same mistake with a hint.
@@ -95,7 +105,7 @@ pub fn parse_checked<T: DeserializeOwned>(
     let parses = wrong.is_empty();
     wrong.extend(parsed.as_ref().map(check).unwrap_or_default());
     if !parses {
-        wrong.retain(|error| !error.cause.starts_with("missing"));
+        wrong.retain(|error| error.cause != MISSING);
         wrong.dedup();
         if wrong.is_empty() {
             wrong.extend(first_missing);
@@ -116,6 +126,8 @@ pub fn parse_rest<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Ve
                 rest = Some(parsed);
                 break;
             }
+            // The table that had to be left out for what it lacks is not missing itself.
+            Err(error) if wrong.iter().any(|before: &KeyError| before.left_out(&error)) => break,
             Err(error) => {
                 let line = error.line;
                 // The same line twice: leaving it out did not help, so neither would going on.
@@ -155,14 +167,21 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
     let start = error.span().map(|span| span.start);
     let message = error.message().to_string();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let line = start.map(|at| 1 + text[..at.min(text.len())].matches('\n').count());
+    if let (true, Some(name)) = (message.starts_with("missing field"), quoted.first()) {
+        let table = table_that_lacks(error);
+        // Of the text's top it is told as of its whole: no line is its place.
+        let line = line.filter(|_| table.is_some());
+        let key = Some(table.map_or_else(|| name.to_string(), |table| format!("{table}.{name}")));
+        return KeyError { file: file.into(), line, key, cause: MISSING.into(), hint: None };
+    }
     // serde's own words are the only place where the known keys of the struct at hand stand together.
     let field = message.starts_with("unknown field");
     let unknown = field || message.starts_with("unknown variant");
-    let missing = message.starts_with("missing field");
     let line_key = start.and_then(|at| key_at(text, at));
     let name = match quoted.first() {
         // Inside of `votes = { .. }` the line's own key comes before it.
-        Some(name) if field || missing => match line_key {
+        Some(name) if field => match line_key {
             Some(key) if key == *name || key.ends_with(&format!(".{name}")) => Some(key),
             Some(key) => Some(format!("{key}.{name}")),
             None => Some(name.to_string()),
@@ -174,15 +193,14 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
     let known =
         unknown.then(|| nearest(quoted.first().copied().unwrap_or(""), quoted.get(1..).unwrap_or(&[]))).flatten();
     let hint = known.map(|known| format!("did you mean `{known}`?")).or_else(|| type_hint(&message).map(String::from));
-    let cause = match (unknown, missing) {
-        (true, _) if field => "unknown key".to_string(),
-        (true, _) => format!("unknown value \"{}\"", quoted.first().unwrap_or(&"")),
-        (_, true) => "missing".to_string(),
-        _ => message.lines().next().unwrap_or("not understood").to_string(),
+    let cause = match unknown {
+        true if field => "unknown key".to_string(),
+        true => format!("unknown value \"{}\"", quoted.first().unwrap_or(&"")),
+        false => message.lines().next().unwrap_or("not understood").to_string(),
     };
     KeyError {
         file: file.into(),
-        line: start.map(|at| 1 + text[..at.min(text.len())].matches('\n').count()),
+        line,
         key: name.map(|name| match table {
             Some(table) if name != table => format!("{table}.{name}"),
             _ => name,
@@ -190,6 +208,14 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
         cause,
         hint,
     }
+}
+
+/// The table in which a key is missing, dotted: toml names it where it has no text to point into.
+fn table_that_lacks(error: &toml::de::Error) -> Option<String> {
+    let mut bare = error.clone();
+    bare.set_input(None);
+    let words = bare.to_string();
+    words.lines().find_map(|line| Some(line.strip_prefix("in `")?.strip_suffix('`')?.to_string()))
 }
 
 /// How a value of the expected kind is written.
@@ -354,6 +380,23 @@ mod tests {
         );
     }
 
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Manifest {
+        #[allow(dead_code)]
+        log: String,
+        #[allow(dead_code)]
+        votes: Of,
+        #[allow(dead_code)]
+        decision: Inner,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Of {
+        #[allow(dead_code)]
+        of: u32,
+    }
+
     #[test]
     fn every_mistake_is_told_and_what_is_missing_only_where_nothing_else_is_wrong() {
         let check = |text: &str| {
@@ -363,8 +406,12 @@ mod tests {
         };
         let all = check("decison = 1\n[decision]\nthreshold_onn = 0.5\n");
         assert!(all.contains("decison") && all.contains("threshold_onn") && !all.contains("missing"), "{all}");
-        let missing = check("[decision]\n");
-        assert!(missing.contains("threshold_on") && missing.ends_with("missing"), "{missing}");
+        assert_eq!(check("[decision]\n"), "f.toml, line 1: `decision.threshold_on`: missing");
+        assert_eq!(check("\n# Nothing.\n"), "f.toml: `decision`: missing");
+        let missing = |text: &str| parse::<Manifest>("f.toml", text).unwrap_err().to_string();
+        assert_eq!(missing("decision = { threshold_on = 1.0 }\nlog = \"x\""), "f.toml: `votes`: missing");
+        assert_eq!(missing("[votes]\nof = 1\n[decision]\nthreshold_on = 1.0"), "f.toml: `log`: missing");
+        assert_eq!(missing("log = \"x\"\nvotes = {}"), "f.toml, line 2: `votes.of`: missing");
         let values = check("[decision]\nthreshold_on = 0.5\n");
         assert!(values.contains("`checked`"), "{values}");
     }

@@ -11,6 +11,7 @@ pub mod alarm;
 pub mod front_end;
 pub mod golden;
 mod graph;
+pub mod guarded;
 pub mod keys;
 pub mod level;
 pub mod limits;

@@ -276,7 +276,13 @@ impl Manifest {
             check(self.labels.contains(label), "alarm_labels", format!("`{label}` is not among `labels`"));
             check(!self.alarm_labels[..place].contains(label), "alarm_labels", format!("`{label}` stands twice"));
         }
-        check(self.temperature.is_finite() && self.temperature > 0.0, "temperature", "must be above 0".into());
+        // In the precision it is used in: what becomes 0 there makes no score.
+        let temperature = self.temperature as f32;
+        check(
+            temperature.is_normal() && temperature > 0.0,
+            "temperature",
+            format!("is {}, must be above 0", self.temperature),
+        );
         wrong.extend(self.front_end.mistakes(file));
         wrong.extend(self.decision.mistakes(file));
         wrong
@@ -409,6 +415,9 @@ impl FrontEnd {
         );
         if self.colormap == Colormap::None {
             check(self.rgb_mean.is_none(), "rgb_mean", "stands here only with `colormap = \"viridis\"`".into());
+        }
+        if let Some(mean) = self.rgb_mean {
+            check(mean.iter().all(|value| value.is_finite()), "rgb_mean", "must be finite".into());
         }
         if let Some(deviation) = self.rgb_deviation {
             check(

@@ -13,6 +13,7 @@ use tract_core::internal::*;
 
 use crate::golden::Difference;
 use crate::graph;
+use crate::guarded::guarded;
 use crate::limits;
 use crate::manifest::{Manifest, Output};
 use crate::native::{self, Native};
@@ -142,7 +143,8 @@ impl Model {
         if !found.eq_ignore_ascii_case(&manifest.sha256) {
             return Err(ModelError::Hash { file, found, expected: manifest.sha256.clone() });
         }
-        let model = Self::plan(manifest, bytes, executor, engine).and_then(|model| model.self_tested(manifest));
+        let made = || Self::plan(manifest, bytes, executor, engine).and_then(|model| model.self_tested(manifest));
+        let model = guarded(made).unwrap_or_else(|cause| Err(ModelError::Parse { file, cause }));
         // What parsing and packing took is several times what stays.
         kernels::give_back_memory();
         model
@@ -308,7 +310,7 @@ fn put_scores(
             }
         }
     }
-    Ok(())
+    if scores.iter().all(|score| score.is_finite()) { Ok(()) } else { Err(RunError::NotFinite) }
 }
 
 /// softmax of `logits / temperature`, stable for large logits.

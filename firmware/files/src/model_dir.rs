@@ -81,11 +81,8 @@ pub fn read_text(path: &Path) -> Result<String, ModelDirError> {
 
 /// The first place under [`ROOTS`] where `path` stands; `path` itself where it stands nowhere, so that the error names it.
 pub fn find(path: &Path) -> PathBuf {
-    ROOTS
-        .iter()
-        .map(|root| Path::new(root).join(path))
-        .find(|found| found.exists())
-        .unwrap_or_else(|| path.to_path_buf())
+    let elsewhere = || ROOTS[1..].iter().map(|root| Path::new(root).join(path)).find(|found| found.exists());
+    if path.exists() { path.to_path_buf() } else { elsewhere().unwrap_or_else(|| path.to_path_buf()) }
 }
 
 /// The manifest of the model in `dir`.

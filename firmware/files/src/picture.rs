@@ -56,7 +56,8 @@ pub enum PictureError {
     Write(#[from] WriteError),
 }
 
-/// Writes the network's picture to a PNG, one pixel a cell, the lowest band at the bottom (mode 0600).
+/// Writes the network's picture to a PNG, one pixel a cell, as matplotlib's `imsave` writes such an array: its first row is the
+/// lowest band (mode 0600).
 ///
 /// `values` are `[channels, n_mels, frames]`, lowest band first. One channel is scaled from its smallest to its
 /// largest value and coloured with Viridis (all equal: the darkest step); three channels are red, green and blue of
@@ -90,10 +91,8 @@ fn picture_png(values: &[f32], channels: usize, n_mels: usize, frames: usize) ->
         }
     };
     let mut rgb = Vec::with_capacity(cells * 3);
-    for band in (0..n_mels).rev() {
-        for frame in 0..frames {
-            rgb.extend(colour(band * frames + frame));
-        }
+    for cell in 0..cells {
+        rgb.extend(colour(cell));
     }
     encode(&rgb, frames, n_mels, None)
 }
@@ -137,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn one_channel_is_scaled_and_its_lowest_band_is_at_the_bottom() {
+    fn one_channel_is_scaled_and_its_lowest_band_is_the_first_row() {
         // Two bands of three frames; the lowest band first.
         let bytes = picture_png(&[-3.0, -3.0, -3.0, 1.0, 1.0, -1.0], 1, 2, 3).unwrap();
         let (width, height, rgb) = decode(&bytes);
         assert_eq!((width, height), (3, 2));
-        let expect = [VIRIDIS[255], VIRIDIS[255], VIRIDIS[128], VIRIDIS[0], VIRIDIS[0], VIRIDIS[0]];
+        let expect = [VIRIDIS[0], VIRIDIS[0], VIRIDIS[0], VIRIDIS[255], VIRIDIS[255], VIRIDIS[128]];
         assert_eq!(rgb, expect.concat());
     }
 
@@ -150,7 +149,7 @@ mod tests {
     fn three_channels_are_red_green_and_blue_as_they_are() {
         let values = [1.0, 0.0, 0.5, 2.0, 32.0 / 255.0, f32::NAN];
         let (.., rgb) = decode(&picture_png(&values, 3, 2, 1).unwrap());
-        assert_eq!(rgb, [0, 255, 0, 255, 128, 32]);
+        assert_eq!(rgb, [255, 128, 32, 0, 255, 0]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl QuietHours {
         Self(ranges.iter().filter_map(|range| Self::parse_range(range).ok()).collect())
     }
 
-    /// `"22:00-06:30"`.
+    /// `"22:00-06:30"`; the end may be 24:00.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -23,8 +23,13 @@ impl QuietHours {
             Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
         };
         let (from, to) = range.split_once('-').ok_or_else(|| format!("`{range}` is not HH:MM-HH:MM"))?;
-        match (time(from), time(to)) {
-            (Some(from), Some(to)) if from == to => Err(format!("`{range}` begins and ends at the same minute")),
+        // The day's end is its beginning: 00:00-24:00 is always.
+        let midnight = to.trim() == "24:00";
+        let end = if midnight { Some(Time::midnight()) } else { time(to) };
+        match (time(from), end) {
+            (Some(from), Some(to)) if from == to && !midnight => {
+                Err(format!("`{range}` begins and ends at the same minute"))
+            }
             (Some(from), Some(to)) => Ok((from, to)),
             _ => Err(format!("`{range}` is not HH:MM-HH:MM")),
         }
@@ -62,6 +67,11 @@ mod tests {
         check(0, 0, true);
         check(6, 29, true);
         check(6, 30, false);
+        let always = QuietHours::new(&["00:00-24:00".into()]);
+        let evening = QuietHours::new(&["22:00-24:00".into()]);
+        let (first, last) = (Time::midnight(), Time::new(23, 59, 59, 0).unwrap());
+        assert!(always.contain(first) && always.contain(last));
+        assert!(!evening.contain(first) && evening.contain(last));
     }
 
     #[test]

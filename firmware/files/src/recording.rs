@@ -17,6 +17,9 @@ use symphonia::core::meta::MetadataOptions;
 /// Channels that are averaged at the most: a file that states more is no recording of a room.
 const CHANNELS_MAX: usize = 32;
 
+/// Sampling rates that are read, hertz: wider than a sound card's, narrow enough for the resampler's buffers.
+const RATE_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
 /// Why a recording was refused or broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
@@ -99,8 +102,8 @@ impl Recording {
             return Err(RecordingError::Format { file: name, cause: "it is a folder".into() });
         }
         if regular {
-            let channels = check_wav(&name, &mut file)?;
-            return Self::read(name, Box::new(file), channels, true);
+            let (channels, sized) = check_wav(&name, &mut file)?;
+            return Self::read(name, Box::new(file), channels, sized);
         }
         Self::read(name, Box::new(ReadOnlySource::new(file)), None, false)
     }
@@ -128,7 +131,7 @@ impl Recording {
             .and_then(|parameters| parameters.audio())
             .ok_or_else(|| refused("its codec is not stated".into()))?;
         let rate_hz = parameters.sample_rate.ok_or_else(|| refused("its sampling rate is not stated".into()))?;
-        let rates = detector::limits::RATE_HZ;
+        let rates = RATE_HZ;
         if !rates.contains(&rate_hz) {
             return Err(refused(format!(
                 "its sampling rate is {rate_hz} Hz, must be {} to {}",
@@ -259,14 +262,15 @@ fn plain(error: &Error) -> String {
     }
 }
 
-/// A WAV file's data chunk must lie inside the file: known before a second of it has been heard. Its channels, where it is one.
-fn check_wav(name: &str, file: &mut File) -> Result<Option<u16>, RecordingError> {
+/// A WAV file's data chunk must lie inside the file: known before a second of it has been heard. Its channels, where it is one, and
+/// whether it states its length: recorders that write into a pipe state the largest there is.
+fn check_wav(name: &str, file: &mut File) -> Result<(Option<u16>, bool), RecordingError> {
     let io = |cause| RecordingError::Open { file: name.into(), cause };
     let held = file.metadata().map_err(io)?.len();
     if held == 0 {
         return Err(RecordingError::Empty { file: name.into() });
     }
-    let (mut place, mut channels) = (12, None);
+    let (mut place, mut channels, mut sized) = (12, None, true);
     let mut header = [0; 12];
     if file.read_exact(&mut header).is_ok() && &header[..4] == b"RIFF" && &header[8..] == b"WAVE" {
         loop {
@@ -281,12 +285,11 @@ fn check_wav(name: &str, file: &mut File) -> Result<Option<u16>, RecordingError>
             let length = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]);
             if &chunk[..4] == b"data" {
                 let stated = place + 8 + u64::from(length);
-                // Recorders that write into a pipe state the largest length there is.
-                let unstated = length >= 0x7fff_0000;
+                sized = length < 0x7fff_0000 || stated <= held;
                 if length == 0 {
                     return Err(RecordingError::Empty { file: name.into() });
                 }
-                if stated > held && !unstated {
+                if stated > held && sized {
                     return Err(RecordingError::Truncated { file: name.into(), stated, held, unit: "bytes" });
                 }
                 break;
@@ -300,5 +303,5 @@ fn check_wav(name: &str, file: &mut File) -> Result<Option<u16>, RecordingError>
         }
     }
     file.rewind().map_err(io)?;
-    Ok(channels)
+    Ok((channels, sized))
 }

@@ -276,16 +276,7 @@ impl Site {
     /// Every mistake, also of `[decision]` as far as it shows without the model's manifest.
     pub fn parse_for_another(file: &str, text: &str) -> Result<Self, Vec<KeyError>> {
         let (site, mut wrong) = Self::parse_rest(file, text, None);
-        // What any value of the manifest's would do beside the site's own.
-        let anything = Decision {
-            stride_s: 2.0,
-            threshold_on: 1.0,
-            threshold_off: 0.0,
-            votes: Votes { needed: 1, of: 2 },
-            hold_s: 10.0,
-            cooldown_s: 30.0,
-        };
-        wrong.extend(site.iter().flat_map(|site| site.decision(&anything).mistakes(file)));
+        wrong.extend(site.iter().flat_map(|site| site.decision_mistakes(file)));
         keys::whole((site, wrong))
     }
 
@@ -298,14 +289,29 @@ impl Site {
         }
         let table: toml::Table = text.parse().unwrap_or_default();
         site.stated = table.iter().flat_map(|(key, value)| stated(key, value)).collect();
-        // What is missing may be the very key that is misspelt: said once.
-        let misspelt = !wrong.is_empty();
+        // What is missing may be the very key of its table that is misspelt: said once.
+        let table = |error: &KeyError| error.key.as_deref().and_then(|key| Some(key.rsplit_once('.')?.0.to_string()));
+        let misspelt: Vec<_> = wrong.iter().map(table).collect();
         wrong.extend(
             check::mistakes(&site, file, cards)
                 .into_iter()
-                .filter(|error| !(misspelt && error.cause.starts_with("missing"))),
+                .filter(|error| !(error.cause.starts_with("missing") && misspelt.contains(&table(error)))),
         );
         (Some(site), wrong)
+    }
+
+    /// Mistakes of its `[decision]`, as far as they show without a model's manifest.
+    pub fn decision_mistakes(&self, file: &str) -> Vec<KeyError> {
+        // What any value of the manifest's would do beside the site's own.
+        let anything = Decision {
+            stride_s: 2.0,
+            threshold_on: 1.0,
+            threshold_off: 0.0,
+            votes: Votes { needed: 1, of: 2 },
+            hold_s: 10.0,
+            cooldown_s: 30.0,
+        };
+        self.decision(&anything).mistakes(file)
     }
 
     /// Whether the file says this key, such as `siren.armed`.

@@ -194,10 +194,11 @@ fn siren(text: &str, siren_on_s_max: f64) -> Result<Request, Refusal> {
     }
     let json: SirenJson = from_json(text)?;
     let on = matches!(json.state, OnOff::On);
-    if on && json.duration.is_some_and(|seconds| seconds < SIREN_S_MIN) {
-        return Err(Refusal::OutOfRange { name: "duration", range: "0.1 s or more" });
+    // OFF ends the siren whatever else it says.
+    if on && json.duration.is_some_and(|seconds| seconds <= 0.0) {
+        return Err(Refusal::OutOfRange { name: "duration", range: "above 0 s" });
     }
-    let duration_s = json.duration.filter(|_| on).map(|seconds| seconds.min(siren_on_s_max));
+    let duration_s = json.duration.filter(|_| on).map(|seconds| seconds.max(SIREN_S_MIN).min(siren_on_s_max));
     request(Command::Siren { on, duration_s }, json.id, json.expires)
 }
 

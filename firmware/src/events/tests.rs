@@ -149,7 +149,7 @@ fn events_past_their_age_go_at_the_next_start() {
     }
     let mut store = EventStore::open(folder.path(), ROOMY, true, false).unwrap();
     assert_eq!(names(folder.path()).len(), 7, "a clock is not believed as soon as the device starts");
-    store = store.with_proven_clock();
+    store = store.with_proven_clock().unwrap();
     store.tidy().unwrap();
     let left = names(folder.path());
     for (id, files) in [("old", 0), ("new", 2), ("future", 2), ("touched", 0)] {

@@ -32,7 +32,7 @@ fn siren() {
     check("siren/set", r#"{"state":"ON","duration":100000}"#, on(Some(BOUND_S)));
     check("siren/set", r#"{"state":"OFF","duration":3}"#, off);
     check("siren/set", r#"{"state":"ON","duration":0}"#, Err("duration is out of range"));
-    check("siren/set", r#"{"state":"ON","duration":1e-9}"#, Err("duration is out of range"));
+    check("siren/set", r#"{"state":"ON","duration":1e-9}"#, on(Some(0.1)));
     // Off is off.
     check("siren/set", r#"{"state":"OFF","duration":0}"#, Ok(Command::Siren { on: false, duration_s: None }));
     check("siren/set", r#"{"state":"ON","duration":-1}"#, Err("out of range"));

@@ -37,7 +37,15 @@ pub fn local_time() -> Option<jiff::civil::Time> {
 pub fn local_words() -> String {
     let zone = jiff::tz::TimeZone::system();
     let time = zone.to_datetime(Timestamp::now()).time();
-    format!("{:02}:{:02} ({})", time.hour(), time.minute(), zone.iana_name().unwrap_or("a zone without a name"))
+    // Our image's /etc/localtime is a link to a link: its root cannot be written.
+    let linked = std::fs::canonicalize("/etc/localtime").unwrap_or_default();
+    let linked = linked.strip_prefix("/usr/share/zoneinfo").ok().and_then(|name| name.to_str());
+    format!(
+        "{:02}:{:02} ({})",
+        time.hour(),
+        time.minute(),
+        zone.iana_name().or(linked).unwrap_or("a zone without a name")
+    )
 }
 
 /// Monotonic time since the device booted, its sleep included.

@@ -139,7 +139,7 @@ impl EventStore {
         Ok(store)
     }
 
-    /// Believes the clock from the start, and applies what that allows: whoever runs a recording sits at a machine whose clock is set.
+    /// Believes the clock from the start, and applies what that allows.
     ///
     /// # Errors
     /// As [`Self::tidy`].

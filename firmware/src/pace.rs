@@ -3,7 +3,7 @@
 //! A clock that leaps ten years (a bad time server, a dying clock chip) makes every event on disk look ten years old. Before
 //! anything is deleted for its age the clock must have gone on from where it leapt to for a day: by then it was either put
 //! right, which is another leap, or it is the time. A clock may have leapt before the service started: in its first hour none
-//! is believed, so that a time server has had the time to put it right.
+//! is believed, so that a time server has had the time to put it right. (A recording at a PC: from the start.)
 
 use std::time::{Duration, Instant};
 

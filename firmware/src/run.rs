@@ -1,6 +1,6 @@
 //! `screamd run`: everything is opened and checked here, in the order in which it may fail; then the control loop runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -154,10 +154,11 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
 
     let events = settings.site.events.clone();
     let retention = Retention { max_mib: events.max_mib, max_days: events.max_days };
-    let heard_by_a_person = args.wav.is_some();
+    // A person at a PC, whose clock is set. On a device, or at a pipe, which may be a microphone's, time must first show that it is true.
+    let at_a_desk = settings.board.simulated && args.wav.as_deref().is_some_and(|path| path != Path::new("-"));
     let open = move || {
         let store = EventStore::open(&events.dir, retention, events.pictures, events.clips)?;
-        if heard_by_a_person { store.with_proven_clock() } else { Ok(store) }
+        if at_a_desk { store.with_proven_clock() } else { Ok(store) }
     };
     let recorder = Recorder::start(open, messages.clone()).context("the recorder's thread")?;
 

@@ -380,17 +380,38 @@ fn a_card_that_is_provisioned_again_is_taken_where_its_site_is_fine() {
     std::fs::write(card.join("screamd-site.toml"), "zone = \"Cellar\"\n").unwrap();
     let (output, _) = boot(&laptop, "exit 1", "exit 2", &[]);
     let result = || std::fs::read_to_string(card.join("screamd-result.txt")).unwrap();
-    assert!(!output.status.success() && result().contains("the device goes on as it was"), "{}", result());
+    assert!(!output.status.success() && result().contains("the device goes on with"), "{}", result());
     assert!(read().contains("By hand"));
     let (output, calls) = boot(&laptop, "exit 1", "exit 0", &[]);
     assert!(output.status.success() && !calls.contains("dpkg"), "{calls}");
     assert!(read().contains("Cellar") && calls.contains("systemctl restart screamd.service"), "{calls}");
-    // A password alone, and a package.
+    // The file goes: nothing to do.
+    std::fs::remove_file(card.join("screamd-site.toml")).unwrap();
+    let (output, calls) = boot(&laptop, "exit 1", "exit 2", &[]);
+    assert!(output.status.success() && calls.is_empty(), "{calls}");
+    // A package, a password and a site file that does not pass: neither of the two takes the old one's place, at no boot.
+    let password = || std::fs::read_to_string(root.join("etc/credstore/screamd.mqtt.password")).unwrap();
     laptop.ok(&["--out", &laptop.path("boot")]);
     std::fs::write(card.join("screamd-secret-mqtt.password"), "exchanged").unwrap();
-    let (output, calls) = boot(&laptop, "exit 0", "exit 0", &[]);
-    assert!(output.status.success() && calls.contains("dpkg --force-confold -i"), "{calls}");
-    assert_eq!(std::fs::read_to_string(root.join("etc/credstore/screamd.mqtt.password")).unwrap(), "exchanged");
+    for _ in 0..2 {
+        let (output, calls) = boot(&laptop, "exit 0", "exit 2", &[]);
+        assert!(!output.status.success() && calls.contains("dpkg --force-confold -i"), "{calls}");
+        assert!(read().contains("Cellar") && password() == CANARY, "{}", read());
+        assert!(!card.join("screamd-secret-mqtt.password").exists());
+    }
+    // The check sees the password that would be.
+    let check = "grep -q exchanged \"$CREDENTIALS_DIRECTORY/mqtt.password\"";
+    let (output, calls) = boot(&laptop, "exit 0", check, &[]);
+    assert!(output.status.success() && result().starts_with("well"), "{calls} {}", result());
+    assert!(read().contains("hall_1") && password() == "exchanged", "{}", read());
+    // The card of before the mistake is put back: it is not taken for done.
+    let good = std::fs::read(card.join("screamd-site.toml")).unwrap();
+    std::fs::write(card.join("screamd-site.toml"), "zone = 1\n").unwrap();
+    let (output, _) = boot(&laptop, "exit 1", "exit 2", &[]);
+    assert!(!output.status.success() && result().starts_with("FAILED"));
+    std::fs::write(card.join("screamd-site.toml"), good).unwrap();
+    let (output, _) = boot(&laptop, "exit 1", "exit 0", &[]);
+    assert!(output.status.success() && result().starts_with("well"), "{}", result());
 }
 
 #[test]

@@ -52,6 +52,12 @@ fn a_recording_of_unstated_length_or_odd_rate_is_heard_to_its_end() {
         let ran = device.hear(&open);
         assert_eq!((ran.code, ran.of_type("window").len()), (0, expect), "{length:#x}: {}", ran.stderr);
     }
+    // A long recording that was broken off is none of those.
+    let mut torn = whole.clone();
+    torn[40..44].copy_from_slice(&0xb000_0000u32.to_le_bytes());
+    torn[4..8].copy_from_slice(&0xb000_0024u32.to_le_bytes());
+    let ran = device.hear(&torn);
+    assert!(ran.code == 2 && ran.stderr.contains("truncated"), "{}", ran.stderr);
     for rate_hz in [1_000, 3_999, 352_800] {
         let ran = device.hear(&wav(&silence(rate_hz, 1.5), rate_hz, 1));
         assert_eq!((ran.code, ran.of_type("window").len()), (0, 2), "{rate_hz}: {}", ran.stderr);

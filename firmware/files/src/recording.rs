@@ -1,7 +1,7 @@
 //! Recordings: WAV and FLAC (and what else symphonia was built with), streamed as one channel at the file's own rate.
 //!
 //! Nothing is skipped in silence: a file that holds less than it states, or a frame that does not decode, is an error that
-//! names the file. `-` is standard input, where a WAV of unstated length (a recorder's pipe) is read to its end.
+//! names the file. A WAV of unstated length (a recorder's pipe) is read to its end; `-` is standard input.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -19,6 +19,9 @@ const CHANNELS_MAX: usize = 32;
 
 /// Sampling rates that are read, hertz: wider than a sound card's, narrow enough for the resampler's buffers.
 const RATE_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
+/// Data lengths of a WAV that state none, bytes: what recorders write that cannot go back to the header (arecord, sox, ffmpeg).
+const UNSTATED: [std::ops::RangeInclusive<u32>; 2] = [0x7fff_0000..=0x8000_0000, 0xffff_0000..=u32::MAX];
 
 /// Why a recording was refused or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -285,7 +288,7 @@ fn check_wav(name: &str, file: &mut File) -> Result<(Option<u16>, bool), Recordi
             let length = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]);
             if &chunk[..4] == b"data" {
                 let stated = place + 8 + u64::from(length);
-                sized = length < 0x7fff_0000 || stated <= held;
+                sized = !UNSTATED.iter().any(|lengths| lengths.contains(&length)) || stated <= held;
                 if length == 0 {
                     return Err(RecordingError::Empty { file: name.into() });
                 }

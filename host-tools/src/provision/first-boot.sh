@@ -10,13 +10,21 @@ set -u
 root=${SCREAMD_ROOT:-}
 boot=${SCREAMD_BOOT:-$(dirname "$(readlink -f "$0")")}
 done_mark=${SCREAMD_DONE:-$root/var/lib/screamd-first-boot.done}
+store=$root/etc/credstore
+# Secrets that were taken off the card wait here until the site file that names them is known to be fine.
+waiting=$store/.waiting
 # What the card asks for, as the mark holds it. Of what is taken off the card, whatever lies there is new.
 asked=$(cat "$boot/screamd-site.toml" "$boot/screamd-timezone" "$boot"/screamd-key-*.pub 2>/dev/null | cksum)
 new=
-for file in "$boot"/screamd-secret-* "$boot"/screamd-*.deb; do
+for file in "$boot"/screamd-secret-* "$boot"/screamd-*.deb "$waiting"/screamd.*; do
     [ ! -f "$file" ] || new=yes
 done
-[ "$(cat "$done_mark" 2>/dev/null)" = "$asked" ] && [ -z "$new" ] && exit 0
+again=
+if [ -e "$done_mark" ]; then
+    again=yes
+    [ -f "$boot/screamd-site.toml" ] || exit 0
+    [ "$(cat "$done_mark")" = "$asked" ] && [ -z "$new" ] && exit 0
+fi
 
 # Before the rest, and for each boot to come: a service that goes on where a boot was cut. cloud-init marks its runcmd as run
 # before it starts it, and systemd.run is gone from the command line. No systemctl: cloud-init's bootcmd runs before systemd would answer.
@@ -73,38 +81,27 @@ failed() {
 }
 led timer 500 500
 
+# From here on the card is not done with, until it is: a cut, or what is refused, is tried again at the next boot.
+if [ -n "$again" ]; then
+    : > "$done_mark"
+    sync
+fi
+
 # Secrets first: whatever fails later, they do not stay on a partition that any laptop reads.
 umask 077
-store=$root/etc/credstore
-extra=
-mkdir -p "$store"
+mkdir -p "$waiting"
+rm -f "$waiting"/*-
 for file in "$boot"/*.taken; do
     [ ! -f "$file" ] || wipe "$file" || failed "cannot wipe $file"
 done
 for file in "$boot"/screamd-secret-*; do
     [ -f "$file" ] || continue
     name=${file##*/screamd-secret-}
-    kept=$store/screamd.$name
+    kept=$waiting/screamd.$name
     # FAT's files have whatever mode the mount gives them.
     cp "$file" "$kept-" && chmod 600 "$kept-" && sync && mv "$kept-" "$kept" && sync && wipe "$file" ||
         failed "cannot move the secret $name"
 done
-# Of what is kept, not of what was moved now: the boot before may have been cut here.
-for file in "$store"/screamd.*; do
-    [ -f "$file" ] || continue
-    name=${file##*/screamd.}
-    case $name in
-        mqtt.password | ca.pem | client.pem | client.key | ca.crl) ;; # The package's unit names these.
-        *-) ;; # Cut while it was copied.
-        *) extra="$extra\nLoadCredential=$name:screamd.$name" ;;
-    esac
-done
-if [ -n "$extra" ]; then
-    drop_ins=$root/etc/systemd/system/screamd.service.d
-    mkdir -p "$drop_ins"
-    printf "[Service]$extra\n" > "$drop_ins/20-secrets.new" && sync && mv "$drop_ins/20-secrets.new" "$drop_ins/20-secrets.conf" && sync ||
-        failed "cannot write the names of the secrets"
-fi
 # cloud-init has read it: the network stands in /etc/netplan, and its key need not stay here.
 if [ -f "$boot/network-config" ]; then
     country=$(sed -n 's/^ *regulatory-domain: "\([A-Z][A-Z]\)"$/\1/p' "$boot/network-config")
@@ -117,45 +114,76 @@ if [ -f "$boot/network-config" ]; then
     wipe "$boot/network-config" || failed "cannot wipe network-config"
 fi
 
-# As the service sees it: secrets by their names.
+umask 022
+# As the service sees it: secrets by their names, and by the release that runs.
 check() {
     secrets=$(mktemp -d) || failed "no room for a folder in ${TMPDIR:-/tmp}"
-    for file in "$store"/screamd.*; do
+    for file in "$store"/screamd.* "$waiting"/screamd.*; do
         [ ! -f "$file" ] || cp "$file" "$secrets/${file##*/screamd.}"
     done
-    said=$(CREDENTIALS_DIRECTORY=$secrets screamd check --config "$1" 2>&1)
+    said=$(CREDENTIALS_DIRECTORY=$secrets screamd update exec -- check --config "$1" 2>&1)
     status=$?
     rm -rf "$secrets"
     [ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')$2"
 }
-# A device that works keeps what it has until the card's site file is known to be fine.
-if [ -e "$done_mark" ] && ! ls "$boot"/screamd-*.deb >/dev/null 2>&1; then
-    check "$boot/screamd-site.toml" "; the device goes on as it was"
-fi
-
-umask 022
-mkdir -p "$root/etc/screamd/update-keys"
-# The site file before the package, so that the service starts with it; dpkg keeps what is there.
-cp "$boot/screamd-site.toml" "$root/etc/screamd/site.toml" || failed "cannot write the site file"
-chmod 644 "$root/etc/screamd/site.toml"
-for file in "$boot"/screamd-key-*.pub; do
-    [ -f "$file" ] || continue
-    key=$root/etc/screamd/update-keys/${file##*/screamd-key-}
-    # Whatever mode the mount gives it: the service reads it before it offers an update.
-    cp "$file" "$key" && chmod 644 "$key" || failed "cannot write an update key"
-done
-if [ -s "$boot/screamd-timezone" ]; then
-    zone=$(head -n 1 "$boot/screamd-timezone")
-    [ -f "$root/usr/share/zoneinfo/$zone" ] || failed "this system knows no time zone $zone"
-    localtime=${SCREAMD_LOCALTIME:-$root/etc/localtime}
-    ln -sf "/usr/share/zoneinfo/$zone" "$localtime.new" && mv -T "$localtime.new" "$localtime" || failed "cannot set the time zone"
-    # Debian's own second place for it.
-    [ ! -f "$root/etc/timezone" ] || printf '%s\n' "$zone" > "$root/etc/timezone"
-fi
-# None where only a site file was changed.
-if [ -z "${SCREAMD_BOOT:-}" ] && ls "$boot"/screamd-*.deb >/dev/null 2>&1; then
+# None where only a site file was changed; our image has it.
+install_package() {
+    [ -z "${SCREAMD_BOOT:-}" ] && ls "$boot"/screamd-*.deb >/dev/null 2>&1 || return 0
     said=$(DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i "$boot"/screamd-*.deb 2>&1) ||
         failed "the package was not installed: $(printf '%s' "$said" | tail -n 3 | tr '\n' ' ')"
+}
+take_site_and_secrets() {
+    for file in "$waiting"/screamd.*; do
+        [ ! -f "$file" ] || mv "$file" "$store/" || failed "cannot store ${file##*/screamd.}"
+    done
+    sync
+    # Of what is kept, not of what was moved now: the boot before may have been cut here.
+    extra=
+    for file in "$store"/screamd.*; do
+        [ -f "$file" ] || continue
+        name=${file##*/screamd.}
+        case $name in
+            mqtt.password | ca.pem | client.pem | client.key | ca.crl) ;; # The package's unit names these.
+            *) extra="$extra\nLoadCredential=$name:screamd.$name" ;;
+        esac
+    done
+    if [ -n "$extra" ]; then
+        drop_ins=$root/etc/systemd/system/screamd.service.d
+        mkdir -p "$drop_ins"
+        printf "[Service]$extra\n" > "$drop_ins/20-secrets.new" && sync && mv "$drop_ins/20-secrets.new" "$drop_ins/20-secrets.conf" && sync ||
+            failed "cannot write the names of the secrets"
+    fi
+    mkdir -p "$root/etc/screamd/update-keys"
+    site=$root/etc/screamd/site.toml
+    cp "$boot/screamd-site.toml" "$site.new" && chmod 644 "$site.new" && sync && mv "$site.new" "$site" || failed "cannot write the site file"
+    for file in "$boot"/screamd-key-*.pub; do
+        [ -f "$file" ] || continue
+        key=$root/etc/screamd/update-keys/${file##*/screamd-key-}
+        # Whatever mode the mount gives it: the service reads it before it offers an update.
+        cp "$file" "$key" && chmod 644 "$key" || failed "cannot write an update key"
+    done
+}
+if [ -n "$again" ]; then
+    # A device that works keeps what it has until the card's site file is known to be fine; dpkg keeps it, too.
+    install_package
+    check "$boot/screamd-site.toml" "; the device goes on with the site file and secrets that it had"
+    take_site_and_secrets
+else
+    # The site file before the package, so that the service starts with it.
+    take_site_and_secrets
+    install_package
+fi
+# Of no weight beside the alarm itself.
+note=
+if [ -s "$boot/screamd-timezone" ]; then
+    zone=$(head -n 1 "$boot/screamd-timezone")
+    localtime=${SCREAMD_LOCALTIME:-$root/etc/localtime}
+    if [ -f "$root/usr/share/zoneinfo/$zone" ] && ln -sf "/usr/share/zoneinfo/$zone" "$localtime.new" && mv -T "$localtime.new" "$localtime"; then
+        # Debian's own second place for it.
+        [ ! -f "$root/etc/timezone" ] || printf '%s\n' "$zone" > "$root/etc/timezone"
+    else
+        note="; but quiet hours are not those of $zone, which cannot be set here"
+    fi
 fi
 # Nobody sits at the console to answer its wizard.
 systemctl disable --now userconfig.service >/dev/null 2>&1
@@ -163,7 +191,7 @@ systemctl daemon-reload
 systemctl enable screamd.service >/dev/null 2>&1
 systemctl restart screamd.service || failed "the service did not start: journalctl -u screamd"
 
-check "$root/etc/screamd/site.toml" ""
+[ -n "$again" ] || check "$root/etc/screamd/site.toml" ""
 
 mkdir -p "$(dirname "$done_mark")"
 # Before its mark: what the mark stands for is on the disk.
@@ -172,6 +200,6 @@ sync
 printf '%s\n' "$asked" > "$done_mark.new" && sync && mv "$done_mark.new" "$done_mark" || failed "cannot write $done_mark"
 sync
 rm -f "$boot"/screamd-*.deb
-result "well: installed, checked and started"
+result "well: installed, checked and started$note"
 led default-on
 exit 0

@@ -5,7 +5,10 @@
 set -u
 boot=/boot/firmware
 imager() { /usr/lib/raspberrypi-sys-mods/imager_custom "$@"; }
+# A card that is provisioned again leaves the device its name, its network and who logs in.
+if [ ! -e /var/lib/screamd-first-boot.done ]; then
 @SET@
+fi
 sh "$boot/screamd-first-boot.sh" arm
 sync
 # Whole or not at all: without its line nothing boots, and with systemd.run in it and this script gone it would power off for ever.

@@ -64,7 +64,7 @@ pub enum Message {
     Update(update::agent::Notice),
 }
 
-/// How long an end waits for the broker after a recording, and after a signal.
+/// How long an end waits for the broker after a recording, and after a signal; the goodbye may take a second more.
 const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(1));
 /// Gaps nearer to each other are told as one.
 const GAP_EVERY: Duration = Duration::from_secs(1);

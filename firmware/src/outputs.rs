@@ -242,10 +242,7 @@ impl Emergency {
     /// works is not to be trusted, and the service starts a whole one.
     pub fn abort_on_panic(self, crash: Crash) {
         let report = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if detector::guarded::is_guarded() {
-                return;
-            }
+        detector::guarded::set_hook(move |info| {
             self.all_safe();
             report(info);
             let thread = std::thread::current();
@@ -253,7 +250,7 @@ impl Emergency {
             let words = info.payload_as_str().unwrap_or("a panic without words");
             crash.keep(&format!("thread `{}`, {place}: {words}", thread.name().unwrap_or("unnamed")));
             std::process::abort();
-        }));
+        });
     }
 
     /// Siren silent, LED dark, fault relay released; what refuses is passed over.

@@ -21,15 +21,6 @@ impl<T: Copy, S: PartialEq> Set<T, S> {
     }
 }
 
-/// What the site file says of arming.
-#[derive(Debug, Clone, Copy)]
-pub struct SirenSite {
-    /// `siren.armed`, where it stands there.
-    pub armed: Option<bool>,
-    /// `siren.remote_disarm`.
-    pub remote_disarm: bool,
-}
-
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -67,9 +58,15 @@ impl Saved {
     /// old file.
     ///
     /// A disarming goes with the leave for it, too.
-    pub fn forget_changed(&mut self, siren: &SirenSite, threshold_on: Option<f64>, cooldown_s: Option<f64>) {
+    pub fn forget_changed(
+        &mut self,
+        armed: Option<bool>,
+        remote_disarm: bool,
+        threshold_on: Option<f64>,
+        cooldown_s: Option<f64>,
+    ) {
         let before = (self.armed, self.threshold_on, self.cooldown_s);
-        self.armed = self.armed.filter(|set| set.site == siren.armed && (set.value || siren.remote_disarm));
+        self.armed = self.armed.filter(|set| set.site == armed && (set.value || remote_disarm));
         self.threshold_on = self.threshold_on.filter(|set| set.site == threshold_on);
         self.cooldown_s = self.cooldown_s.filter(|set| set.site == cooldown_s);
         self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
@@ -139,23 +136,22 @@ mod tests {
         assert_eq!((again.command_ids.len(), again.command_ids[63].as_str()), (64, "n99"));
         // Once the site has spoken, going back to the old file brings nothing back.
         let mut again = again;
-        let site = SirenSite { armed: None, remote_disarm: true };
-        again.forget_changed(&site, Some(0.8), None);
+        again.forget_changed(None, true, Some(0.8), None);
         assert!(!again.forgotten);
-        again.forget_changed(&site, Some(0.7), None);
+        again.forget_changed(None, true, Some(0.7), None);
         assert!(again.forgotten);
         assert_eq!(
             (again.threshold_on(Some(0.8)), again.armed(None), again.cooldown_s(None)),
             (None, Some(false), Some(5.0))
         );
         // `armed = true` is written into the file where nothing stood; or the leave to disarm is taken back.
-        let armed_by = |site: SirenSite| {
+        let armed_by = |armed, remote_disarm| {
             let mut saved = again.clone();
-            saved.forget_changed(&site, None, None);
-            saved.armed(site.armed)
+            saved.forget_changed(armed, remote_disarm, None, None);
+            saved.armed(armed)
         };
-        assert_eq!(armed_by(SirenSite { armed: Some(true), ..site }), None);
-        assert_eq!(armed_by(SirenSite { remote_disarm: false, ..site }), None);
+        assert_eq!(armed_by(Some(true), true), None);
+        assert_eq!(armed_by(None, false), None);
     }
 
     #[test]

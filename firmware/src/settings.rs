@@ -8,7 +8,7 @@ use detector::manifest::{Decision, Manifest};
 use files::board::{self, Board};
 use files::model_dir;
 
-use crate::saved::{Saved, SirenSite};
+use crate::saved::Saved;
 use files::site::Site;
 
 /// What the command line says.
@@ -122,14 +122,14 @@ impl Settings {
             return Err(wrong);
         }
         let mut saved = Saved::load(&site.state.dir);
-        let siren = siren_site(&site);
-        saved.forget_changed(&siren, site.decision.threshold_on, site.decision.cooldown_s);
+        let (siren, own) = (&site.siren, &site.decision);
+        saved.forget_changed(site.stated_armed(), siren.remote_disarm, own.threshold_on, own.cooldown_s);
         if let Some(threshold_on) = saved.threshold_on(site.decision.threshold_on) {
             // The lower one follows it down, and up again, in the alarm.
             decision.threshold_on = threshold_on;
         }
         decision.cooldown_s = saved.cooldown_s(site.decision.cooldown_s).unwrap_or(decision.cooldown_s);
-        let armed = saved.armed(siren.armed).unwrap_or(site.siren.armed);
+        let armed = saved.armed(site.stated_armed()).unwrap_or(site.siren.armed);
         // A disarming ends it, the site file's as well.
         if saved.latched && !armed {
             (saved.latched, saved.forgotten) = (false, true);
@@ -140,12 +140,6 @@ impl Settings {
         warnings.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
         Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
     }
-}
-
-/// What the site says of arming, as [`Saved`] weighs it.
-pub fn siren_site(site: &Site) -> SirenSite {
-    let siren = &site.siren;
-    SirenSite { armed: site.states("siren.armed").then_some(siren.armed), remote_disarm: siren.remote_disarm }
 }
 
 /// A file that the site names: a path, or a name in `$CREDENTIALS_DIRECTORY`.
@@ -211,8 +205,7 @@ fn origins(
     let stated = |key: &str, otherwise| if site.states(key) { "site" } else { otherwise };
     let hub_threshold = saved.threshold_on(own.threshold_on).is_some();
     let board_by = if paths.board.is_some() { "command line" } else { stated("board", "built-in") };
-    let armed_by =
-        if saved.armed(siren_site(site).armed).is_some() { "hub" } else { stated("siren.armed", "built-in") };
+    let armed_by = if saved.armed(site.stated_armed()).is_some() { "hub" } else { stated("siren.armed", "built-in") };
     // The lower threshold follows the upper one down, whoever moved that.
     let threshold_off = decision.threshold_off.min(decision.threshold_on);
     let follows = threshold_off < own.threshold_off.unwrap_or(manifest.threshold_off);

@@ -1,25 +1,24 @@
 //! Work on a file's say-so that must not end the program: tract panics on graphs that no exporter writes (a stride of 0, no node at all).
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the panic at hand, in this thread, is one that [`guarded`] catches: a panic hook has nothing to say of it.
-pub fn is_guarded() -> bool {
-    GUARDED.get()
-}
-
-/// From now on the panic hook that is set says nothing of a panic that [`guarded`] catches. For `main`, before other hooks.
-pub fn leave_to_guards() {
-    let report = std::panic::take_hook();
+/// Sets a panic hook that a panic which [`guarded`] catches does not reach.
+pub fn set_hook(hook: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |info| {
-        if !is_guarded() {
-            report(info);
+        if !GUARDED.get() {
+            hook(info);
         }
     }));
+}
+
+/// From now on the hook that is set says nothing of such a panic. For `main`, before other hooks.
+pub fn leave_to_guards() {
+    set_hook(std::panic::take_hook());
 }
 
 /// What `work` makes.
@@ -45,11 +44,11 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_words() {
-        assert_eq!(guarded(is_guarded), Ok(true));
+        assert_eq!(guarded(|| GUARDED.get()), Ok(true));
         let divide = |by: usize| guarded(move || 1 / std::hint::black_box(by));
         assert!(divide(0).unwrap_err().contains("divide by zero"));
-        assert_eq!((divide(1), is_guarded()), (Ok(1), false));
-        let inner = guarded(|| guarded(|| panic!("inner")).map_err(|words| (words, is_guarded())));
+        assert_eq!((divide(1), GUARDED.get()), (Ok(1), false));
+        let inner = guarded(|| guarded(|| panic!("inner")).map_err(|words| (words, GUARDED.get())));
         assert_eq!(inner.unwrap().unwrap_err(), ("inner".to_string(), true));
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::de::DeserializeOwned;
 
-/// The cause of a key that should be there.
+/// How the cause begins of a key that should be there.
 const MISSING: &str = "missing";
 
 /// One mistake in a TOML file.
@@ -30,9 +30,17 @@ impl KeyError {
 
     /// Whether `later` is missed only since this mistake, a key that is missing in that table, left the whole table out.
     fn left_out(&self, later: &Self) -> bool {
-        let missing = |error: &Self| error.cause == MISSING;
-        let table = self.key.as_deref().and_then(|key| key.rsplit_once('.')).map(|(table, _)| table);
-        missing(self) && missing(later) && table == later.key.as_deref()
+        self.is_missing() && later.is_missing() && self.table() == later.key.as_deref()
+    }
+
+    /// Whether something is not there that should be: it may be the very key that is misspelt.
+    pub fn is_missing(&self) -> bool {
+        self.cause.starts_with(MISSING)
+    }
+
+    /// The table that its key stands in; none at the top.
+    pub fn table(&self) -> Option<&str> {
+        Some(self.key.as_deref()?.rsplit_once('.')?.0)
     }
 
     /// The same mistake with a hint.
@@ -105,7 +113,7 @@ pub fn parse_checked<T: DeserializeOwned>(
     let parses = wrong.is_empty();
     wrong.extend(parsed.as_ref().map(check).unwrap_or_default());
     if !parses {
-        wrong.retain(|error| error.cause != MISSING);
+        wrong.retain(|error| !error.is_missing());
         wrong.dedup();
         if wrong.is_empty() {
             wrong.extend(first_missing);

@@ -11,7 +11,7 @@ use detector::manifest::Manifest;
 use detector::model::{Engine, Executor, Model, ModelError};
 
 /// Where models and boards are looked for, in this order.
-pub const ROOTS: [&str; 2] = [".", "/usr/share/screamd"];
+pub const ROOTS: [&str; 2] = ["", "/usr/share/screamd"];
 
 /// Why a model's folder was refused.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +81,11 @@ pub fn read_text(path: &Path) -> Result<String, ModelDirError> {
 
 /// The first place under [`ROOTS`] where `path` stands; `path` itself where it stands nowhere, so that the error names it.
 pub fn find(path: &Path) -> PathBuf {
-    let elsewhere = || ROOTS[1..].iter().map(|root| Path::new(root).join(path)).find(|found| found.exists());
-    if path.exists() { path.to_path_buf() } else { elsewhere().unwrap_or_else(|| path.to_path_buf()) }
+    ROOTS
+        .iter()
+        .map(|root| Path::new(root).join(path))
+        .find(|found| found.exists())
+        .unwrap_or_else(|| path.to_path_buf())
 }
 
 /// The manifest of the model in `dir`.

@@ -90,10 +90,7 @@ fn picture_png(values: &[f32], channels: usize, n_mels: usize, frames: usize) ->
             VIRIDIS[index((values[cell] - low) / (high - low))]
         }
     };
-    let mut rgb = Vec::with_capacity(cells * 3);
-    for cell in 0..cells {
-        rgb.extend(colour(cell));
-    }
+    let rgb: Vec<u8> = (0..cells).flat_map(colour).collect();
     encode(&rgb, frames, n_mels, None)
 }
 

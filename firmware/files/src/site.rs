@@ -290,13 +290,9 @@ impl Site {
         let table: toml::Table = text.parse().unwrap_or_default();
         site.stated = table.iter().flat_map(|(key, value)| stated(key, value)).collect();
         // What is missing may be the very key of its table that is misspelt: said once.
-        let table = |error: &KeyError| error.key.as_deref().and_then(|key| Some(key.rsplit_once('.')?.0.to_string()));
-        let misspelt: Vec<_> = wrong.iter().map(table).collect();
-        wrong.extend(
-            check::mistakes(&site, file, cards)
-                .into_iter()
-                .filter(|error| !(error.cause.starts_with("missing") && misspelt.contains(&table(error)))),
-        );
+        let mut found = check::mistakes(&site, file, cards);
+        found.retain(|error| !(error.is_missing() && wrong.iter().any(|other| other.table() == error.table())));
+        wrong.extend(found);
         (Some(site), wrong)
     }
 
@@ -317,6 +313,11 @@ impl Site {
     /// Whether the file says this key, such as `siren.armed`.
     pub fn states(&self, key: &str) -> bool {
         self.stated.contains(key)
+    }
+
+    /// `siren.armed`, where the file says it.
+    pub fn stated_armed(&self) -> Option<bool> {
+        self.states("siren.armed").then_some(self.siren.armed)
     }
 
     /// Whether alerts go to a broker.

@@ -11,7 +11,6 @@ use crate::faults::Fault;
 use crate::lines::Line;
 use crate::listen::Report;
 use crate::recorder::Stock;
-use crate::settings::siren_site;
 use crate::update::agent::Notice;
 
 impl Control {
@@ -80,7 +79,7 @@ impl Control {
                 self.step(Event::Arm { armed: on, for_us: for_s.map(us) });
                 self.state(State::Armed(self.alarm.armed()));
                 // A time that runs out is not kept: after a restart the device is armed, which is the safer mistake.
-                self.saved.set_armed(on || for_s.is_some(), siren_site(&self.parts.settings.site).armed);
+                self.saved.set_armed(on || for_s.is_some(), self.parts.settings.site.stated_armed());
                 self.save();
             }
             Command::Threshold(threshold) => {

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Written by host-tools provision. As root, at a card's first boot and at the first after it was provisioned again: secrets off the boot partition, the package, the site
-# file, `screamd check`, and the board's own LED says how it went: slow blink while at work, steady when well, fast blink when
-# something is wrong. screamd-result.txt on the boot partition says it in words, for whoever puts the card into a laptop.
+# Written by host-tools provision. As root, at a card's first boot and at the first after it was provisioned again: secrets off the boot
+# partition, the package, the site file, `screamd check`, and the board's own LED says how it went: slow blink while at work, steady when
+# well, fast blink when something is wrong. screamd-result.txt on the boot partition says it in words, for whoever puts the card into a
+# laptop.
 #
 # SCREAMD_ROOT is for tests: every path of the device is below it. Our own image (boards/image) runs this from its read-only root:
 # there SCREAMD_BOOT is the card's partition, SCREAMD_DONE a mark and SCREAMD_LOCALTIME the time zone on the data partition, and the

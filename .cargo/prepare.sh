@@ -1,5 +1,5 @@
 # Sourced by ./demo, ./test and .ci/run: installs what a fresh Debian or Raspberry Pi OS machine lacks.
-# need_packages NAME... : Debian packages; need_rust : a Rust toolchain.
+# need_packages NAME... : Debian packages; need_rust : a Rust toolchain; need_rust_checks : its formatter and linter.
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
@@ -27,4 +27,10 @@ need_rust() {
     else
         need_packages rustc-web cargo-web
     fi
+}
+
+# `cargo fmt` and `cargo clippy`, for ./test: rustup brings them with the pinned toolchain, Debian 12 has packages of their own.
+need_rust_checks() {
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
+    need_packages rustfmt-web rust-web-clippy
 }

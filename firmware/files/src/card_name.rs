@@ -9,14 +9,18 @@ pub const CARDS: &str = "/sys/class/sound";
 
 const EXAMPLE: &str = "such as \"hw:CARD=Device\"; `arecord -L` lists names";
 
-/// Refuses a name that holds a card number. The hint says the id to write instead where `cards` (the machine's [`CARDS`]) has
-/// the card now; None for a name of another machine's.
+/// Refuses a name that holds a card number, or what ALSA cannot be given. The hint says the id to write instead where `cards`
+/// (the machine's [`CARDS`]) has the card now; None for a name of another machine's.
 ///
 /// # Errors
 /// Cause and hint.
 pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)> {
     if device.is_empty() {
         return Err(("must not be empty".into(), EXAMPLE.into()));
+    }
+    // The alsa crate panics at a NUL in a name; no card's name has any of the others either.
+    if device.chars().any(char::is_control) {
+        return Err((format!("`{}` holds a control character", device.escape_debug()), EXAMPLE.into()));
     }
     if let Some(path) = device.strip_prefix("usb:") {
         let fine = !path.is_empty() && path.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.');
@@ -48,6 +52,17 @@ pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_name_with_a_control_character_is_refused_and_shown_without_it() {
+        for (device, shown) in
+            [("hw:CARD=Dev\0ice", "`hw:CARD=Dev\\0ice`"), ("default\n", "`default\\n`"), ("\u{7f}", "`\\u{7f}`")]
+        {
+            let (cause, hint) = stable(device, None).unwrap_err();
+            assert_eq!(cause, format!("{shown} holds a control character"));
+            assert!(hint.contains("arecord -L"), "{hint}");
+        }
+    }
 
     #[test]
     fn a_card_number_is_refused_with_the_id_to_write() {

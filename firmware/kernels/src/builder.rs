@@ -9,6 +9,9 @@ use crate::plan;
 /// Most values that one buffer may hold: 20 s of sound through 64 channels are a tenth of that.
 const VALUES_MAX: usize = 1 << 28;
 
+/// A border that no usual window exceeds; [`Builder::conv`] looks at its own.
+const BORDER_USUAL: usize = 8;
+
 /// Why an operation was not taken: the graph does not fit this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused(pub &'static str);
@@ -167,6 +170,10 @@ impl Builder {
         if !window.fits(shape) {
             return Err(Refused("a window that does not fit its picture"));
         }
+        // The input's buffer is made with this border (`plan`), which may be wider than what `make` has counted on.
+        if !fits_a_buffer(shape, stride, window.border()) {
+            return Err(Refused("a picture that is too much with its border"));
+        }
         let per_channel = shape.channels * window.size[0] * window.size[1];
         if bias.is_empty() || per_channel.checked_mul(bias.len()) != Some(weights.len()) {
             return Err(Refused("a convolution with another number of weights"));
@@ -277,12 +284,40 @@ impl Builder {
         never_negative: bool,
         vector: bool,
     ) -> Result<Value, Refused> {
-        let pixels = (shape.height.checked_add(16)).and_then(|h| h.checked_mul(shape.width.checked_add(16)?));
-        let values = pixels.and_then(|pixels| pixels.checked_mul(stride));
-        if shape.pixels() == 0 || shape.channels == 0 || values.is_none_or(|values| values > VALUES_MAX) {
+        if shape.height == 0 || shape.width == 0 || shape.channels == 0 || !fits_a_buffer(shape, stride, BORDER_USUAL) {
             return Err(Refused("a picture of no size, or of too much"));
         }
         self.made.push(Made { op, shape, stride, never_negative, vector });
         Ok(Value(self.made.len() - 1))
+    }
+}
+
+/// Whether a picture with a border on each side is no more than [`VALUES_MAX`].
+fn fits_a_buffer(shape: Picture, stride: usize, border: usize) -> bool {
+    let along = |extent: usize| extent.checked_add(border.checked_mul(2)?);
+    let pixels = along(shape.height).and_then(|height| height.checked_mul(along(shape.width)?));
+    pixels.and_then(|pixels| pixels.checked_mul(stride)).is_some_and(|values| values <= VALUES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_border_that_makes_too_much_of_a_picture_is_refused() {
+        // Of one pixel, by a window of one row: the border lies on all sides.
+        let conv = |columns: usize, dry: bool| {
+            let (builder, input) = Builder::new(Kernels::best(), Arithmetic::Float, [1, 1, 1]).unwrap();
+            let mut builder = if dry { builder.dry() } else { builder };
+            let window = Window { size: [1, columns], stride: [1; 2], before: [0, columns - 1], after: [0; 2] };
+            builder.conv("wide", input, window, &vec![0.5; columns], &[0.0]).map(|value| builder.shape(value))
+        };
+        for dry in [true, false] {
+            assert_eq!(conv(100, dry), Ok([1, 1, 1]));
+            // (1 + 2 * 8191)^2 values are just below the bound, (1 + 2 * 8192)^2 just above.
+            assert_eq!(conv(8_192, dry), Ok([1, 1, 1]));
+            assert!(matches!(conv(8_193, dry), Err(Refused(why)) if why.contains("border")), "dry: {dry}");
+        }
     }
 }

@@ -16,6 +16,9 @@ use crate::winograd;
 /// Under this many multiplications a layer is not worth waking other threads for.
 const PARALLEL_MIN: usize = 400_000;
 
+/// Most positions of a window whose sum an i32 holds, whatever the activations: each product is 255 * 127 at the most.
+const INTEGER_POSITIONS_MAX: usize = i32::MAX as usize / (255 * 127);
+
 /// How the layer computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -83,8 +86,11 @@ impl Conv {
         let mut macs = output.pixels() * channels * input.channels * window.size[0] * window.size[1];
         let mut start = vec![0i32; padded];
         let codes = matrix.codes();
-        let integer =
-            codes.is_some() && arithmetic == Arithmetic::Integer && never_negative && input_stride.is_multiple_of(16);
+        let integer = codes.is_some()
+            && arithmetic == Arithmetic::Integer
+            && never_negative
+            && input_stride.is_multiple_of(16)
+            && matrix.positions <= INTEGER_POSITIONS_MAX;
         let (kind, weights, scale) = match codes {
             _ if !integer && patches_pay(kernels, &window, (input, input_stride), output, codes.is_some()) => {
                 matrix = winograd::transform(weights, channels, input.channels, input_stride);
@@ -251,4 +257,32 @@ fn in_window_order(weights: &[f32], channels: usize, inputs: usize, stride: usiz
         }
     }
     Matrix { channels, positions, values }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::builder::Builder;
+    use crate::isa::available;
+
+    /// One pixel of so many channels, all of the largest activation, by weights of the largest code.
+    #[test]
+    fn a_sum_that_an_i32_would_not_hold_is_made_in_f32() {
+        for (channels, kind) in [(66_304, "conv int8"), (66_320, "conv f32, 8-bit weights")] {
+            for kernels in available() {
+                let (mut builder, input) = Builder::new(kernels, Arithmetic::Integer, [channels, 1, 1]).unwrap();
+                let value = builder.relu(input).unwrap();
+                let window = Window { size: [1; 2], stride: [1; 2], before: [0; 2], after: [0; 2] };
+                let value = builder.conv("long", value, window, &vec![1.0; channels], &[0.0]).unwrap();
+                let value = builder.sum(value).unwrap();
+                let network = builder.finish(value).unwrap();
+                let case = format!("{} {channels}", kernels.name());
+                assert!(network.layers().iter().any(|layer| layer.kind == kind), "{case}");
+                let mut workspace = network.workspace();
+                let sum = network.run(&mut workspace, &vec![1.0; channels], None, &mut |_| ())[0];
+                assert!((sum / channels as f32 - 1.0).abs() < 1e-4, "{case}: {sum}");
+            }
+        }
+    }
 }

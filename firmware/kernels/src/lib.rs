@@ -7,7 +7,8 @@
 //! A *patch* is the 4x4 input pixels of four outputs in Winograd's form of a layer; its 16 *places* are those pixels and what
 //! they are transformed to. Some patches are a *block*: what one thread takes at a time.
 //!
-//! This crate is the only one with `unsafe` code in it: vector instructions and the pointers that feed them. It knows
+//! The `unsafe` code of the project is here, vector instructions and the pointers that feed them, but for two calls of the system's in
+//! `firmware::capture::realtime`. This crate knows
 //! nothing of files, manifests or tract; `detector::model` builds a [`Network`] from a graph that fits, and leaves every
 //! other graph to tract. The kernels of all processors compute integer layers to the same bit, float layers to rounding.
 

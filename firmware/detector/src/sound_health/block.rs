@@ -17,6 +17,9 @@ const RAIL_SHARE: f64 = 0.02;
 const BITS_RMS: f64 = 2.5e-4;
 /// A frozen buffer is no shorter than a card's shortest period, samples; what repeats faster is a tone.
 const REPEAT_MIN: usize = 64;
+/// Comparisons of one search, in block lengths: several times what ordinary sound takes. A computed tone with a click in it
+/// would take thousands; it is given up, and no frozen buffer either.
+const COMPARED_MAX: usize = 40;
 /// A repetition is a tone where it is periodic inside itself to this degree: 30 dB above what else it holds, which no
 /// microphone's own noise allows for long.
 const TONE_CORRELATION: f64 = 0.999;
@@ -104,23 +107,45 @@ impl<'a> Block<'a> {
         self.period().is_some_and(|period| period >= REPEAT_MIN && !self.is_tone(period, likeness))
     }
 
-    /// The smallest repetition, samples.
+    /// The smallest repetition, samples; none where [`COMPARED_MAX`] did not find it.
     fn period(&self) -> Option<usize> {
-        let (block, len) = (self.samples(), self.known.len());
-        // Compared from the loudest sample on: in near silence most samples are alike, and this one is not.
-        let loudest = |(best, peak): (usize, f32), (at, sample): (usize, &f32)| match sample.abs() > peak {
-            true => (at, sample.abs()),
-            false => (best, peak),
-        };
-        let loud = self.start + block.iter().enumerate().fold((0, 0.0), loudest).0;
+        self.search().0
+    }
+
+    /// [`Block::period`], and how many samples were compared.
+    fn search(&self) -> (Option<usize>, usize) {
+        let (block_len, len) = (self.samples().len(), self.known.len());
+        let (edge, mut compared) = (self.start + self.edge(), 0);
         // At least half a block is compared with what came before it.
-        let longest = len - block.len().div_ceil(2);
-        (1..=longest).find(|period| {
-            let from = self.start.max(*period);
-            let at = loud.max(from);
-            let same = |a: usize, b: usize| self.known[a..b] == self.known[a - period..b - period];
-            same(at, len) && same(from, at)
-        })
+        let longest = len - block_len.div_ceil(2);
+        for period in 1..=longest {
+            if compared > COMPARED_MAX * block_len {
+                break;
+            }
+            let from = self.start.max(period);
+            let at = edge.max(from);
+            let mut same = |a: usize, b: usize| {
+                let pairs = self.known[a..b].iter().zip(&self.known[a - period..b - period]);
+                let alike = pairs.take_while(|(sample, before)| sample == before).count();
+                compared += alike + 1;
+                alike == b - a
+            };
+            if same(at, len) && same(from, at) {
+                return (Some(period), compared);
+            }
+        }
+        (None, compared)
+    }
+
+    /// Place of the sample before the largest step, in the block. Comparisons begin there: most samples of near silence, of a
+    /// constant and of a signal at its rails are alike, and these two beside each other are not.
+    fn edge(&self) -> usize {
+        let steps = self.samples().windows(2).map(|pair| (pair[1] - pair[0]).abs());
+        let largest = |(best, most): (usize, f32), (at, step): (usize, f32)| match step > most {
+            true => (at, step),
+            false => (best, most),
+        };
+        steps.enumerate().fold((0, 0.0), largest).0
     }
 
     /// Periodic inside the repetition: a tone that a program computed, not a frozen buffer.
@@ -139,4 +164,64 @@ impl<'a> Block<'a> {
 /// Arithmetic.
 pub fn mean(block: &[f32]) -> f64 {
     block.iter().map(|sample| f64::from(*sample)).sum::<f64>() / block.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: usize = 8_000;
+
+    /// Two and a half seconds at 16 kHz, the last half second the block.
+    fn search(known: &[f32]) -> (Option<usize>, usize) {
+        Block { known, start: known.len() - BLOCK, rate_hz: 16_000 }.search()
+    }
+
+    /// `value`, but for dips of three samples: the place of each, and its first sample.
+    fn dipped(value: f32, dips: impl IntoIterator<Item = (usize, f32)>) -> Vec<f32> {
+        let mut sound = vec![value; 5 * BLOCK];
+        for (place, first) in dips {
+            sound[place..place + 3].copy_from_slice(&[first, first - 0.2, first - 0.1]);
+        }
+        sound
+    }
+
+    #[test]
+    fn one_value_with_a_dip_in_each_block_takes_no_longer_than_any_sound() {
+        // 36,000 periods are tried. From the loudest sample on each would take thousands of comparisons.
+        for value in [1.0, -1.0, 0.05] {
+            let dips = [(1_000, 0.31), (10_100, 0.35), (17_300, 0.33), (28_700, 0.34), (37_900, 0.3)];
+            let (period, compared) = search(&dipped(value, dips));
+            assert_eq!(period, None, "{value}");
+            assert!(compared < 4 * 5 * BLOCK, "{value}: {compared}");
+        }
+    }
+
+    #[test]
+    fn one_value_with_a_dip_that_comes_again_and_again_is_a_repetition() {
+        for (period, first) in [(6_500, 1_000), (8_000, 7_500), (16_000, 4_000), (20_000, 15_000)] {
+            let (found, compared) =
+                search(&dipped(1.0, (first..5 * BLOCK - 3).step_by(period).map(|place| (place, 0.3))));
+            assert_eq!(found, Some(period));
+            assert!(compared < 4 * 5 * BLOCK, "{period}: {compared}");
+        }
+    }
+
+    #[test]
+    fn long_stretches_at_both_rails_that_come_again_are_a_repetition() {
+        let piece = [(1.0, 3_000), (-1.0, 5_100), (1.0, 700), (-1.0, 4_200)];
+        let piece = piece.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count));
+        let sound: Vec<f32> = piece.collect::<Vec<_>>().into_iter().cycle().take(5 * BLOCK).collect();
+        assert_eq!(search(&sound).0, Some(13_000));
+    }
+
+    #[test]
+    fn a_fast_tone_with_a_click_is_given_up() {
+        // Each of 6,000 multiples of its period fits up to the click, which is no larger a step than the tone's own.
+        let mut sound: Vec<f32> = [0.0, 0.5, 0.5, 0.0, -0.5, -0.5].into_iter().cycle().take(5 * BLOCK).collect();
+        sound[5 * BLOCK - 8] = 0.45;
+        let (period, compared) = search(&sound);
+        assert_eq!(period, None);
+        assert!(compared <= (COMPARED_MAX + 2) * BLOCK, "{compared}");
+    }
 }

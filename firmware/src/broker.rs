@@ -7,7 +7,8 @@ use files::board::Board;
 use files::site::Mqtt;
 use hub::{Access, AccessSource, ClientCertificate, Device, Options, Secret, Tls};
 
-use crate::settings::{Settings, credential};
+use crate::credentials;
+use crate::settings::Settings;
 
 /// A password, key or certificate is small.
 const SECRET_BYTES_MAX: u64 = 256 * 1024;
@@ -86,7 +87,7 @@ fn device(board: &Board, root: &Path) -> Device {
 const BUILT_UNIX_S: &str = env!("SCREAMD_BUILT_UNIX_S");
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let found = credential(path);
+    let found = credentials::find(path);
     let named = || format!("[mqtt] {}", found.display());
     let bytes = files::model_dir::read_bounded(&found, SECRET_BYTES_MAX).with_context(named)?;
     anyhow::ensure!(!bytes.trim_ascii().is_empty(), "{}: is empty", named());

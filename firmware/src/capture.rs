@@ -6,10 +6,10 @@
 //!
 //! Inside a session the thread neither allocates nor locks nor logs.
 
-mod card;
+pub mod card;
 pub mod device;
 mod realtime;
-mod sample;
+pub mod sample;
 mod session;
 mod sink;
 
@@ -22,9 +22,13 @@ use session::{Agreed, Card, End, Session};
 pub use sink::{Mark, Sound};
 
 use crate::clock;
+use crate::listen::BEHIND_S;
 
-/// Seconds of sound that the ring holds at [`RATE_HZ_MAX`]: longer than any pause of the reader that is not a failure.
-const RING_S: usize = 8;
+/// Seconds of sound that the ring holds at the highest rate that a card is taken with, 16 s at 48 kHz: longer than any pause
+/// of the reader that is not a failure.
+const RING_S: usize = 4;
+/// Samples of the ring: 3 MB. All of it is in memory once sound has gone round it, however little waits there.
+const RING_LEN: usize = RING_S * *detector::limits::RATE_HZ.end() as usize;
 /// First and longest wait before the card is opened again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// How often a wait looks whether a card has come.
@@ -35,6 +39,8 @@ const SESSION_MIN: Duration = Duration::from_secs(5);
 const STALLS: u32 = 3;
 /// Rate that is asked of a card where it does not have the model's, hertz.
 const RATE_HZ_MAX: u32 = 48_000;
+
+const _: () = assert!(RING_S as f64 >= 2.0 * BEHIND_S, "a reader who is behind sees it before the ring is full");
 
 /// What the capture thread tells, without a lock.
 #[derive(Debug, Default)]
@@ -96,7 +102,7 @@ pub struct Source {
 /// Where no thread can be started.
 pub fn start(source: Source, notify: impl Fn(Notice) + Send + 'static) -> std::io::Result<Capture> {
     let status = Arc::new(Status::default());
-    let (sink, sound) = sink::ring(RING_S * RATE_HZ_MAX as usize);
+    let (sink, sound) = sink::ring(RING_LEN);
     let shared = Arc::clone(&status);
     std::thread::Builder::new().name("capture".into()).spawn(move || {
         realtime::claim();

@@ -7,10 +7,11 @@ mod commands;
 mod figures;
 mod incident;
 mod senses;
+mod sounded;
 mod telling;
 mod tick;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -30,14 +31,15 @@ use crate::led;
 use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
 use crate::outputs::{OutputProblem, Outputs};
+use crate::quiet::Quiet;
 use crate::recorder::{Job, Recorder, Stock};
 use crate::saved::Saved;
 use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
-use files::quiet_hours::QuietHours;
 
 use incident::Incident;
+use sounded::Sounded;
 
 /// What the loop is told.
 pub enum Message {
@@ -65,7 +67,9 @@ pub enum Message {
 }
 
 /// How long an end waits for the broker after a recording, and after a signal; the goodbye may take a second more.
-const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(1));
+const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(9), Duration::from_millis(500));
+/// Between two words that somebody has silenced a device with nothing to silence.
+const SILENCED_EVERY: Duration = Duration::from_secs(10);
 /// Gaps nearer to each other are told as one.
 const GAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -87,6 +91,8 @@ pub struct Parts {
     pub hub_inbox: Receiver<hub::Incoming>,
     /// The writing thread.
     pub recorder: Recorder,
+    /// Who knows whether it is a quiet hour.
+    pub quiet: Quiet,
     /// Tells root and the hub about releases.
     pub update: update::agent::Agent,
     /// Everything else.
@@ -120,10 +126,7 @@ pub struct Control {
     alarm: Alarm,
     faults: Faults,
     saved: Saved,
-    quiet: QuietHours,
     quiet_now: bool,
-    /// When to look at the clock for them.
-    quiet_at: Instant,
     history: History,
     incident: Option<Incident>,
     listener: Option<Listener>,
@@ -133,8 +136,7 @@ pub struct Control {
     began: Instant,
     /// Sound time and real time of the last window's end: between windows, sound time is reckoned from here.
     anchor: (Us, Instant),
-    /// The siren's last sound, seconds of the sound; it sounds still where the end is none.
-    sounded: Option<(f64, Option<f64>)>,
+    sounded: Sounded,
     defects: Vec<Defect>,
     /// Sound missing that has not been told yet: from when on, and how much, seconds.
     gap: Option<(f64, f64)>,
@@ -159,6 +161,9 @@ pub struct Control {
     /// Somebody watches until then.
     live_until: Option<Instant>,
     reopen_at: Instant,
+    silenced_at: Option<Instant>,
+    /// What happened and is not handed in to the log yet.
+    unlogged: VecDeque<hub::Event>,
     stored: Vec<std::path::PathBuf>,
     failure: Option<String>,
 }
@@ -191,9 +196,7 @@ impl Control {
             alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
             faults: Faults::default(),
             saved: settings.saved.clone(),
-            quiet: QuietHours::new(&settings.site.siren.quiet_hours),
             quiet_now: false,
-            quiet_at: now,
             history: History::new(&settings.manifest.front_end, &parts.centres_hz),
             incident: None,
             listener: None,
@@ -201,7 +204,7 @@ impl Control {
             beats: Arc::default(),
             began: now,
             anchor: (0, now),
-            sounded: None,
+            sounded: Sounded::default(),
             defects: Vec::new(),
             gap: None,
             gap_at: now,
@@ -224,6 +227,8 @@ impl Control {
             telemetry_at: now + tick::TELEMETRY_EVERY,
             live_until: None,
             reopen_at: now + tick::REOPEN_EVERY,
+            silenced_at: None,
+            unlogged: VecDeque::new(),
             stored: Vec::new(),
             failure: None,
             parts,
@@ -375,17 +380,13 @@ impl Control {
         if self.windows > self.late_until_seq {
             self.restore(Fault::InferenceLate, "windows are scored in time");
         }
+        self.restore_of_before();
         self.show_live(report);
     }
 
     /// True where the window holds the device's own siren. A simulated one makes no sound.
     fn holds_siren(&self, report: &Report) -> bool {
-        match self.sounded {
-            Some((from, until)) if !self.parts.outputs.siren_simulated() => {
-                report.t_end_s > from && until.is_none_or(|until| report.t_start_s < until)
-            }
-            _ => false,
-        }
+        !self.parts.outputs.siren_simulated() && self.sounded.within(report.t_start_s, report.t_end_s)
     }
 
     /// Sound time now.
@@ -418,13 +419,7 @@ impl Control {
 
     /// When the siren sounded: by its line, since one that refused masks nothing.
     fn follow_siren(&mut self) {
-        let now_s = self.now_us() as f64 / 1e6;
-        self.sounded = match (self.parts.outputs.siren_is_on(), self.sounded) {
-            (true, Some((from, None))) => Some((from, None)),
-            (true, _) => Some((now_s, None)),
-            (false, Some((from, None))) => Some((from, Some(now_s))),
-            (false, before) => before,
-        };
+        self.sounded.follow(self.parts.outputs.siren_is_on(), self.now_us() as f64 / 1e6);
     }
 
     /// Whether it sounds: what people are told.
@@ -454,7 +449,14 @@ impl Control {
                     let kind = if armed { hub::EventType::Armed } else { hub::EventType::Disarmed };
                     self.supervise(kind, None, "");
                 }
-                Action::Silenced(_) => self.supervise(hub::EventType::Silenced, None, ""),
+                // Pressed again and again while nothing goes on it says nothing new, and each word is a write to the disk.
+                Action::Silenced(None)
+                    if actions.iter().count() == 1
+                        && self.silenced_at.is_some_and(|then| then.elapsed() < SILENCED_EVERY) => {}
+                Action::Silenced(_) => {
+                    self.silenced_at = Some(Instant::now());
+                    self.supervise(hub::EventType::Silenced, None, "");
+                }
             }
         }
     }
@@ -472,6 +474,12 @@ impl Control {
 
     /// Hands in what is to be written; what the recorder's queue does not take waits for the next tick.
     fn hand_in(&mut self) {
+        while let Some(event) = self.unlogged.pop_front() {
+            if let Some(Job::Event(event)) = self.parts.recorder.offer(Job::Event(Box::new(event))) {
+                self.unlogged.push_front(*event);
+                break;
+            }
+        }
         for stock in std::mem::take(&mut self.to_write) {
             let job = if stock == Stock::Settings { self.settings_file() } else { Job::Missed };
             if !self.parts.recorder.submit(job) {
@@ -497,10 +505,11 @@ impl Control {
         let (dropped, skipped, xruns) = (self.dropped_windows(), self.skipped, self.xruns());
         let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
         let audio_s = audio_us as f64 / 1e6;
-        let last = self.to_write.contains(&Stock::Settings).then(|| self.settings_file());
-        let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, .. } = self;
+        let last: Vec<Job> =
+            self.to_write.contains(&Stock::Settings).then(|| self.settings_file()).into_iter().collect();
+        let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, unlogged, .. } = self;
         let Parts { recorder, hub, inbox, .. } = parts;
-        recorder.finish(last);
+        recorder.finish(unlogged.into_iter().map(|event| Job::Event(Box::new(event))).chain(last));
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Stored(_, Ok(path)) => stored.extend(path),

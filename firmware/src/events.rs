@@ -165,7 +165,9 @@ impl EventStore {
         self.make_folder()?;
         let path = self.dir.join("probe");
         let mut file = PrivateFile::create(&path)?;
-        file.write_all(&[0]).map_err(|source| io_error(&path, "write it", source))
+        file.write_all(&[0]).map_err(|source| io_error(&path, "write it", source))?;
+        // Some disks say what is wrong with them here alone.
+        Ok(file.sync()?)
     }
 
     /// Events removed by retention or for room since the store was opened.

@@ -82,6 +82,11 @@ impl Faults {
         self.0.contains_key(&fault)
     }
 
+    /// Names of those that stand.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().map(|fault| fault.name())
+    }
+
     /// Why it stands: the last cause that it was raised for.
     pub fn cause(&self, fault: Fault) -> Option<&str> {
         self.0.get(&fault).map(String::as_str)

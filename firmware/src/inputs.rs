@@ -97,6 +97,7 @@ impl Inputs {
                         line: input.wanted.line.to_string(),
                         cause,
                         hint: None,
+                        held_by_screamd: false,
                     });
                 }
             }
@@ -200,6 +201,7 @@ line = "C"
                     line: "B".into(),
                     cause: "busy".into(),
                     hint: None,
+                    held_by_screamd: false,
                 }),
                 _ => Ok(Box::new(Fake(Arc::clone(level)))),
             }

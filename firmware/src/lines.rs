@@ -2,14 +2,13 @@
 //!
 //! Whoever reads may go away, or stand still: then the lines are lost, the alarm goes on.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::queued::Queue;
 
 /// One line; `type` first.
 #[derive(Debug, Serialize)]
@@ -125,54 +124,12 @@ pub enum Line<'a> {
     },
 }
 
-/// Lines that wait for a reader who stands still, at the most; later ones are lost.
-const WAITING_MAX: usize = 1024;
-/// How long the end waits for that reader.
-const END_WAIT: Duration = Duration::from_secs(2);
-
-/// Writes what the control loop says, from a thread of its own: a pipe that nobody empties, or a journal that hangs, must not
-/// hold the siren's loop.
-struct Writer {
-    lines: SyncSender<String>,
-    /// Closed once all has been written.
-    done: Receiver<()>,
-    lost: Cell<u64>,
-}
-
-impl Writer {
-    fn start(mut write: impl FnMut(&str) + Send + 'static) -> std::io::Result<Self> {
-        let (lines, waiting) = sync_channel::<String>(WAITING_MAX);
-        let (finished, done) = sync_channel(0);
-        std::thread::Builder::new().name("lines".into()).spawn(move || {
-            let _finished: SyncSender<()> = finished;
-            waiting.iter().for_each(|line| write(&line));
-        })?;
-        Ok(Self { lines, done, lost: Cell::new(0) })
-    }
-
-    fn say(&self, line: String) {
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
-            if self.lost.get() == 0 {
-                log::warn!("nobody reads standard output: its lines are lost");
-            }
-            self.lost.set(self.lost.get() + 1);
-        }
-    }
-
-    fn end(self) {
-        drop(self.lines);
-        let _ = self.done.recv_timeout(END_WAIT);
-        if self.lost.get() > 0 {
-            log::warn!("{} line(s) of standard output are lost", self.lost.get());
-        }
-    }
-}
-
 /// Where lines go.
 pub struct Lines {
     json: bool,
-    /// None where sound waits for whoever reads: a recording at full speed.
-    writer: Option<Writer>,
+    /// A pipe that nobody empties, or a journal that hangs, must not hold the siren's loop. None where sound waits for whoever reads: a
+    /// recording at full speed.
+    queue: Option<Queue>,
     colour: bool,
     /// Each window's level and score, for who watches; not for the journal, which would write 43,200 of them a day to a card.
     meter: bool,
@@ -181,9 +138,9 @@ pub struct Lines {
 impl Lines {
     /// JSON or words. In `realtime` the device waits for no reader.
     pub fn new(json: bool, realtime: bool) -> Self {
-        let writer = realtime.then(|| Writer::start(print)).and_then(Result::ok);
+        let queue = realtime.then(|| Queue::start("lines", print)).and_then(Result::ok);
         Self {
-            writer,
+            queue,
             json,
             colour: !json && std::io::stdout().is_terminal(),
             meter: json || !is_journal(std::io::stdout()),
@@ -209,15 +166,20 @@ impl Lines {
 
     /// A line of words as it is.
     pub fn say(&self, text: &str) {
-        match &self.writer {
-            Some(writer) => writer.say(text.to_string()),
+        match &self.queue {
+            Some(queue) if queue.say(text.to_string()) == Err(1) => {
+                log::warn!("nobody reads standard output: its lines are lost");
+            }
+            Some(_) => {}
             None => print(text),
         }
     }
 
     /// Waits until all is written, where somebody reads.
     pub fn end(self) {
-        self.writer.into_iter().for_each(Writer::end);
+        if let Some(lost) = self.queue.as_ref().map(Queue::flush).filter(|lost| *lost > 0) {
+            log::warn!("{lost} line(s) of standard output are lost");
+        }
     }
 
     fn words(&self, line: &Line) -> String {
@@ -271,33 +233,4 @@ fn print(text: &str) {
 fn is_journal(stream: impl AsFd) -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(stream).is_ok_and(|file| named == format!("{}:{}", file.st_dev, file.st_ino))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::sync::mpsc::channel;
-    use std::time::Instant;
-
-    use super::*;
-
-    #[test]
-    fn a_reader_who_stands_still_holds_nobody_and_gets_the_first_lines_later() {
-        let (go, wait) = channel::<()>();
-        let (read, lines) = channel();
-        let writer = Writer::start(move |line| {
-            let _ = wait.recv();
-            let _ = read.send(line.to_string());
-        })
-        .unwrap();
-        let began = Instant::now();
-        (0..WAITING_MAX + 100).for_each(|n| writer.say(n.to_string()));
-        assert!(began.elapsed() < END_WAIT, "{:?}", began.elapsed());
-        // One may be with the reader.
-        assert!((99..=100).contains(&writer.lost.get()), "{}", writer.lost.get());
-        drop(go);
-        writer.end();
-        let read: Vec<String> = lines.iter().collect();
-        assert!(read.len() >= WAITING_MAX && read.iter().enumerate().all(|(n, line)| *line == n.to_string()));
-    }
 }

@@ -27,9 +27,11 @@ const REPORTS: usize = 4;
 /// How often an empty ring is looked at.
 const POLL: Duration = Duration::from_millis(5);
 /// More than this behind, seconds, or a stride where that is longer: a newer window is there, and this one is skipped.
-const BEHIND_S: f64 = 2.0;
+pub const BEHIND_S: f64 = 2.0;
 /// A microphone that has come back counts as heard after this long: not each time that a loose plug touches.
 const HEARD_S: f64 = 0.5;
+/// And after this long where the session before it was shorter: one that dies again and again must not be told as well each time.
+const HEARD_AGAIN_S: f64 = 5.0;
 /// Samples that are looked at in one go.
 const PIECE: u64 = 1024;
 
@@ -265,7 +267,7 @@ impl Work {
 
     fn microphone(&mut self, ear: &mut Ear, mut capture: Capture) {
         let status = Arc::clone(&capture.status);
-        let (mut taken, mut heard_s, mut audio_s, mut session) = (0u64, 0.0, 0.0, 0);
+        let (mut taken, mut audio_s, mut heard) = (0u64, 0.0, Heard { session: 0, length_s: 0.0, wanted_s: HEARD_S });
         while !self.counters.stop.load(Relaxed) {
             self.progress(audio_s);
             // Samples first: a mark is written before the sample that it stands before.
@@ -273,9 +275,7 @@ impl Work {
             let mark = capture.sound.marks.peek().ok().copied();
             if let Some(mark) = mark.filter(|mark| mark.at == taken) {
                 let _ = capture.sound.marks.pop();
-                if mark.session != session {
-                    (session, heard_s) = (mark.session, 0.0);
-                }
+                heard.begin(mark.session);
                 self.mark(ear, mark);
                 continue;
             }
@@ -297,10 +297,9 @@ impl Work {
             chunk.commit_all();
             let length_s = count as f64 / ear.rate_hz;
             audio_s += length_s;
-            if heard_s < HEARD_S && heard_s + length_s >= HEARD_S {
+            if heard.sound(length_s) {
                 let _ = self.out.send(Message::Capture(Notice::Heard));
             }
-            heard_s += length_s;
         }
         status.stop.store(true, Relaxed);
     }
@@ -373,10 +372,61 @@ impl Work {
     }
 }
 
+/// How much of a session of the card has been heard.
+struct Heard {
+    session: u32,
+    length_s: f64,
+    wanted_s: f64,
+}
+
+impl Heard {
+    /// A mark of this session.
+    fn begin(&mut self, session: u32) {
+        if self.session != session {
+            // The first one of all has none before it.
+            let short = self.session != 0 && self.length_s < HEARD_AGAIN_S;
+            *self = Self { session, length_s: 0.0, wanted_s: if short { HEARD_AGAIN_S } else { HEARD_S } };
+        }
+    }
+
+    /// Sound has come; true where it is enough by now, once in a session.
+    fn sound(&mut self, length_s: f64) -> bool {
+        let before = self.length_s;
+        self.length_s += length_s;
+        before < self.wanted_s && self.length_s >= self.wanted_s
+    }
+}
+
 fn seconds(samples: u64, rate_hz: u32) -> Duration {
     Duration::from_secs_f64(samples as f64 / f64::from(rate_hz))
 }
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_that_dies_again_and_again_is_heard_once_it_lives() {
+        let mut heard = Heard { session: 0, length_s: 0.0, wanted_s: HEARD_S };
+        // (session, seconds of sound, heard)
+        for (session, length_s, told) in [
+            (1, 0.25, false),
+            (1, 0.25, true),
+            (1, 0.5, false),
+            (2, 1.0, false),
+            (3, 4.0, false),
+            (4, 4.0, false),
+            (4, 1.0, true),
+            (4, 1.0, false),
+            // It has lived: the next one is believed at once.
+            (5, 0.5, true),
+        ] {
+            heard.begin(session);
+            assert_eq!(heard.sound(length_s), told, "session {session}, {length_s} s");
+        }
+    }
 }

@@ -8,6 +8,8 @@ mod check;
 mod clock;
 mod control;
 mod crash;
+mod credentials;
+mod event_log;
 mod events;
 mod faults;
 mod history;
@@ -16,13 +18,17 @@ mod last_good;
 mod led;
 mod lines;
 mod listen;
+mod logging;
 mod notify;
 mod outputs;
 mod pace;
+mod queued;
+mod quiet;
 mod recorder;
 mod run;
 mod saved;
 mod selftest;
+mod service;
 mod settings;
 mod setup;
 mod starts;
@@ -37,7 +43,7 @@ use clap::{Parser, Subcommand};
 use files::say;
 use settings::Paths;
 
-/// Bad usage or configuration: systemd does not restart on it.
+/// Bad usage or configuration.
 const EXIT_CONFIG: u8 = 2;
 
 #[derive(Parser)]
@@ -76,8 +82,11 @@ struct SafeOutputs {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     detector::guarded::leave_to_guards();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).format_target(false).init();
-    match cli.command {
+    match &cli.command {
+        Command::Run(_) => logging::queued(),
+        _ => logging::direct(),
+    }
+    let ended = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(paths) if check::run(&paths) => ExitCode::SUCCESS,
         Command::Check(_) => ExitCode::from(EXIT_CONFIG),
@@ -85,7 +94,9 @@ fn main() -> ExitCode {
         Command::SafeOutputs(args) => safe_outputs(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Update(args) => update::run(&args),
-    }
+    };
+    logging::flush();
+    ended
 }
 
 fn safe_outputs(args: &SafeOutputs) -> ExitCode {

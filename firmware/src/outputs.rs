@@ -206,6 +206,7 @@ impl Outputs {
             line: wanted.map(|line| line.line.to_string()).unwrap_or_default(),
             cause,
             hint: None,
+            held_by_screamd: false,
         }
     }
 
@@ -346,7 +347,7 @@ pub fn safe_outputs(boards: &[&Board]) -> Result<Vec<String>, SafeOutputsError> 
         }
         let of_today = |line: &OutputLine| later.iter().any(|today| has(today, line, board.chip_of(&line.chip)));
         for (output, wanted) in board.outputs().filter(|(_, line)| !of_today(line)) {
-            match open_patiently(output, wanted, board) {
+            match open_patiently(|| line::open(output, wanted, board)) {
                 Ok(line) => {
                     let chip = board.chip_of(&wanted.chip);
                     let level = if wanted.safe_level.is_active() { "active" } else { "inactive" };
@@ -367,14 +368,14 @@ fn has(board: &Board, line: &OutputLine, chip: &Labels) -> bool {
 
 /// A killed holder's lines are free a moment after it is gone from the process table; half a second is well within the
 /// two that a siren may go on.
-fn open_patiently(output: &'static str, wanted: &OutputLine, board: &Board) -> Result<Box<dyn Line>, OutputProblem> {
+fn open_patiently<L>(mut open: impl FnMut() -> Result<L, OutputProblem>) -> Result<L, OutputProblem> {
     const TRIES: u32 = 5;
-    let mut last = line::open(output, wanted, board);
+    let mut last = open();
     for _ in 1..TRIES {
         match &last {
-            Err(problem) if problem.cause.contains(line::CONSUMER) => {
+            Err(problem) if problem.held_by_screamd => {
                 std::thread::sleep(Duration::from_millis(100));
-                last = line::open(output, wanted, board);
+                last = open();
             }
             _ => break,
         }

@@ -1,4 +1,4 @@
-//! The one thread that writes incidents and settings: the control loop never waits for a disk.
+//! The one thread that writes incidents, settings and the log of events: the control loop never waits for a disk.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use files::event_record::EventRecord;
 use files::picture::Spectrogram;
 
 use crate::control::Message;
+use crate::event_log::EventLog;
 use crate::events::{EventError, EventStore};
 use crate::history::Stretch;
 
@@ -31,6 +32,8 @@ pub enum Stock {
     Events,
     /// What the hub has set.
     Settings,
+    /// What happened.
+    Log,
 }
 
 /// What is to be written.
@@ -46,6 +49,8 @@ pub enum Job {
     },
     /// An incident was not handed in, since too many jobs waited: how the folder is now is told, so that the fault ends.
     Missed,
+    /// What happened, for the log.
+    Event(Box<hub::Event>),
     /// A file of the state folder, replaced as a whole. Where it cannot be, it is tried again until a newer one takes its place.
     File {
         /// Where.
@@ -68,24 +73,33 @@ impl Recorder {
     /// Where no thread can be started.
     pub fn start(
         open: impl Fn() -> Result<EventStore, EventError> + Send + 'static,
+        log: EventLog,
         out: SyncSender<Message>,
     ) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(JOBS);
         let thread = std::thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || work(&open, &waiting, &out, Pauses { tidy: TIDY_EVERY, retry: RETRY_EVERY }))?;
+            .spawn(move || work(&open, log, &waiting, &out, Pauses { tidy: TIDY_EVERY, retry: RETRY_EVERY }))?;
         Ok(Self { jobs, thread })
     }
 
     /// Hands in a job; false where too many wait already.
     pub fn submit(&self, job: Job) -> bool {
-        !matches!(self.jobs.try_send(job), Err(TrySendError::Full(_)))
+        self.offer(job).is_none()
+    }
+
+    /// Hands in a job; the job again where too many wait already.
+    pub fn offer(&self, job: Job) -> Option<Job> {
+        match self.jobs.try_send(job) {
+            Err(TrySendError::Full(job)) => Some(job),
+            _ => None,
+        }
     }
 
     /// Writes what waits and, behind it, `last`, and ends.
-    pub fn finish(self, last: Option<Job>) {
+    pub fn finish(self, last: impl IntoIterator<Item = Job>) {
         // Where the thread is gone, the join says so.
-        if let Some(job) = last {
+        for job in last {
             let _ = self.jobs.send(job);
         }
         drop(self.jobs);
@@ -148,6 +162,7 @@ impl Events<'_> {
 
 fn work(
     open: &dyn Fn() -> Result<EventStore, EventError>,
+    mut log: EventLog,
     jobs: &Receiver<Job>,
     out: &SyncSender<Message>,
     pauses: Pauses,
@@ -162,7 +177,8 @@ fn work(
     }
     let (mut tidy_at, mut retry_at) = (Instant::now() + pauses.tidy, Instant::now() + pauses.retry);
     loop {
-        let look_at = if events.refused || !unwritten.0.is_empty() { retry_at.min(tidy_at) } else { tidy_at };
+        let refused = events.refused || !unwritten.0.is_empty() || log.waits();
+        let look_at = if refused { retry_at.min(tidy_at) } else { tidy_at };
         match jobs.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
             Ok(Job::File { path, bytes }) => {
                 let written = unwritten.write(path, bytes);
@@ -181,6 +197,7 @@ fn work(
                 let written = events.with(|store| store.write(&record, picture.as_deref(), clip));
                 tell(Stock::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
             }
+            Ok(Job::Event(event)) => tell(Stock::Log, log.append(*event).map(|()| None)),
             Ok(Job::Missed) => tell(Stock::Events, events.with(|store| store.probe()).map(|_| None)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
@@ -188,7 +205,8 @@ fn work(
         // Jobs that come often must not keep old sound alive.
         if Instant::now() >= tidy_at {
             tidy_at = Instant::now() + pauses.tidy;
-            if let Err(cause) = events.with(EventStore::tidy) {
+            // A card that went read-only in a quiet house is known before the scream that it could not keep.
+            if let Err(cause) = events.with(|store| store.tidy().and_then(|()| store.probe())) {
                 tell(Stock::Events, Err(cause));
             }
         }
@@ -199,6 +217,9 @@ fn work(
             }
             if !unwritten.0.is_empty() && unwritten.retry() {
                 tell(Stock::Settings, Ok(None));
+            }
+            if log.waits() && log.retry().is_ok() {
+                tell(Stock::Log, Ok(None));
             }
         }
     }
@@ -244,7 +265,8 @@ mod tests {
     ) -> (SyncSender<Job>, Receiver<Message>, JoinHandle<()>) {
         let (jobs, waiting) = sync_channel(JOBS);
         let (out, told) = sync_channel(JOBS);
-        (jobs, told, std::thread::spawn(move || work(&open, &waiting, &out, pauses)))
+        let log = EventLog::new(Path::new("/nonexistent"));
+        (jobs, told, std::thread::spawn(move || work(&open, log, &waiting, &out, pauses)))
     }
 
     fn store(dir: &Path) -> Result<EventStore, EventError> {

@@ -8,17 +8,20 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
 use detector::pipeline::Pipeline;
+use files::quiet_hours::QuietHours;
 use files::recording::Recording;
 use hub::Hub;
 
 use crate::control::{Control, Message, Parts};
 use crate::crash::Crash;
+use crate::event_log::EventLog;
 use crate::events::{EventStore, Retention};
 use crate::faults::Fault;
 use crate::inputs::Inputs;
 use crate::last_good::{self, Basis, Hears};
 use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
+use crate::quiet::Quiet;
 use crate::recorder::Recorder;
 use crate::settings::{Paths, Settings};
 use crate::starts::Start;
@@ -99,7 +102,9 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
         .iter()
         .filter(|warning| args.wav.is_none() || !warning.contains("audio.device"))
         .for_each(|warning| log::warn!("{warning}"));
-    if basis.faults.is_empty() {
+    // A hub that lacks its password, or another model, is nothing against the site file.
+    let refused = |fault: &Fault| matches!(fault, Fault::ConfigInvalid | Fault::CrashLoop);
+    if !basis.faults.iter().any(|(fault, _)| refused(fault)) {
         last_good::keep(&args.paths.config, &basis.settings.site);
         if let Some(start) = &counted {
             let (config, site) = (args.paths.config.clone(), basis.settings.site.clone());
@@ -160,8 +165,11 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
         let store = EventStore::open(&events.dir, retention, events.pictures, events.clips)?;
         if at_a_desk { store.with_proven_clock() } else { Ok(store) }
     };
-    let recorder = Recorder::start(open, messages.clone()).context("the recorder's thread")?;
+    let log = EventLog::new(&settings.site.state.dir);
+    let recorder = Recorder::start(open, log, messages.clone()).context("the recorder's thread")?;
 
+    let quiet = QuietHours::new(&settings.site.siren.quiet_hours);
+    let quiet = Quiet::start(quiet).context("the thread that knows quiet hours")?;
     let (commands, hub_inbox) = sync_channel(MESSAGES);
     let hub = match settings.site.mqtt_enabled() {
         true => match start_hub(&settings, args.last_good, commands) {
@@ -191,6 +199,7 @@ fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control
         hub,
         hub_inbox,
         recorder,
+        quiet,
         update,
         inbox,
         terminate,

@@ -1,8 +1,8 @@
-//! What the hub has set, kept over a restart until that key changes in the site file; and the latch.
+//! What the hub has set, kept over a restart until that key changes in the site file; the latch; and the faults that were told.
 //!
 //! Kept in `settings.json` of the state folder. A file that cannot be read is put aside, never a reason not to start.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct Saved {
     cooldown_s: Option<Set<f64, Option<f64>>>,
     /// `alarm/state`.
     pub latched: bool,
+    /// Names of the faults that people were told of and not yet told to be over: a start knows nothing of what was wrong before it.
+    pub faults: BTreeSet<String>,
     /// Ids of the last commands, oldest first.
     pub command_ids: VecDeque<String>,
     /// A value was forgotten since the file was read: it is to be written.

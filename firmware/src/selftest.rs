@@ -4,7 +4,6 @@
 //! starts it again, whatever happens; the siren is off on every way out, Ctrl-C and panic included.
 
 mod checks;
-mod service;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::EXIT_CONFIG;
 use crate::inputs::Inputs;
 use crate::outputs::{Outputs, show_on_stderr};
+use crate::service;
 use crate::settings::{Paths, Settings};
 
 /// Arguments.
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let stop = Stop::on_signals();
     // In this order, so that the lines are let go of before the service wants them again.
-    let _service = service::Paused::new();
+    let _service = service::Paused::new("this test");
     let (mut outputs, problems) = Outputs::open(&settings.board, show_on_stderr());
     let (mut inputs, input_problems) = Inputs::open(&settings.board);
     let problems = [problems, input_problems].concat();

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use detector::manifest::{Decision, Manifest};
-use files::board::{self, Board};
+use files::board::{self, Board, LineOverrides};
 use files::model_dir;
 
+use crate::credentials;
 use crate::saved::Saved;
 use files::site::Site;
 
@@ -92,10 +93,11 @@ impl Settings {
         let file = paths.config.display().to_string();
         let mut unreadable = Vec::new();
         for (key, path) in site.iter().flat_map(Site::secret_files) {
-            let found = credential(path);
+            let found = credentials::find(path);
             if let Err(error) = std::fs::File::open(&found) {
                 unreadable.push(format!(
-                    "{file}: `{key}`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY)",
+                    "{file}: `{key}`: {}: {error} (a path, or a name in $CREDENTIALS_DIRECTORY or, for root, \
+                     /etc/credstore/screamd.NAME)",
                     found.display()
                 ));
             }
@@ -137,19 +139,14 @@ impl Settings {
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
         let origins = origins(paths, &site, &saved, [&manifest.decision, &decision], armed, &device_id, &board);
         let mut warnings = warnings(&file, &site);
+        if board.simulated && site.line_overrides() != LineOverrides::default() {
+            warnings.push(format!(
+                "{file}: `board`: \"{}\" has no lines, those of the site file drive and read nothing",
+                board.name
+            ));
+        }
         warnings.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
         Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
-    }
-}
-
-/// A file that the site names: a path, or a name in `$CREDENTIALS_DIRECTORY`.
-pub fn credential(path: &Path) -> PathBuf {
-    if path.is_absolute() {
-        return path.to_path_buf();
-    }
-    match std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join(path)) {
-        Some(found) if found.exists() => found,
-        _ => path.to_path_buf(),
     }
 }
 
@@ -261,14 +258,14 @@ fn warnings(file: &str, site: &Site) -> Vec<String> {
         ));
     }
     for path in site.mqtt.password_file.iter().chain(site.mqtt.tls.iter().flat_map(|tls| &tls.key_file)) {
-        let found = credential(path);
-        // What systemd hands over is the service's alone, whatever its mode.
-        let named = found == *path;
-        let mode =
-            std::fs::metadata(&found).map_or(0, |file| std::os::unix::fs::PermissionsExt::mode(&file.permissions()));
-        if site.mqtt_enabled() && named && mode & 0o077 != 0 {
-            warnings.push(format!("{file}: `mqtt`: {}: others may read it (chmod 600)", found.display()));
+        if let Some(cause) = credentials::warning(path).filter(|_| site.mqtt_enabled()) {
+            warnings.push(format!("{file}: `mqtt`: {cause}"));
         }
+    }
+    if let Some(path) = site.update.ca_file.as_deref().map(credentials::find)
+        && let Err(error) = std::fs::File::open(&path)
+    {
+        warnings.push(format!("{file}: `update.ca_file`: {}: {error}; no update can be fetched", path.display()));
     }
     if site.audio.device.is_none() {
         warnings.push(format!(

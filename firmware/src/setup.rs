@@ -7,7 +7,8 @@
 //! It ends with `check`, the site file and, where a person wants it, `selftest`.
 //!
 //! Nothing is written before all is answered and `check` is content: Ctrl-C at any moment leaves everything as it was. The
-//! siren's line is opened at its safe level alone, for the LED's blink, and let go.
+//! siren's line is opened at its safe level alone, for the LED's blink, and let go. As root the running service, which holds the microphone and
+//! the lines, is stopped while they are asked for, and started again on every way out.
 
 mod answers;
 mod ask;
@@ -28,6 +29,7 @@ use files::private_file::write_private;
 use files::say;
 
 use crate::EXIT_CONFIG;
+use crate::service::Paused;
 use crate::settings::Paths;
 use answers::{Answers, Hub};
 use ask::Ask;
@@ -98,12 +100,17 @@ enum Selftest {
 
 /// Asks, tries, writes, checks.
 pub fn run(args: &Args) -> ExitCode {
-    let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
-    let terminal = stdin.is_terminal();
-    let mut ask = Ask::new(stdin.lock(), stderr.lock(), terminal);
-    match answers(args, &mut ask).and_then(|answers| write(args, &answers)) {
-        Ok(true) => selftest(args, &mut ask),
-        Ok(false) => ExitCode::from(EXIT_CONFIG),
+    match asked(args) {
+        // By its own rules for signals and for the service.
+        Ok(Some(Selftest::No)) => {
+            say!("next: screamd selftest --config {}", args.out.display());
+            ExitCode::SUCCESS
+        }
+        Ok(Some(wanted)) => {
+            let paths = Paths { config: args.out.clone(), model: args.model.clone(), board: None };
+            crate::selftest::run(&crate::selftest::Args { paths, no_siren: wanted == Selftest::Silent })
+        }
+        Ok(None) => ExitCode::from(EXIT_CONFIG),
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::from(EXIT_CONFIG)
@@ -111,10 +118,21 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// The site file, written where `check` is content (else none), and which selftest is wanted. The file stands whatever that finds.
+fn asked(args: &Args) -> anyhow::Result<Option<Selftest>> {
+    let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
+    let terminal = stdin.is_terminal();
+    let mut ask = Ask::new(stdin.lock(), stderr.lock(), terminal);
+    let tried = args.audio.is_none() || args.board.is_none();
+    let _service = tried.then(|| Paused::until_signalled("these questions"));
+    let answers = answers(args, &mut ask)?;
+    Ok(write(args, &answers)?.then(|| selftest(args, &mut ask)))
+}
+
 fn answers(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write>) -> anyhow::Result<Answers> {
     let audio = match &args.audio {
         Some(device) => device.clone(),
-        None => microphones::question(ask)?,
+        None => microphones::question(ask, boards::hint(args.board.as_deref()).as_deref())?,
     };
     files::card_name::stable(&audio, Some(Path::new(files::card_name::CARDS)))
         .map_err(|(cause, hint)| anyhow::anyhow!("--audio: {cause} ({hint})"))?;
@@ -187,9 +205,9 @@ fn write(args: &Args, answers: &Answers) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// The last step. The site file stands whatever it finds.
-fn selftest(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write>) -> ExitCode {
-    let wanted = match args.selftest {
+/// The last question.
+fn selftest(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write>) -> Selftest {
+    match args.selftest {
         Some(wanted) => wanted,
         None if !ask.terminal => Selftest::No,
         None => {
@@ -200,13 +218,7 @@ fn selftest(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Writ
                 _ => Selftest::No,
             }
         }
-    };
-    if wanted == Selftest::No {
-        say!("next: screamd selftest --config {}", args.out.display());
-        return ExitCode::SUCCESS;
     }
-    let paths = Paths { config: args.out.clone(), model: args.model.clone(), board: None };
-    crate::selftest::run(&crate::selftest::Args { paths, no_siren: wanted == Selftest::Silent })
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

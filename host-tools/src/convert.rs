@@ -1,8 +1,8 @@
 //! `host-tools convert --onnx FILE --manifest FILE --out DIR [--weights f32|f16|int8]`
 //!
 //! Makes a model folder from a trained network: ONNX is read by tract, its constants folded, and written as NNEF, the form
-//! that the device parses. Weights are stored in 32 or 16 bits, or in 8 with a scale for each output channel; the network
-//! always computes in float. The result is loaded as the device loads it and compared with the ONNX before it is kept.
+//! that the device parses. Weights are stored in 32 or 16 bits, or in 8 with a scale for each output channel; what
+//! it computes in, float or 8-bit integers, is the manifest's `arithmetic`. The result is loaded as the device loads it and compared with the ONNX before it is kept.
 
 mod external;
 

@@ -5,7 +5,7 @@
 //! Makes an ordinary Raspberry Pi OS card into a screamd device. What goes onto its FAT boot partition is written into a
 //! folder (the mounted partition itself, or one whose files are then copied there), or into an image file that is then
 //! written to cards; `IMAGE.sha256` and `IMAGE.bmap` come beside it. With `--image` the image is copied to `--out` first,
-//! without it `--out` is an image that is there and is changed. Nothing here needs root, a loop device or Linux.
+//! without it `--out` is an image that is there and is changed. Nothing here needs root or a loop device.
 //!
 //! The first boot installs the package without a network, puts the site file in its place, runs `screamd check` and says
 //! over the board's own LED how it went. Raspberry Pi OS 13 (trixie) runs it through cloud-init, 12 (bookworm) through

@@ -81,6 +81,25 @@ fn hears_event(ear: &Ear, kind: &str) {
     ear.wait(kind, |all| events(all).iter().any(|event| event == kind).then_some(()));
 }
 
+/// A looping automation must not fill the outbox: each word of it is a write to the card.
+#[test]
+fn silencing_nothing_again_and_again_is_told_once() {
+    let Some(broker) = Broker::start() else { return };
+    let device = device(&broker, "");
+    let ear = broker.ear("test-1");
+    let running = online(&device, &ear, &quiet_room());
+    for _ in 0..8 {
+        obeyed(&broker, &ear, "silence/press", "PRESS");
+    }
+    obeyed(&broker, &ear, "test_siren/press", "PRESS");
+    hears_event(&ear, "test");
+    // Something to silence: told however short ago the last was.
+    obeyed(&broker, &ear, "silence/press", "PRESS");
+    running.stop();
+    let silenced = |all: &[Heard]| events(all).iter().filter(|event| *event == "silenced").count();
+    assert_eq!(silenced(&ear.all()), 2, "{:?}", events(&ear.all()));
+}
+
 #[test]
 fn order_on_connect_and_what_the_broker_keeps() {
     let Some(broker) = Broker::start() else { return };

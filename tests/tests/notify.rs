@@ -11,7 +11,7 @@ use system_tests::sound::{hiss, wav};
 use system_tests::{program, root};
 
 const RATE_HZ: u32 = 16_000;
-/// The watchdog's interval: short, so that the test is; pings come at half of it.
+/// The watchdog's interval: short, so that the test is; pings come at a tenth of it.
 const WATCHDOG_USEC: &str = "1000000";
 /// Only there so that a broken test ends.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -56,11 +56,11 @@ fn ready_then_alive_then_stopping() {
     std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 120.0, 1), RATE_HZ, 1)).unwrap();
     let (manager, child) = Manager::start(&device, &["--wav", device.path("sound.wav").to_str().unwrap()]);
     assert_eq!(manager.next(), "READY=1");
-    for _ in 0..4 {
-        assert_eq!(manager.next(), "WATCHDOG=1");
-    }
+    // A machine that is busy with other tests may starve it for a moment.
+    let pings = std::iter::repeat_with(|| manager.next()).filter(|said| said != "WATCHDOG=trigger").take(4);
+    assert_eq!(pings.collect::<Vec<_>>(), ["WATCHDOG=1"; 4]);
     assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    let last = std::iter::repeat_with(|| manager.next()).find(|said| said != "WATCHDOG=1");
+    let last = std::iter::repeat_with(|| manager.next()).find(|said| !said.starts_with("WATCHDOG"));
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
     assert_eq!(Ran::of(&child.wait_with_output().unwrap()).code, 0);
 }
@@ -76,6 +76,8 @@ fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
     pipe.write_all(&sound[..two_s]).unwrap();
     assert_eq!(manager.next(), "READY=1");
     assert_eq!(manager.next(), "WATCHDOG=1");
+    let said = std::iter::repeat_with(|| manager.next()).find(|said| said != "WATCHDOG=1");
+    assert_eq!(said.as_deref(), Some("WATCHDOG=trigger"), "the manager need not wait for its own time");
     manager.wait_for_silence(Duration::from_secs(3));
     let kept = || std::fs::read_to_string(device.path("state/crash.txt")).ok();
     assert_eq!(kept().as_deref(), Some("listen stood still: the watchdog ended the process"), "for the next start");
@@ -88,6 +90,45 @@ fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Its password comes later, or never: the copy that another start falls back to is made all the same.
+#[test]
+fn a_site_file_that_checks_is_kept_also_while_the_hub_lacks_its_password() {
+    let device = Device::tiny(
+        "[mqtt]\nhost = \"127.0.0.1\"\nport = 9\nusername = \"u\"\npassword_file = \"/nonexistent/password\"\n",
+    );
+    std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1)).unwrap();
+    let (manager, child) =
+        Manager::start(&device, &["--last-good", "--wav", device.path("sound.wav").to_str().unwrap()]);
+    assert_eq!(manager.next(), "READY=1");
+    let kept = std::fs::read_to_string(device.path("state/site.last-good.toml")).unwrap();
+    assert_eq!(kept, std::fs::read_to_string(device.path("site.toml")).unwrap());
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let ran = Ran::of(&child.wait_with_output().unwrap());
+    assert!(ran.of_type("fault").iter().any(|fault| fault["fault"] == "PathDown"), "{:?}", ran.lines);
+}
+
+/// A fault has its restore, also where the process that told it is gone.
+#[test]
+fn a_fault_that_a_restart_has_ended_is_restored() {
+    let device = Device::tiny("");
+    let right = std::fs::read_to_string(device.path("site.toml")).unwrap();
+    let heard = |seconds| {
+        std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, seconds, 1), RATE_HZ, 1)).unwrap();
+        let mut command = device.command("run");
+        command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "max", "--json", "--last-good"]);
+        command.output().map(|output| Ran::of(&output)).unwrap()
+    };
+    assert!(heard(3.0).of_type("fault").is_empty());
+    device.site("[sirren]\non_s = 3");
+    assert_eq!(heard(3.0).of_type("fault")[0]["fault"], "ConfigInvalid");
+    std::fs::write(device.path("site.toml"), right).unwrap();
+    assert!(heard(3.0).of_type("restore").is_empty(), "too early to know");
+    let ran = heard(100.0);
+    let restored = ran.of_type("restore");
+    assert_eq!((restored.len(), &restored[0]["fault"]), (1, &"ConfigInvalid".into()), "{restored:?}");
+    assert!(heard(100.0).of_type("restore").is_empty(), "once");
 }
 
 #[test]

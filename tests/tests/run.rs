@@ -90,6 +90,15 @@ fn a_scream_is_one_alarm_in_json_lines() {
     assert_eq!(first["model_sha256"].as_str().unwrap().len(), 64);
     assert_eq!((number(first, "window_s"), number(first, "stride_s")), (1.0, 0.5));
 
+    // The log has what the hub would have been told.
+    let log = std::fs::read_to_string(device.path("state/log.jsonl")).unwrap();
+    let log: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        log.iter().map(|line| (line["n"].as_u64().unwrap(), line["event_type"].as_str().unwrap())).collect();
+    assert_eq!(told, [(1, "scream_start"), (2, "scream_end")]);
+    assert_eq!(log[0]["id"], ran.of_type("alarm")[0]["id"]);
+    assert_eq!(std::fs::metadata(device.path("state/log.jsonl")).unwrap().permissions().mode() & 0o777, 0o600);
+
     // 10.5 s: the first window ends at 1 s, one follows every 0.5 s.
     let windows = ran.of_type("window");
     assert_eq!(windows.len(), 20);

@@ -4,15 +4,26 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use system_tests::device::Device;
 use system_tests::{program, root};
 
-fn setup(device: &Device, args: &[&str]) -> Child {
+fn command(device: &Device, args: &[&str]) -> Command {
     let mut command = Command::new(program("screamd"));
     command.current_dir(root()).arg("setup").arg("--model").arg(device.path("model"));
     command.arg("--out").arg(device.path("new.toml")).args(args);
+    // A machine may run the service while it tests: its own is none of these tests' business.
+    command.env("PATH", "/nonexistent");
+    command
+}
+
+fn start(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn setup(device: &Device, args: &[&str]) -> Child {
+    start(&mut command(device, args))
 }
 
 fn answered(device: &Device, args: &[&str], answers: &str) -> Output {
@@ -75,6 +86,68 @@ fn what_no_flag_has_said_is_asked() {
     let site: toml::Table = toml::from_str(&written(&device)).unwrap();
     assert_eq!((site["board"].as_str(), site["siren"]["line"].as_str()), (Some("raspberry-pi-5"), Some("GPIO22")));
     assert!(site.get("led").is_none() && site["events"]["pictures"].as_bool() == Some(true));
+}
+
+/// What `systemctl` was asked, by one that only writes it down.
+struct Manager(Device);
+
+impl Manager {
+    fn new() -> Self {
+        let device = Device::tiny("");
+        let (bin, log) = (device.path("systemctl"), device.path("asked"));
+        std::fs::write(&bin, format!("#!/bin/sh\necho \"$*\" >>{}\n", log.display())).unwrap();
+        std::fs::set_permissions(&bin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self(device)
+    }
+
+    fn setup(&self, args: &[&str]) -> Child {
+        let path = format!("{}:{}", self.0.path("").display(), std::env::var("PATH").unwrap());
+        start(command(&self.0, args).env("PATH", path))
+    }
+
+    /// The verbs.
+    fn asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.0.path("asked")).unwrap_or_default();
+        text.lines().filter_map(|line| line.split(' ').next()).map(String::from).collect()
+    }
+}
+
+/// It holds the microphone and the lines that the questions are about.
+#[test]
+fn the_service_is_stopped_while_it_asks_and_started_on_every_way_out() {
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let paused: &[&str] = if is_root { &["is-active", "stop", "start"] } else { &[] };
+    let manager = Manager::new();
+    let mut child = manager.setup(&ALL[..2]);
+    child.stdin.take().unwrap().write_all(b"raspberry-pi-5\n\n\n-\ny\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(manager.asked(), paused, "answered");
+
+    let manager = Manager::new();
+    let mut child = manager.setup(&ALL[..2]);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    assert_eq!(manager.asked(), paused, "nobody answers");
+
+    let manager = Manager::new();
+    assert!(manager.setup(&[&ALL[..], &["--no-mqtt"]].concat()).wait().unwrap().success());
+    assert!(manager.asked().is_empty(), "nothing is asked");
+
+    if !is_root {
+        return eprintln!("SKIPPED: the service broken off by Ctrl-C needs root");
+    }
+    let manager = Manager::new();
+    let mut child = manager.setup(&ALL[..2]);
+    // Held open: who waits for an answer waits on.
+    let _input = child.stdin.take();
+    let until = Instant::now() + Duration::from_secs(60);
+    while manager.asked().len() < 2 {
+        assert!(Instant::now() < until, "{:?}", manager.asked());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(manager.asked(), paused, "Ctrl-C");
 }
 
 #[test]

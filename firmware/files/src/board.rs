@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 mod check;
 mod values;
 
+pub(crate) use check::unstable_chip;
 pub use values::{Bias, Labels, Level, LineRef};
 
 /// Board files larger than this are refused unread.
@@ -52,11 +53,11 @@ pub struct Board {
     pub silence: Option<InputLine>,
     /// The longest that the siren may sound at a stretch, in seconds.
     pub siren_on_s_max: u32,
-    /// What an installer is offered as the microphone's device; never a card number.
+    /// What `screamd setup` offers first as the microphone, where it is plugged in; never a card number.
     pub audio_device_hint: Option<String>,
     /// Frames in one ALSA period.
     pub period_frames: u32,
-    /// CPU cores, so many inference threads at most; 0 asks the running machine.
+    /// CPU cores, for people; 0: whatever the machine has. Inference takes one of them.
     #[serde(default)]
     pub cores: u32,
     /// Type of the CPU's thermal zone (`/sys/class/thermal/*/type`), or several; or a path that begins with `/`.

@@ -68,12 +68,20 @@ impl PrivateFile {
         std::os::unix::fs::fchown(&self.file, Some(uid), Some(gid)).map_err(|e| self.error("give it to its owner", e))
     }
 
+    /// Waits until the disk holds what was written so far.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        self.file.sync_all().map_err(|e| self.error("store it", e))
+    }
+
     /// Puts the file in its place and waits until disk and folder hold it.
     ///
     /// # Errors
     /// Where the disk refuses; the old file, if there was one, then still stands.
     pub fn commit(mut self) -> Result<(), WriteError> {
-        self.file.sync_all().map_err(|e| self.error("store it", e))?;
+        self.sync()?;
         fs::rename(&self.temporary, &self.path).map_err(|e| self.error("put it in its place", e))?;
         self.committed = true;
         // The rename alone is not durable on ext4 and XFS: the folder has to be stored too.

@@ -479,6 +479,9 @@ url = ""
             ("[siren]\nline = \"\"", "`siren.line`: must not be empty"),
             ("[events]\ndir = \"\"", "`events.dir`: must not be empty"),
             ("[state]\ndir = \"\"", "`state.dir`: must not be empty"),
+            ("[siren]\nchip = \"gpiochip4\"", "`siren.chip`: `gpiochip4` is a number"),
+            ("[led]\nchip = [\"pinctrl\", \"\"]", "`led.chip`: an empty label"),
+            ("[update]\nca_file = \"\"", "`update.ca_file`: must not be empty"),
             ("[siren]\non_s = 0", "`siren.on_s`: is 0"),
             ("[siren]\nquiet_hours = [\"25:00-26:00\"]", "`siren.quiet_hours`"),
             ("device_id = \"a/b\"", "`device_id`"),
@@ -489,5 +492,59 @@ url = ""
             assert!(found.contains(expect), "{text:?} gave {found:?}");
         }
         assert_eq!(refused("zonne = 1\n[siren]\nonn_s = 1").lines().count(), 2, "all of them in one run");
+    }
+
+    #[test]
+    fn the_document_knows_every_key() {
+        const TABLES: &[&str] = &[
+            "", "audio", "mqtt", "mqtt.tls", "decision", "siren", "led", "fault", "tamper", "silence", "events",
+            "state", "update",
+        ];
+        #[rustfmt::skip]
+        const KEYS: &[&str] = &[
+            "device_id", "zone", "board",
+            "audio.device", "audio.level_floor_dbfs", "audio.high_floor_dbfs", "audio.quiet_level_dbfs",
+            "audio.quiet_band_db",
+            "mqtt.enabled", "mqtt.host", "mqtt.port", "mqtt.username", "mqtt.password_file",
+            "mqtt.tls.ca_file", "mqtt.tls.cert_file", "mqtt.tls.key_file", "mqtt.tls.crl_file",
+            "decision.stride_s", "decision.threshold_on", "decision.threshold_off", "decision.votes", "decision.hold_s",
+            "decision.cooldown_s",
+            "siren.armed", "siren.on_s", "siren.quiet_hours", "siren.remote_disarm", "siren.line", "siren.chip",
+            "siren.active_low",
+            "led.line", "led.chip", "led.active_low",
+            "fault.line", "fault.chip", "fault.active_low",
+            "tamper.line", "tamper.chip", "tamper.active_low",
+            "silence.line", "silence.chip", "silence.active_low",
+            "events.dir", "events.pictures", "events.clips", "events.pre_roll_s", "events.max_mib", "events.max_days",
+            "state.dir",
+            "update.url", "update.ca_file",
+        ];
+        let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/site.md")).unwrap();
+        let example = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let site = Site::parse("site.toml", example).unwrap();
+        for &key in KEYS {
+            // `votes` is a table of its own.
+            let says = |said: &String| said == key || said.starts_with(&format!("{key}."));
+            assert!(site.stated.iter().any(says), "the example of docs/site.md leaves out `{key}`");
+            let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+            let heading = if table.is_empty() { "Top level".to_string() } else { format!("`[{table}]`") };
+            let section = document
+                .split("\n## ")
+                .find(|section| section.lines().next().is_some_and(|first| first.contains(&heading)))
+                .unwrap_or_else(|| panic!("docs/site.md has no section {heading}"));
+            let mut cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+            let name = format!("`{name}`");
+            assert!(cells.any(|cell| cell.contains(&name)), "docs/site.md does not explain `{key}`");
+        }
+        // serde's own words name every key of a table: one that is new belongs into the list, too.
+        for &table in TABLES {
+            let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+            let error = toml::from_str::<Site>(&format!("{header}no_such_key = 1")).unwrap_err();
+            for known in error.message().split('`').skip(3).step_by(2) {
+                let key = if table.is_empty() { known.to_string() } else { format!("{table}.{known}") };
+                let is_listed = KEYS.contains(&key.as_str()) || TABLES.contains(&key.as_str());
+                assert!(is_listed, "`{key}` is not in this test's list");
+            }
+        }
     }
 }

@@ -57,7 +57,13 @@ impl Command {
     /// Silence and OFF pass every rate limit: what makes the noise end must always work. Watching does nothing to the
     /// device, so it takes none of the turns of those who do.
     pub fn always_passes(self) -> bool {
-        matches!(self, Self::Silence | Self::Siren { on: false, .. } | Self::Armed { on: false, .. } | Self::Live(_))
+        self.only_quiets() || matches!(self, Self::Armed { on: false, .. } | Self::Live(_))
+    }
+
+    /// It ends a noise and does nothing else: a replay of it harms least, so that it passes where no clock can judge its time. A disarming
+    /// is another thing.
+    pub fn only_quiets(self) -> bool {
+        matches!(self, Self::Silence | Self::Siren { on: false, .. })
     }
 }
 
@@ -318,11 +324,11 @@ impl Gate {
     /// Lets a request in, or says why not. `now` is monotonic; `wall` is the wall clock, `None` while it is not set.
     ///
     /// # Errors
-    /// Repeated, expired, over the rate limit; or `expires` without a clock to judge it by, except for silence and OFF.
+    /// Repeated, expired, over the rate limit; or `expires` without a clock to judge it by, except for silence and a siren's OFF.
     pub fn admit(&mut self, request: &Request, now: Instant, wall: Option<Timestamp>) -> Result<(), Refusal> {
         match (request.expires, wall) {
             (Some(expires), Some(wall)) if expires <= wall => return Err(Refusal::Expired),
-            (Some(_), None) if !request.command.always_passes() => return Err(Refusal::NoClock),
+            (Some(_), None) if !request.command.only_quiets() => return Err(Refusal::NoClock),
             _ => {}
         }
         if request.id.as_ref().is_some_and(|id| self.ids.contains(id)) {

@@ -96,6 +96,10 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 pub const SESSION_GOOD: Duration = Duration::from_secs(10);
 /// A fresh alarm cuts a wait short, at most once in this time.
 pub const HURRY: Duration = Duration::from_secs(5);
+/// The longest wait while an alarm that is younger than [`ALARM_NEWS`] has not been delivered.
+pub const ALARM_BACK_OFF_MAX: Duration = Duration::from_secs(4);
+/// For so long somebody may still be helped by an alarm that is late.
+pub const ALARM_NEWS: Duration = Duration::from_secs(3600);
 /// Something is in flight and nothing was acknowledged for so long: the path is dead, whatever TCP thinks.
 /// Well above the slowest link that is supported: 64 alerts of 500 bytes over 4 KiB/s.
 pub const ACK_WAIT: Duration = Duration::from_secs(20);

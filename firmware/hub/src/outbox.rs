@@ -246,6 +246,12 @@ impl<D: Disk> Outbox<D> {
         self.waiting.len()
     }
 
+    /// Whether an alarm that this run of the program raised, younger than `age`, waits for its PUBACK.
+    pub fn holds_alarm(&self, age: Duration, now: Instant) -> bool {
+        let young = |entry: &&Entry| !entry.recovered && now.duration_since(entry.since) < age;
+        self.entries.values().rev().take_while(young).any(|entry| entry.class == Class::Alarm)
+    }
+
     /// Alerts dropped because the box was full.
     pub fn dropped(&self) -> u64 {
         self.dropped

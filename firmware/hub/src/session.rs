@@ -38,7 +38,8 @@ use crate::Incoming;
 use crate::alert::{CommandResult, Live, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
-    ACK_WAIT, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY, OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
+    ACK_WAIT, ALARM_BACK_OFF_MAX, ALARM_NEWS, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY,
+    OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
 use crate::options::{Access, Options};
@@ -349,6 +350,9 @@ impl Session {
             self.back_off.session_lasted(now.duration_since(up.since));
         }
         let mut wait = self.back_off.next(&mut self.random);
+        if self.outbox.holds_alarm(ALARM_NEWS, now) {
+            wait = wait.min(ALARM_BACK_OFF_MAX);
+        }
         if self.stop.is_some() {
             wait = wait.min(BACK_OFF_MIN);
         }

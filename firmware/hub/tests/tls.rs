@@ -5,9 +5,10 @@
 mod support;
 
 use std::fmt::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hub::{ClientCertificate, Options, Secret, Tls};
 use support::{Broker, Device, free_port};
@@ -33,11 +34,20 @@ fn authority(dir: &Path) {
     openssl(dir, &["req", "-x509", "-new", "-key", "ca.key", "-days", "30", "-subj", &subject, "-out", "ca.pem"]);
 }
 
+/// A certificate that nobody but its own key vouches for.
+fn own_word(dir: &Path, name: &str) {
+    let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+    openssl(dir, &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
+    let subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName = IP:127.0.0.1"];
+    openssl(dir, &[&["req", "-x509", "-new", "-key", &key, "-days", "30", "-out", &pem][..], &subject].concat());
+}
+
 /// A certificate `name`.pem with its key; `dates` are openssl's startdate and enddate.
 fn certificate(dir: &Path, name: &str, alternative: &str, dates: Option<(&str, &str)>) {
     let (key, request, pem, extensions) =
         (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"), format!("{name}.ext"));
-    std::fs::write(dir.join(&extensions), format!("subjectAltName = {alternative}\n")).unwrap();
+    let names = if alternative.is_empty() { String::new() } else { format!("subjectAltName = {alternative}\n") };
+    std::fs::write(dir.join(&extensions), format!("basicConstraints = CA:FALSE\n{names}")).unwrap();
     openssl(dir, &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
     openssl(dir, &["req", "-new", "-key", &key, "-subj", &format!("/CN={name}"), "-out", &request]);
     let mut arguments = vec!["ca", "-batch", "-notext", "-config", "ca.conf", "-cert", "ca.pem", "-keyfile", "ca.key"];
@@ -63,7 +73,11 @@ fn good_and_bad_certificates() {
     certificate(&ours, "not-yet", "IP:127.0.0.1", Some(("20900101000000Z", "20910101000000Z")));
     certificate(&ours, "revoked", "IP:127.0.0.1", None);
     certificate(&ours, "device", "DNS:device", None);
+    certificate(&ours, "nameless", "", None);
+    certificate(&ours, "old-device", "DNS:device", Some(("20200101000000Z", "20200201000000Z")));
     certificate(&theirs, "stranger", "IP:127.0.0.1", None);
+    certificate(&theirs, "strange-device", "DNS:device", None);
+    own_word(&ours, "own-word");
     let ca = ["-config", "ca.conf", "-cert", "ca.pem", "-keyfile", "ca.key"];
     openssl(&ours, &[&["ca", "-revoke", "revoked.pem"][..], &ca].concat());
     openssl(&ours, &[&["ca", "-gencrl", "-out", "ca.crl"][..], &ca].concat());
@@ -78,6 +92,7 @@ fn good_and_bad_certificates() {
         }
         port
     };
+    let plain = free_port();
     let good = listen(&ours, "good", false);
     let mutual = listen(&ours, "good", true);
     let bad = [
@@ -86,8 +101,19 @@ fn good_and_bad_certificates() {
         (listen(&ours, "expired", false), "expired", "expired"),
         (listen(&ours, "not-yet", false), "not-yet", "not valid yet"),
         (listen(&ours, "revoked", false), "revoked", "Revoked"),
+        (listen(&ours, "own-word", false), "own-word", "CaUsedAsEndEntity"),
+        (listen(&ours, "nameless", false), "nameless", "not valid for"),
+        // No TLS at all: it is not talked to in clear instead.
+        (plain, "plain", "TLS"),
     ];
+    writeln!(listeners, "listener {plain} 127.0.0.1").unwrap();
     let Some(_broker) = Broker::start_with(&listeners) else { return };
+    // Its listeners come one after the other, this one last.
+    let until = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(("127.0.0.1", plain)).is_err() {
+        assert!(Instant::now() < until, "the last listener does not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 
     let read = |name: &str| std::fs::read(ours.join(name)).unwrap();
     let state = tempfile::tempdir().unwrap();
@@ -104,8 +130,17 @@ fn good_and_bad_certificates() {
     let mut late = options("late", good);
     late.access.tls.as_mut().unwrap().not_before_unix_s = 4_000_000_000;
     devices.push((Device::start(late), "late", "expired"));
-    // Without the device's certificate.
-    devices.push((Device::start(options("naked", mutual)), "naked", ""));
+    // Without the device's certificate, with one that is over, with a stranger's.
+    let read_from = |dir: &Path, name: &str| std::fs::read(dir.join(name)).unwrap();
+    devices.push((Device::start(options("naked", mutual)), "naked", "CertificateRequired"));
+    for (dir, name, expect) in [(&ours, "old-device", "CertificateExpired"), (&theirs, "strange-device", "UnknownCA")] {
+        let mut mutual = options(name, mutual);
+        let (cert_pem, key_pem) = (read_from(dir, &format!("{name}.pem")), read_from(dir, &format!("{name}.key")));
+        mutual.access.tls.as_mut().unwrap().client =
+            Some(ClientCertificate { cert_pem, key_pem: Secret::new(key_pem) });
+        devices.push((Device::start(mutual), name, expect));
+    }
+    assert_eq!(devices.len(), 12, "of 12");
     for (device, name, expect) in &mut devices {
         let cause = device.wait_disconnected();
         println!("{name}: {cause}");

@@ -46,9 +46,7 @@ pub fn open(name: &str, wish: Wish) -> Result<(AlsaCard, Agreed), String> {
         hw.set_access(Access::RWInterleaved).map_err(text)?;
         // plughw resamples by dropping samples; ours is band-limited.
         hw.set_rate_resample(false).map_err(text)?;
-        let format = FORMATS.into_iter().find(|(format, _)| hw.test_format(*format).is_ok());
-        let (format, sample) = format.ok_or("the card has samples of neither 16, 24 or 32 bits nor floats")?;
-        hw.set_format(format).map_err(text)?;
+        let sample = set_format(&hw)?;
         hw.set_channels_near(1).map_err(text)?;
         let rate_hz = if hw.test_rate(wish.rate_hz).is_ok() { wish.rate_hz } else { wish.rate_hz_max };
         hw.set_rate_near(rate_hz, ValueOr::Nearest).map_err(text)?;
@@ -74,6 +72,17 @@ pub fn open(name: &str, wish: Wish) -> Result<(AlsaCard, Agreed), String> {
     }
     pcm.prepare().and_then(|()| pcm.start()).map_err(text)?;
     Ok((AlsaCard(pcm), agreed))
+}
+
+/// Asks for the first of [`FORMATS`] that the card has.
+///
+/// # Errors
+/// It has none of them, or the call's.
+pub fn set_format(hw: &HwParams<'_>) -> Result<Sample, String> {
+    let format = FORMATS.into_iter().find(|(format, _)| hw.test_format(*format).is_ok());
+    let (format, sample) = format.ok_or("the card has samples of neither 16, 24 or 32 bits nor floats")?;
+    hw.set_format(format).map_err(|error| error.to_string())?;
+    Ok(sample)
 }
 
 fn errno(error: alsa::Error) -> Errno {

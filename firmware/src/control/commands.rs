@@ -17,9 +17,11 @@ impl Control {
     pub(super) fn hear(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Command { command, topic, id } => {
+                let before = self.saved.clone();
                 let refused = self.obey(command);
-                if let Some(id) = &id {
-                    self.saved.remember_command(id);
+                id.iter().for_each(|id| self.saved.remember_command(id));
+                // What is as it was is not written again: a card wears out by it.
+                if self.saved != before {
                     self.save();
                 }
                 if let Some(hub) = &self.parts.hub {
@@ -80,19 +82,16 @@ impl Control {
                 self.state(State::Armed(self.alarm.armed()));
                 // A time that runs out is not kept: after a restart the device is armed, which is the safer mistake.
                 self.saved.set_armed(on || for_s.is_some(), self.parts.settings.site.stated_armed());
-                self.save();
             }
             Command::Threshold(threshold) => {
                 self.step(Event::Threshold(threshold));
                 self.state(State::Threshold(threshold));
                 self.saved.set_threshold_on(threshold, self.parts.settings.site.decision.threshold_on);
-                self.save();
             }
             Command::Cooldown(seconds) => {
                 self.step(Event::Cooldown(seconds));
                 self.state(State::Cooldown(seconds));
                 self.saved.set_cooldown_s(seconds, self.parts.settings.site.decision.cooldown_s);
-                self.save();
             }
             Command::TestSiren => {
                 self.step(Event::TestSiren);

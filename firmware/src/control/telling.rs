@@ -9,6 +9,17 @@ use crate::lines::Line;
 use crate::outputs::OutputProblem;
 use crate::recorder::Stock;
 
+/// By then everything that can be wrong has been tried once: a defect of the sound takes a minute to show.
+const SETTLED_S: f64 = 90.0;
+/// But for a covered microphone, which takes half a day to show.
+const COVERED_S: f64 = 13.0 * 3600.0;
+/// Events that wait for the recorder's queue.
+const UNLOGGED_MAX: usize = 1000;
+
+fn settled_s(fault: &str) -> f64 {
+    if fault == Fault::MicDegraded.name() { COVERED_S } else { SETTLED_S }
+}
+
 impl Control {
     pub(super) fn fault(&mut self, fault: Fault, detail: &str) {
         if self.faults.raise(fault, detail) {
@@ -17,6 +28,9 @@ impl Control {
     }
 
     fn tell_fault(&mut self, fault: Fault, detail: &str) {
+        if self.saved.faults.insert(fault.name().into()) {
+            self.save();
+        }
         self.lines.write(&Line::Fault { fault: fault.name(), detail });
         self.supervise(hub::EventType::Fault, Some(fault), detail);
         self.audio_states();
@@ -26,9 +40,28 @@ impl Control {
         if !self.faults.clear(fault) {
             return;
         }
+        self.saved.faults.remove(fault.name());
+        self.save();
         self.lines.write(&Line::Restore { fault: fault.name(), detail });
         self.supervise(hub::EventType::Restore, Some(fault), detail);
         self.audio_states();
+    }
+
+    /// What was told before this start and has not come again is over: each fault has its restore, whatever happened in between.
+    pub(super) fn restore_of_before(&mut self) {
+        let now_s = self.now_us() as f64 / 1e6;
+        if self.saved.faults.is_empty() || now_s < SETTLED_S {
+            return;
+        }
+        let over = |name: &String| !self.faults.names().any(|stands| stands == name) && now_s >= settled_s(name);
+        let over: Vec<String> = self.saved.faults.iter().filter(|name| over(name)).cloned().collect();
+        for name in over {
+            let detail = "it has not come again since the restart";
+            self.saved.faults.remove(&name);
+            self.save();
+            self.lines.write(&Line::Restore { fault: &name, detail });
+            self.supervise_named(hub::EventType::Restore, Some(&name), detail);
+        }
     }
 
     /// A line is missing or refuses. One fault for all of them, and each of them is told: the siren's is not to hide behind an LED's.
@@ -80,8 +113,12 @@ impl Control {
         self.alert(event);
     }
 
-    /// To the hub, where the site has one.
-    pub(super) fn alert(&self, event: hub::Event) {
+    /// To the log, and to the hub where the site has one.
+    pub(super) fn alert(&mut self, event: hub::Event) {
+        if self.unlogged.len() == UNLOGGED_MAX {
+            self.unlogged.pop_front();
+        }
+        self.unlogged.push_back(event.clone());
         if let Some(hub) = &self.parts.hub {
             hub.alert(event);
         }

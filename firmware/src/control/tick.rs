@@ -7,7 +7,6 @@ use detector::alarm::Event;
 use hub::State;
 
 use super::Control;
-use crate::clock;
 use crate::faults::Fault;
 use crate::led::LedPattern;
 use crate::starts;
@@ -16,8 +15,6 @@ use crate::starts;
 pub(super) const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
 /// Lines that could not be opened are tried again.
 pub(super) const REOPEN_EVERY: Duration = Duration::from_secs(5);
-/// Quiet hours begin and end with a minute; local time is not asked for at every turn.
-const QUIET_EVERY: Duration = Duration::from_secs(1);
 
 impl Control {
     pub(super) fn tick(&mut self) {
@@ -48,12 +45,7 @@ impl Control {
     }
 
     fn keep_quiet_hours(&mut self) {
-        // Local time is read from files: where nobody wants quiet, this loop does not wait for their disk.
-        if self.quiet.is_empty() || Instant::now() < self.quiet_at {
-            return;
-        }
-        self.quiet_at = Instant::now() + QUIET_EVERY;
-        let quiet = clock::local_time().is_some_and(|time| self.quiet.contain(time));
+        let quiet = self.parts.quiet.now();
         if quiet != self.quiet_now {
             self.quiet_now = quiet;
             self.step(Event::Quiet(quiet));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name under which `gpioinfo` shows our lines.
-pub const CONSUMER: &str = "screamd";
+const CONSUMER: &str = "screamd";
 
 /// A line that can be driven. Both the control loop and the siren's guard hold it, so it takes no `&mut`, and it may
 /// wait for nothing but the kernel.
@@ -37,6 +37,8 @@ pub struct OutputProblem {
     pub cause: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Held by a `screamd`: another one, or a dead one whose lines are not free yet.
+    pub held_by_screamd: bool,
 }
 
 /// Shows a simulated output to a person: the output's name and whether it is on.
@@ -139,6 +141,7 @@ fn request(
         line: wanted.to_string(),
         cause,
         hint: hint.map(str::to_string),
+        held_by_screamd: false,
     };
     let path = chip_path(labels).map_err(|(cause, hint)| problem(cause, hint))?;
     let chip = Chip::from_path(&path).map_err(|error| problem(format!("{}: {error}", path.display()), None))?;
@@ -151,7 +154,10 @@ fn request(
         Ok(request) => Ok(request),
         // The holder is asked for only now: asking first and requesting then would be a race.
         Err(error) => Err(match chip.line_info(offset).ok().and_then(|info| holder(&info)) {
-            Some(holder) => problem(format!("held by {holder}"), Some("end it, or name another line")),
+            Some((holder, held_by_screamd)) => {
+                let busy = problem(format!("held by {holder}"), Some("end it, or name another line"));
+                OutputProblem { held_by_screamd, ..busy }
+            }
             None => problem(error.to_string(), None),
         }),
     }
@@ -206,14 +212,29 @@ fn offset(chip: &Chip, wanted: &LineRef) -> Result<u32, Refusal> {
     }
 }
 
-fn holder(info: &Info) -> Option<String> {
+/// Who holds a line, in words, and whether that is a `screamd`.
+fn holder(info: &Info) -> Option<(String, bool)> {
     match (info.used, info.consumer.as_str()) {
         (false, _) => None,
-        (true, "") => Some("the kernel or another program".into()),
-        (true, consumer) => Some(format!("`{consumer}`")),
+        (true, "") => Some(("the kernel or another program".into(), false)),
+        (true, consumer) => Some((format!("`{consumer}`"), consumer == CONSUMER)),
     }
 }
 
 fn value(active: bool) -> Value {
     if active { Value::Active } else { Value::Inactive }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_named_and_only_screamd_itself_is_taken_for_it() {
+        let held = |used: bool, consumer: &str| holder(&Info { used, consumer: consumer.into(), ..Info::default() });
+        assert_eq!(held(true, "screamd"), Some(("`screamd`".into(), true)));
+        assert_eq!(held(true, "not-screamd"), Some(("`not-screamd`".into(), false)));
+        assert_eq!(held(true, ""), Some(("the kernel or another program".into(), false)));
+        assert_eq!(held(false, "screamd"), None);
+    }
 }

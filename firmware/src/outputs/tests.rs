@@ -227,6 +227,7 @@ fn faked(missing: &Arc<AtomicBool>) -> (Outputs, Vec<OutputProblem>, [Fake; 3]) 
             line: wanted.line.to_string(),
             cause: "held by `gpioset`".into(),
             hint: None,
+            held_by_screamd: false,
         }),
         "siren" => Ok(Box::new(own[0].clone())),
         "led" => Ok(Box::new(own[1].clone())),
@@ -361,6 +362,30 @@ fn a_board_without_its_chip_names_chip_and_line() {
     let error = safe_outputs(&[&board(false)]).expect_err("no chip");
     assert_eq!((error.driven.len(), error.problems.len()), (0, 3));
     assert!(safe_outputs(&[&board(true)]).expect("simulated")[0].contains("simulated"));
+}
+
+#[test]
+fn only_a_line_that_screamd_holds_is_waited_for() {
+    let tries = |held_by_screamd: bool, free_at: u32| {
+        let mut tries = 0;
+        let opened = open_patiently(|| {
+            tries += 1;
+            let problem = || OutputProblem {
+                output: "siren",
+                chip: "c".into(),
+                line: "S".into(),
+                // The name alone says nothing: it may be part of another's.
+                cause: "held by `not-screamd`".into(),
+                hint: None,
+                held_by_screamd,
+            };
+            if tries == free_at { Ok(()) } else { Err(problem()) }
+        });
+        (tries, opened.is_ok())
+    };
+    assert_eq!(tries(false, 2), (1, false));
+    assert_eq!(tries(true, 2), (2, true));
+    assert_eq!(tries(true, 0), (5, false));
 }
 
 #[test]

@@ -27,8 +27,7 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Strin
     let known = board::list(&board::default_roots());
     anyhow::ensure!(!known.is_empty(), "no board files in boards/ or /usr/share/screamd/boards");
     let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-    let model = std::fs::read_to_string(MODEL).unwrap_or_default();
-    let likely = recognise(model.trim_matches(['\0', '\n', ' ']), &names);
+    let likely = recognise(&machine(), &names);
     let options: Vec<String> = known
         .iter()
         .map(|(name, path)| match Board::load(path) {
@@ -40,6 +39,20 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Strin
     let default = names.iter().position(|name| *name == likely).unwrap_or(0);
     let chosen = ask.choice("Which board", &options, default, "--board")?;
     Ok(names[chosen].to_string())
+}
+
+/// The microphone that this board's file hints at; that of the board that this machine looks like where none is named.
+pub fn hint(name: Option<&str>) -> Option<String> {
+    let known = board::list(&board::default_roots());
+    let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+    let name = name.map_or_else(|| recognise(&machine(), &names).to_string(), String::from);
+    let path = board::find(&name, &board::default_roots()).ok()?;
+    Board::load(&path).ok()?.audio_device_hint
+}
+
+/// What this machine is called by its device tree; nothing on a PC.
+fn machine() -> String {
+    std::fs::read_to_string(MODEL).unwrap_or_default().trim_matches(['\0', '\n', ' ']).to_string()
 }
 
 /// The lines: as given, else asked for, with a blink to see. `asked` is false where flags have said which board.

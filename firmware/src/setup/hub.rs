@@ -64,7 +64,7 @@ pub fn try_out(hub: &Hub) -> Result<&'static str, String> {
     }
     let password = match &hub.password_file {
         Some(path) => {
-            let path = crate::settings::credential(path);
+            let path = crate::credentials::find(path);
             let read = files::model_dir::read_bounded(&path, PASSWORD_BYTES_MAX);
             Some(read.map_err(|error| error.to_string())?.trim_ascii_end().to_vec())
         }

@@ -3,11 +3,13 @@
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use alsa::pcm::{Access, Format, HwParams, PCM};
+use alsa::pcm::{Access, HwParams, PCM};
 use alsa::{Direction, ValueOr};
 use detector::level::level_dbfs;
 
 use super::ask::Ask;
+use crate::capture::card;
+use crate::capture::sample::Sample;
 
 /// How long it is shown: time to clap twice.
 const SHOWN: Duration = Duration::from_secs(5);
@@ -25,15 +27,14 @@ const PLACES: f32 = 40.0;
 pub fn show(ask: &mut Ask<impl BufRead, impl Write>, device: &str) -> Result<f32, String> {
     let name = crate::capture::device::alsa_name(device)?;
     let pcm = PCM::new(&name, Direction::Capture, false).map_err(|error| error.to_string())?;
-    let (rate_hz, channels) = configure(&pcm).map_err(|error| error.to_string())?;
-    let io = pcm.io_i16().map_err(|error| error.to_string())?;
-    let frames = (rate_hz * BAR_MS / 1000) as usize;
-    let mut samples = vec![0i16; frames * channels as usize];
-    let mut first = Vec::with_capacity(frames);
+    let (rate_hz, channels, sample) = configure(&pcm)?;
+    let io = pcm.io_bytes();
+    let frame = channels * sample.bytes();
+    let mut bytes = vec![0; (rate_hz * BAR_MS / 1000) as usize * frame];
     let (until, mut loudest) = (Instant::now() + SHOWN, f32::NEG_INFINITY);
     ask.say("Clap your hands:");
     while Instant::now() < until {
-        let read = match io.readi(&mut samples) {
+        let read = match io.readi(&mut bytes) {
             Ok(read) => read,
             // An overrun: a terminal that is slow is no fault of the microphone.
             Err(error) => match pcm.try_recover(error, true) {
@@ -41,10 +42,7 @@ pub fn show(ask: &mut Ask<impl BufRead, impl Write>, device: &str) -> Result<f32
                 Err(error) => return Err(error.to_string()),
             },
         };
-        first.clear();
-        let heard = samples[..read * channels as usize].iter().step_by(channels as usize);
-        first.extend(heard.map(|sample| f32::from(*sample) / 32768.0));
-        let level = level_dbfs(&first);
+        let level = level(sample, channels, &bytes[..read * frame]);
         loudest = loudest.max(level);
         if ask.terminal {
             ask.show(&bar(level));
@@ -56,15 +54,21 @@ pub fn show(ask: &mut Ask<impl BufRead, impl Write>, device: &str) -> Result<f32
     Ok(loudest)
 }
 
-/// 16 bits, and as few channels and as near to 48 kHz as the card has: what a meter needs.
-fn configure(pcm: &PCM) -> alsa::Result<(u32, u32)> {
-    let params = HwParams::any(pcm)?;
-    params.set_access(Access::RWInterleaved)?;
-    params.set_format(Format::s16())?;
-    let channels = params.set_channels_near(1)?;
-    let rate_hz = params.set_rate_near(48_000, ValueOr::Nearest)?;
-    pcm.hw_params(&params)?;
-    Ok((rate_hz, channels))
+/// Samples as capture takes them, as few channels and as near to 48 kHz as the card has: what a meter needs.
+fn configure(pcm: &PCM) -> Result<(u32, usize, Sample), String> {
+    let text = |error: alsa::Error| error.to_string();
+    let params = HwParams::any(pcm).map_err(text)?;
+    params.set_access(Access::RWInterleaved).map_err(text)?;
+    let sample = card::set_format(&params)?;
+    let channels = params.set_channels_near(1).map_err(text)?;
+    let rate_hz = params.set_rate_near(48_000, ValueOr::Nearest).map_err(text)?;
+    pcm.hw_params(&params).map_err(text)?;
+    Ok((rate_hz, channels as usize, sample))
+}
+
+/// Level of interleaved `bytes`, their channels averaged, as the alarm will hear them.
+fn level(sample: Sample, channels: usize, bytes: &[u8]) -> f32 {
+    level_dbfs(&sample.mono(bytes, channels).collect::<Vec<_>>())
 }
 
 fn bar(level_dbfs: f32) -> String {
@@ -74,7 +78,15 @@ fn bar(level_dbfs: f32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use super::*;
+
+    #[test]
+    fn a_microphone_on_the_right_of_a_card_of_32_bits_is_heard() {
+        // Left silent, right an eighth and its negative.
+        let frames = [[0, 0x1000_0000], [0, -0x1000_0000_i32]];
+        let bytes: Vec<u8> = frames.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+        assert!((level(Sample::S32, 2, &bytes) - 20.0 * (0.125f32 / 2.0).log10()).abs() < 1e-3);
+    }
 
     #[test]
     fn bars_stay_within_their_brackets() {

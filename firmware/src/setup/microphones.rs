@@ -18,19 +18,20 @@ struct Card {
     name: String,
 }
 
-/// Asks, and shows the level of what is chosen.
+/// Asks, and shows the level of what is chosen. Offered first is `hint`, the board's `audio_device_hint`, where it is plugged in.
 ///
 /// # Errors
 /// No microphone, or nobody answers.
-pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<String> {
+pub fn question(ask: &mut Ask<impl BufRead, impl Write>, hint: Option<&str>) -> anyhow::Result<String> {
     let cards = cards(Path::new(CARDS));
     if cards.is_empty() {
         bail!("no sound card that records is plugged in (arecord -l lists them); plug it in, or give --audio");
     }
     let options: Vec<String> = cards.iter().map(|card| format!("{}  {}", card.id, card.name)).collect();
+    let likely = likely(&cards, hint);
     ask.say("Microphones:");
     loop {
-        let chosen = ask.choice("Which microphone", &options, 0, "--audio")?;
+        let chosen = ask.choice("Which microphone", &options, likely, "--audio")?;
         let device = format!("hw:CARD={}", cards[chosen].id);
         match meter::show(ask, &device) {
             Ok(loudest_dbfs) => {
@@ -47,6 +48,12 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Strin
             }
         }
     }
+}
+
+/// Where among `cards` the hinted one is; the first where it is not.
+fn likely(cards: &[Card], hint: Option<&str>) -> usize {
+    let id = hint.and_then(|device| device.strip_prefix("hw:CARD=")).map(|rest| rest.split(',').next().unwrap_or(rest));
+    cards.iter().position(|card| Some(card.id.as_str()) == id).unwrap_or(0)
 }
 
 /// Cards below `folder` that have a capture stream, in the kernel's order.
@@ -96,5 +103,14 @@ mod tests {
         let expect = |id: &str| Card { id: id.into(), name: "USB Audio".into() };
         assert_eq!(found, [expect("Camera"), expect("Device")]);
         assert!(cards(&folder.path().join("none")).is_empty());
+        for (hint, first) in [
+            (Some("hw:CARD=Device"), 1),
+            (Some("hw:CARD=Device,DEV=0"), 1),
+            (Some("hw:CARD=Other"), 0),
+            (Some("default"), 0),
+            (None, 0),
+        ] {
+            assert_eq!(likely(&found, hint), first, "{hint:?}");
+        }
     }
 }

@@ -306,7 +306,7 @@ impl Fetch {
             }
             return Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
         };
-        let path = crate::settings::credential(file);
+        let path = crate::credentials::find(file);
         let wrong = |why: String| FetchError::Ca(path.display().to_string(), why);
         let pem = files::model_dir::read_bounded(&path, CA_BYTES_MAX).map_err(|error| wrong(error.to_string()))?;
         let mut found = Vec::new();

@@ -72,14 +72,8 @@ fn lines(board: &Board, say: &mut impl FnMut(&str, String, &str)) {
     let own = board.outputs().map(|(table, line)| (table, &line.chip, &line.line));
     let own: Vec<_> = own.chain(board.inputs().map(|(table, line)| (table, &line.chip, &line.line))).collect();
     for (table, chip) in chips.into_iter().chain(own.iter().map(|(table, chip, _)| (*table, *chip))) {
-        for label in &chip.0 {
-            let key = dotted(table, "chip");
-            if label.trim().is_empty() {
-                say(&key, "an empty label".into(), "as `gpiodetect` prints it in brackets");
-            } else if label.starts_with("gpiochip") || label.starts_with("/dev/") {
-                let hint = "name the chip by its label, as `gpiodetect` prints it in brackets";
-                say(&key, format!("`{label}` is a number that changes between kernels"), hint);
-            }
+        for (cause, hint) in chip.0.iter().filter_map(|label| unstable_chip(label)) {
+            say(&dotted(table, "chip"), cause, hint);
         }
     }
     for (table, _, line) in &own {
@@ -108,6 +102,18 @@ fn lines(board: &Board, say: &mut impl FnMut(&str, String, &str)) {
     }
     if board.sources.is_empty() {
         say("sources", "none".into(), "say where the chip's label and the lines' names come from");
+    }
+}
+
+/// Why a chip's label is none that stays: cause and hint.
+pub(crate) fn unstable_chip(label: &str) -> Option<(String, &'static str)> {
+    if label.trim().is_empty() {
+        Some(("an empty label".into(), "as `gpiodetect` prints it in brackets"))
+    } else if label.starts_with("gpiochip") || label.starts_with("/dev/") {
+        let hint = "name the chip by its label, as `gpiodetect` prints it in brackets";
+        Some((format!("`{label}` is a number that changes between kernels"), hint))
+    } else {
+        None
     }
 }
 

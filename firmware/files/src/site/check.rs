@@ -6,7 +6,7 @@ use detector::keys::KeyError;
 use detector::quiet_gate;
 
 use super::Site;
-use crate::board::LineRef;
+use crate::board::{LineRef, unstable_chip};
 use crate::card_name;
 use crate::quiet_hours::QuietHours;
 
@@ -80,20 +80,19 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
             wrong.push(KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"));
         }
     }
-    let lines = [
-        ("siren.line", &site.siren.line),
-        ("led.line", &site.led.line),
-        ("fault.line", &site.fault.line),
-        ("tamper.line", &site.tamper.line),
-        ("silence.line", &site.silence.line),
-    ];
-    for (key, line) in lines {
+    let others = [("led", &site.led), ("fault", &site.fault), ("tamper", &site.tamper), ("silence", &site.silence)];
+    let others = others.map(|(table, own)| (table, &own.line, &own.chip));
+    for (table, line, chip) in [("siren", &site.siren.line, &site.siren.chip)].into_iter().chain(others) {
+        for (cause, hint) in chip.iter().flat_map(|chip| &chip.0).filter_map(|label| unstable_chip(label)) {
+            wrong.push(KeyError::new(file, &format!("{table}.chip"), cause).hint(hint));
+        }
         if line.as_ref().is_some_and(|line| matches!(line, LineRef::Name(name) if name.trim().is_empty())) {
-            wrong.push(KeyError::new(file, key, "must not be empty").hint("such as \"GPIO17\""));
+            wrong.push(KeyError::new(file, &format!("{table}.line"), "must not be empty").hint("such as \"GPIO17\""));
         }
     }
     let paths = [("events.dir", &site.events.dir), ("state.dir", &site.state.dir)];
-    for (key, path) in paths.into_iter().chain(site.named_files()) {
+    let authority = site.update.ca_file.iter().map(|path| ("update.ca_file", path));
+    for (key, path) in paths.into_iter().chain(site.named_files()).chain(authority) {
         if path.as_os_str().is_empty() {
             wrong.push(KeyError::new(file, key, "must not be empty"));
         }

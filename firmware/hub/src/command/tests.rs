@@ -134,6 +134,8 @@ fn ids_and_expires() {
     // Refused for its time, so its id is still free.
     assert_eq!(gate.admit(&with(ON, Some("b"), Some(later)), now, Some(wall)), Ok(()));
     assert_eq!(gate.admit(&with(ON, Some("c"), Some(later)), now, None), Err(Refusal::NoClock));
+    let disarm = Command::Armed { on: false, for_s: None };
+    assert_eq!(gate.admit(&with(disarm, Some("c"), Some(later)), now, None), Err(Refusal::NoClock));
     assert_eq!(gate.admit(&with(Command::Silence, Some("c"), Some(later)), now, None), Ok(()));
     let mut after_a_restart = Gate::remembering(&["a".into(), "a".into()]);
     assert_eq!(after_a_restart.admit(&with(ON, Some("a"), None), now, None), Err(Refusal::Repeated));

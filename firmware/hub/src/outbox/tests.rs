@@ -269,6 +269,25 @@ fn a_fresh_alarm_goes_before_the_backlog() {
     assert_eq!(order, [1, 2, 3, 4, 5]);
 }
 
+/// By it the session knows whether the broker is to be tried often.
+#[test]
+fn an_alarm_that_waits_is_known_while_it_is_news() {
+    let (disk, start, hour) = (SimDisk::new(), Instant::now(), Duration::from_secs(3600));
+    let mut outbox = Outbox::open(disk.clone(), SMALL, start);
+    outbox.append([alert(1, Class::Supervision, start)], start);
+    assert!(!outbox.holds_alarm(hour, start));
+    outbox.append([alert(2, Class::Alarm, start), alert(3, Class::Supervision, start)], start);
+    assert!(outbox.holds_alarm(hour, start));
+    let sent = outbox.offer(start).map(|offer| offer.key).unwrap();
+    assert!(outbox.holds_alarm(hour, start), "sent is not delivered");
+    assert!(!outbox.holds_alarm(hour, start + hour), "an hour later nobody runs");
+    outbox.ack(sent, start);
+    assert!(!outbox.holds_alarm(hour, start));
+    outbox.append([alert(4, Class::Alarm, start)], start);
+    drop(outbox);
+    assert!(!Outbox::open(disk, SMALL, start).holds_alarm(hour, start), "of before the restart, however old");
+}
+
 #[test]
 fn a_full_disk_is_reported_once_and_restored() {
     let (disk, start) = (SimDisk::new(), Instant::now());

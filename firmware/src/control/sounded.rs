@@ -1,0 +1,72 @@
+//! When the siren sounded, as far back as a window that is still to come may reach: what holds it is no evidence of a scream.
+
+use std::collections::VecDeque;
+
+/// Stretches that are remembered. A siren switched more often than that within seconds counts as one long sound.
+const STRETCHES: usize = 8;
+/// A window's end is never so far back, seconds.
+const KEPT_S: f64 = 60.0;
+
+/// Stretches of sound time, oldest first; the last one has no end while the siren sounds.
+#[derive(Debug, Default)]
+pub struct Sounded(VecDeque<(f64, Option<f64>)>);
+
+impl Sounded {
+    /// It sounds, or does not, since `now_s`.
+    pub fn follow(&mut self, on: bool, now_s: f64) {
+        match (on, self.0.back_mut()) {
+            (true, Some((_, None))) | (false, None | Some((_, Some(_)))) => {}
+            (false, Some((_, until))) => *until = Some(now_s),
+            (true, _) => {
+                self.0.retain(|(_, until)| until.is_none_or(|until| now_s - until < KEPT_S));
+                if self.0.len() == STRETCHES
+                    && let Some((from, _)) = self.0.pop_front()
+                    && let Some(next) = self.0.front_mut()
+                {
+                    next.0 = from;
+                }
+                self.0.push_back((now_s, None));
+            }
+        }
+    }
+
+    /// Whether a window from `start_s` to `end_s` holds some of it.
+    pub fn within(&self, start_s: f64, end_s: f64) -> bool {
+        self.0.iter().any(|&(from, until)| end_s > from && until.is_none_or(|until| start_s < until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_is_told_late_holds_the_sound_before_the_last() {
+        let mut sounded = Sounded::default();
+        assert!(!sounded.within(0.0, 2.0));
+        sounded.follow(false, 1.0);
+        sounded.follow(true, 10.0);
+        sounded.follow(true, 11.0);
+        assert!(sounded.within(9.0, 11.0) && !sounded.within(8.0, 10.0));
+        sounded.follow(false, 12.0);
+        sounded.follow(true, 12.3);
+        // It ended before the siren went on again, and is told only now.
+        assert!(sounded.within(10.2, 12.2));
+        assert!(!sounded.within(12.0, 12.3), "between the two");
+        sounded.follow(false, 13.0);
+        assert!(sounded.within(12.9, 14.9) && !sounded.within(13.0, 15.0));
+    }
+
+    #[test]
+    fn one_that_is_switched_again_and_again_is_one_long_sound() {
+        let mut sounded = Sounded::default();
+        for n in 0..100 {
+            sounded.follow(true, f64::from(n));
+            sounded.follow(false, f64::from(n) + 0.1);
+        }
+        assert_eq!(sounded.0.len(), STRETCHES);
+        assert!(sounded.within(60.0, 62.0) && sounded.within(41.0, 41.5));
+        sounded.follow(true, 1000.0);
+        assert!(!sounded.within(98.0, 100.0), "long ago");
+    }
+}

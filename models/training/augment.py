@@ -9,10 +9,11 @@ from scipy import fft
 
 from acted import LABELS
 from clips import RATE, loudest
+from screams import bent, scream, throat
 
 FADE = RATE // 200
-# In an index's place: a recording of acted.py's.
-SCREAM, ANIMAL, SHOUT = -1, -2, -3
+# In an index's place: a recording of acted.py's, or a scream of screams.py's.
+SCREAM, ANIMAL, SHOUT, SYNTHESISED = -1, -2, -3, -4
 ACTED = {SCREAM: "scream", ANIMAL: "animal", SHOUT: "shout"}
 # What a detector of screams takes for one most easily, on the validation split: drawn twice as often.
 HARD = ("animal", "bird", "cat", "cheer", "child_cry", "child_voice", "crowd", "crying", "dog", "music", "singing", "vocal_burst")
@@ -253,10 +254,10 @@ def microphone(rng, sound):
 class Scenes:
     """Draws training windows from clips of one split."""
 
-    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None, acted=None, acted_share=0.2):
+    def __init__(self, clips, split, labels, alarm_label, rooms, positives=0.3, everyday=None, acted=None, acted_share=0.2, synthesised_share=0.0, throats=0.0):
         self.clips, self.labels, self.rooms, self.everyday, self.acted = clips, labels, rooms, everyday, acted
         self.alarm = labels.index(alarm_label)
-        self.positives, self.acted_share = positives, acted_share
+        self.positives, self.acted_share, self.synthesised_share, self.throats = positives, acted_share, synthesised_share, throats
         rows = clips.rows
         keep = [i for i, row in enumerate(rows) if row["split"] == split]
         self.scream = self._balanced([i for i in keep if rows[i]["label"] == "1"], "source_repo", 0.5)
@@ -282,11 +283,15 @@ class Scenes:
 
     def _pick(self, rng, positive):
         """A scream's clip or another's; now and then one that an actor, or an animal, or somebody who shouts, left in a package: other voices, other microphones."""
+        if positive and self.synthesised_share and rng.random() < self.synthesised_share:
+            return SYNTHESISED
         if self.acted is not None and rng.random() < (self.acted_share if positive else 0.1):
             return SCREAM if positive else int(rng.choice([ANIMAL, SHOUT]))
         return self._draw(rng, self.scream if positive else self.other)
 
     def _class(self, index):
+        if index == SYNTHESISED:
+            return "scream"
         return LABELS[ACTED[index]] if index in ACTED else self.clips.rows[index]["class"]
 
     def _named(self, name):
@@ -298,8 +303,14 @@ class Scenes:
         return self._named(self._class(index))
 
     def _prepared(self, rng, index, longest):
-        whole = self.acted.draw(rng, ACTED[index]) if index in ACTED else self.clips.sound(index)
+        if index == SYNTHESISED:
+            whole = scream(rng)
+        else:
+            whole = self.acted.draw(rng, ACTED[index]) if index in ACTED else self.clips.sound(index)
         sound = excerpt(rng, whole, longest)
+        # Whatever it is: what is done to screams alone would give them away.
+        if self.throats and index != SYNTHESISED and rng.random() < self.throats:
+            sound = throat(rng, sound) if rng.random() < 0.5 else bent(rng, sound)
         if rng.random() < 0.6:
             sound = speed(rng, sound, 1.6 if self._class(index) in TUNEFUL else 1.35)
         if rng.random() < 0.3:

@@ -1,6 +1,6 @@
 """Train the network on labelled clips.
 
-    python train.py --data DIR --manifest scream-resnet34.toml --work DIR [--steps N] [--resume]
+    python train.py --data DIR --manifest scream-resnet34.toml --work DIR [--steps N]
 
 Seeded; saves every few minutes into `--work` and goes on from there. Uses a GPU where there is one. The last file is
 `model.pt`: averaged weights (EMA), the manifest with measured mean and deviation, and the validation figures.
@@ -198,6 +198,8 @@ def main():
     parser.add_argument("--drop-out", type=float, default=0, help="share of the last layer's input that is dropped")
     parser.add_argument("--shrink", type=float, default=1, help="how much of --init's convolutions is kept, the rest drawn anew")
     parser.add_argument("--acted-share", type=float, default=0.2, help="share of the screams that --acted's actors scream")
+    parser.add_argument("--synthesised-share", type=float, default=0, help="share of the screams that screams.py makes up")
+    parser.add_argument("--throats", type=float, default=0, help="share of clips whose voice is given another tract or melody")
     parser.add_argument("--teach", nargs="+", default=[], metavar="MODEL=SHARE", help="networks whose opinion together is half of what is wanted")
     parser.add_argument("--licences", nargs="*", help="use rows of these licences alone")
     args = parser.parse_args()
@@ -217,7 +219,10 @@ def main():
         np.save(rooms_file, bank(7, 300))
     everyday = Everyday(args.everyday) if args.everyday else None
     acted = Acted(args.acted) if args.acted else None
-    scenes = Scenes(clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday, acted=acted, acted_share=args.acted_share)
+    scenes = Scenes(
+        clips, "train", labels, manifest["alarm_labels"][0], np.load(rooms_file), everyday=everyday,
+        acted=acted, acted_share=args.acted_share, synthesised_share=args.synthesised_share, throats=args.throats,
+    )
     scenes.batch = args.batch
 
     window = int(manifest["front_end"]["window_s"] * RATE)

@@ -45,11 +45,13 @@ glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 wanted=$(dpkg-deb -f "$package" Depends | grep -oE 'libc6 \(>= [0-9.]+' | grep -oE '[0-9.]+$')
 dpkg --compare-versions "$glibc" ge "$wanted" || fail "glibc $glibc is too old, $wanted is needed (JetPack 4 is not supported)"
 
-# A password is in place before the service starts for the first time.
-if [ -n "$password" ]; then
+# A password is in place before the service starts for the first time. Where one works already it stays until the site file has been checked.
+store_password() {
+    [ -n "$password" ] || return 0
     install -d -m 0700 /etc/credstore
     install -m 0600 "$password" /etc/credstore/screamd.mqtt.password
-fi
+}
+[ -e /etc/credstore/screamd.mqtt.password ] || store_password
 
 export DEBIAN_FRONTEND=noninteractive
 # The site file that is there stays, whatever a new default says.
@@ -78,6 +80,7 @@ if [ -n "$site" ]; then
     install -m 0644 "$site" /etc/screamd/site.toml
 fi
 
+store_password
 if [ -d /run/systemd/system ]; then
     systemctl restart screamd
     systemctl --no-pager --lines=5 status screamd || true

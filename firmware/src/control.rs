@@ -11,7 +11,7 @@ mod sounded;
 mod telling;
 mod tick;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -163,7 +163,8 @@ pub struct Control {
     reopen_at: Instant,
     silenced_at: Option<Instant>,
     /// What happened and is not handed in to the log yet.
-    unlogged: VecDeque<hub::Event>,
+    unlogged: Vec<hub::Event>,
+    unlogged_lost: u64,
     stored: Vec<std::path::PathBuf>,
     failure: Option<String>,
 }
@@ -228,7 +229,8 @@ impl Control {
             live_until: None,
             reopen_at: now + tick::REOPEN_EVERY,
             silenced_at: None,
-            unlogged: VecDeque::new(),
+            unlogged: Vec::new(),
+            unlogged_lost: 0,
             stored: Vec::new(),
             failure: None,
             parts,
@@ -474,10 +476,11 @@ impl Control {
 
     /// Hands in what is to be written; what the recorder's queue does not take waits for the next tick.
     fn hand_in(&mut self) {
-        while let Some(event) = self.unlogged.pop_front() {
-            if let Some(Job::Event(event)) = self.parts.recorder.offer(Job::Event(Box::new(event))) {
-                self.unlogged.push_front(*event);
-                break;
+        // One job for all of them: incidents and settings need places too.
+        if !self.unlogged.is_empty() {
+            let (events, lost) = (std::mem::take(&mut self.unlogged), std::mem::take(&mut self.unlogged_lost));
+            if let Some(Job::Events { events, lost }) = self.parts.recorder.offer(Job::Events { events, lost }) {
+                (self.unlogged, self.unlogged_lost) = (events, lost);
             }
         }
         for stock in std::mem::take(&mut self.to_write) {
@@ -507,9 +510,12 @@ impl Control {
         let audio_s = audio_us as f64 / 1e6;
         let last: Vec<Job> =
             self.to_write.contains(&Stock::Settings).then(|| self.settings_file()).into_iter().collect();
-        let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, unlogged, .. } = self;
+        let Self {
+            parts, lines, windows, alarms, began, mut stored, failure, unstored, unlogged, unlogged_lost, ..
+        } = self;
         let Parts { recorder, hub, inbox, .. } = parts;
-        recorder.finish(unlogged.into_iter().map(|event| Job::Event(Box::new(event))).chain(last));
+        let events = (!unlogged.is_empty()).then_some(Job::Events { events: unlogged, lost: unlogged_lost });
+        recorder.finish(events.into_iter().chain(last));
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Stored(_, Ok(path)) => stored.extend(path),

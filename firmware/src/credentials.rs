@@ -34,9 +34,10 @@ pub fn warning(path: &Path) -> Option<String> {
         return None;
     }
     let rights = std::fs::metadata(path).ok()?;
-    let is_root = rustix::process::geteuid().is_root();
+    let user = rustix::process::geteuid();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let service = ids(&users).filter(|_| is_root);
+    // The service itself, and root, judge by what the service needs; who tries the program out has a file of his own.
+    let service = ids(&users).filter(|(service, _)| user.is_root() || user.as_raw() == *service);
     let cause = cause((rights.uid(), rights.gid(), rights.mode()), service)?;
     Some(format!("{}: {cause}", path.display()))
 }

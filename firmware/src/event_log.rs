@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use files::private_file::write_private;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// Events that are kept at the least (EN 50131-1 grade 4 asks for 1,000).
 pub const KEPT: usize = 1000;
@@ -18,14 +18,6 @@ pub const KEPT: usize = 1000;
 const BYTES_MAX: u64 = 2 * KEPT as u64 * 4096;
 /// Events that wait for a disk that refuses.
 const WAITING_MAX: usize = KEPT;
-
-/// A line.
-#[derive(Serialize)]
-struct Entry<'a> {
-    n: u64,
-    #[serde(flatten)]
-    event: &'a hub::Event,
-}
 
 /// As much of a line as is read again.
 #[derive(Deserialize)]
@@ -38,6 +30,8 @@ struct Number {
 pub struct EventLog {
     path: PathBuf,
     next: u64,
+    /// Of events that are gone and not counted in `next` yet.
+    lost: u64,
     lines: usize,
     /// None until the file has been read, and after a failure: what stands in it then has to be seen.
     file: Option<File>,
@@ -47,20 +41,21 @@ pub struct EventLog {
 impl EventLog {
     /// Of this state folder; the disk is touched with the first event.
     pub fn new(state_dir: &Path) -> Self {
-        Self { path: state_dir.join("log.jsonl"), next: 1, lines: 0, file: None, waiting: VecDeque::new() }
+        Self { path: state_dir.join("log.jsonl"), next: 1, lost: 0, lines: 0, file: None, waiting: VecDeque::new() }
     }
 
-    /// Puts an event on the disk; where that refuses it waits, with those before it, for the next call.
+    /// Puts events on the disk; where that refuses they wait, with those before them, for the next call. `lost` came before them and are gone:
+    /// missing in the file, and seen there by their numbers.
     ///
     /// # Errors
     /// The path and the system's words.
-    pub fn append(&mut self, event: hub::Event) -> Result<(), String> {
-        if self.waiting.len() == WAITING_MAX {
+    pub fn append(&mut self, events: Vec<hub::Event>, lost: u64) -> Result<(), String> {
+        self.lost += lost;
+        self.waiting.extend(events);
+        while self.waiting.len() > WAITING_MAX {
             self.waiting.pop_front();
-            // Missing in the file, and seen there by its number.
-            self.next += 1;
+            self.lost += 1;
         }
-        self.waiting.push_back(event);
         self.retry()
     }
 
@@ -85,18 +80,26 @@ impl EventLog {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        if self.lines >= 2 * KEPT || self.file.is_none() {
+        // Somebody may have taken it away.
+        let gone = self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|found| found.nlink() == 0));
+        if self.lines >= 2 * KEPT || self.file.is_none() || gone {
             self.open()?;
         }
         let Some(file) = &mut self.file else { return Ok(()) };
-        let mut text = String::new();
-        for (n, event) in (self.next..).zip(&self.waiting) {
-            text += &serde_json::to_string(&Entry { n, event })?;
-            text.push('\n');
+        let first = self.next + self.lost;
+        let mut text = Vec::new();
+        for (n, event) in (first..).zip(&self.waiting) {
+            // Cut as the hub's are: an object, which the number goes into.
+            let Ok(stored) = event.to_stored() else { continue };
+            text.extend_from_slice(format!("{{\"n\":{n},").as_bytes());
+            text.extend_from_slice(&stored[1..]);
+            text.push(b'\n');
         }
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        self.next += self.waiting.len() as u64;
+        let before = file.metadata()?.len();
+        // What stands there in half, or is not known to stand, would stand there twice.
+        let written = file.write_all(&text).and_then(|()| file.sync_data());
+        written.inspect_err(|_| drop(file.set_len(before)))?;
+        (self.next, self.lost) = (first + self.waiting.len() as u64, 0);
         self.lines += self.waiting.len();
         self.waiting.clear();
         Ok(())
@@ -151,14 +154,14 @@ mod tests {
     fn a_thousand_events_are_kept_and_the_oldest_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::new(&dir.path().join("state"));
-        (1..=2 * KEPT + 1).for_each(|id| log.append(event(id)).unwrap());
+        (1..=2 * KEPT + 1).for_each(|id| log.append(vec![event(id)], 0).unwrap());
         let found = read(&log.path);
         assert_eq!(found.len(), KEPT + 1);
         assert_eq!(found[0], (KEPT as u64 + 1, format!("e{}", KEPT + 1)), "a thousand went before it");
         assert_eq!(found.last().unwrap().0, 2 * KEPT as u64 + 1);
         // The next start goes on.
         let mut log = EventLog::new(&dir.path().join("state"));
-        log.append(event(7)).unwrap();
+        log.append(vec![event(7)], 0).unwrap();
         assert_eq!(read(&log.path).last().unwrap(), &(2 * KEPT as u64 + 2, "e7".into()));
     }
 
@@ -166,16 +169,16 @@ mod tests {
     fn half_a_line_of_a_power_cut_is_cut_off_and_a_stranger_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::new(dir.path());
-        log.append(event(1)).unwrap();
+        log.append(vec![event(1)], 0).unwrap();
         let path = log.path.clone();
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"n\":2,\"event_ty").unwrap();
         let mut log = EventLog::new(dir.path());
-        log.append(event(2)).unwrap();
+        log.append(vec![event(2)], 0).unwrap();
         assert_eq!(read(&path), [(1, "e1".into()), (2, "e2".into())]);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        EventLog::new(dir.path()).append(event(3)).unwrap();
+        EventLog::new(dir.path()).append(vec![event(3)], 0).unwrap();
         assert_eq!(read(&path), [(1, "e3".into())]);
     }
 
@@ -185,11 +188,18 @@ mod tests {
         let place = dir.path().join("place");
         std::fs::write(&place, "no folder").unwrap();
         let mut log = EventLog::new(&place);
-        assert!(log.append(event(1)).unwrap_err().contains("log.jsonl"));
-        assert!(log.append(event(2)).is_err() && log.waits());
+        assert!(log.append(vec![event(1)], 0).unwrap_err().contains("log.jsonl"));
+        assert!(log.append(vec![event(2)], 3).is_err() && log.waits());
         std::fs::remove_file(&place).unwrap();
         log.retry().unwrap();
         assert!(!log.waits());
-        assert_eq!(read(&log.path), [(1, "e1".into()), (2, "e2".into())]);
+        assert_eq!(read(&log.path), [(4, "e1".into()), (5, "e2".into())], "three were lost");
+        // Taken away by somebody, it is begun anew and goes on counting; a detail is cut as for the hub.
+        std::fs::remove_file(&log.path).unwrap();
+        let mut long = event(3);
+        long.detail = Some("x".repeat(100_000));
+        log.append(vec![long], 0).unwrap();
+        assert_eq!(read(&log.path), [(6, "e3".into())]);
+        assert!(std::fs::metadata(&log.path).unwrap().len() < 4096);
     }
 }

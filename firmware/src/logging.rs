@@ -28,6 +28,7 @@ pub fn queued() {
 pub fn flush() {
     if let Some(lost) = QUEUE.get().map(Queue::flush).filter(|lost| *lost > 0) {
         log::warn!("{lost} line(s) of the log are lost: nobody read them in time");
+        QUEUE.get().map(Queue::flush);
     }
 }
 

@@ -50,7 +50,12 @@ pub enum Job {
     /// An incident was not handed in, since too many jobs waited: how the folder is now is told, so that the fault ends.
     Missed,
     /// What happened, for the log.
-    Event(Box<hub::Event>),
+    Events {
+        /// In their order.
+        events: Vec<hub::Event>,
+        /// How many before them found no room to wait.
+        lost: u64,
+    },
     /// A file of the state folder, replaced as a whole. Where it cannot be, it is tried again until a newer one takes its place.
     File {
         /// Where.
@@ -197,7 +202,7 @@ fn work(
                 let written = events.with(|store| store.write(&record, picture.as_deref(), clip));
                 tell(Stock::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
             }
-            Ok(Job::Event(event)) => tell(Stock::Log, log.append(*event).map(|()| None)),
+            Ok(Job::Events { events, lost }) => tell(Stock::Log, log.append(events, lost).map(|()| None)),
             Ok(Job::Missed) => tell(Stock::Events, events.with(|store| store.probe()).map(|_| None)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

@@ -1,6 +1,8 @@
 //! The running service, stopped while somebody tries its microphone and its lines by hand.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -10,50 +12,87 @@ const UNIT: &str = "screamd.service";
 
 /// Starts the service again when dropped, where it was this that stopped it.
 pub struct Paused {
-    stopped: bool,
+    shared: Arc<Shared>,
     signals: Option<Handle>,
+}
+
+/// What the thread that listens to signals has to know.
+#[derive(Default)]
+struct Shared {
+    /// Locked while `systemctl` is at work: a signal in between would start what is just being stopped.
+    stopped: Mutex<bool>,
+    /// Something is lit that must be put out first.
+    busy: AtomicBool,
+    /// A signal has come meanwhile.
+    asked: AtomicBool,
+}
+
+impl Shared {
+    fn stop(&self, what: &str) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rustix::process::geteuid().is_root() || !systemctl(&["is-active", "--quiet", UNIT]) {
+            return;
+        }
+        log::info!("{UNIT} is stopped for the time of {what}");
+        *stopped = systemctl(&["stop", UNIT]);
+        if !*stopped {
+            log::warn!("{UNIT} could not be stopped: its lines and its microphone are busy");
+        }
+    }
+
+    fn start(&self) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *stopped) && !systemctl(&["start", UNIT]) {
+            log::error!("{UNIT} could not be started again: systemctl start {UNIT}");
+        }
+    }
+
+    fn leave(&self, signal: i32) -> ! {
+        self.start();
+        std::process::exit(128 + signal)
+    }
 }
 
 impl Paused {
     /// Stops the service for the time of `what`, where it runs and the rights are there.
     pub fn new(what: &str) -> Self {
-        Self { stopped: runs() && stop(what), signals: None }
+        let paused = Self { shared: Arc::default(), signals: None };
+        paused.shared.stop(what);
+        paused
     }
 
     /// Where nobody else listens to signals: Ctrl-C, a closed terminal or SIGTERM ends the program as always, and starts the service again
     /// before that.
     pub fn until_signalled(what: &str) -> Self {
-        if !runs() {
-            return Self { stopped: false, signals: None };
-        }
+        let shared = Arc::<Shared>::default();
         // Listened to first: a signal in between would leave the service stopped.
-        let signals = listen().inspect_err(|error| log::warn!("Ctrl-C would leave {UNIT} stopped: {error}")).ok();
-        Self { stopped: stop(what), signals }
+        let signals = listen(&shared).inspect_err(|error| log::warn!("signals: {error}")).ok();
+        shared.stop(what);
+        Self { shared, signals }
+    }
+
+    /// Does something that a signal must not break off: it is told by the flag, and the program ends behind it.
+    pub fn whole<T>(&self, does: impl FnOnce(&AtomicBool) -> T) -> T {
+        self.shared.busy.store(true, SeqCst);
+        let done = does(&self.shared.asked);
+        self.shared.busy.store(false, SeqCst);
+        if self.shared.asked.load(SeqCst) {
+            self.shared.leave(SIGINT);
+        }
+        done
     }
 }
 
-/// Whether it runs, and this may stop it.
-fn runs() -> bool {
-    rustix::process::geteuid().is_root() && systemctl(&["is-active", "--quiet", UNIT])
-}
-
-fn stop(what: &str) -> bool {
-    log::info!("{UNIT} is stopped for the time of {what}");
-    let stopped = systemctl(&["stop", UNIT]);
-    if !stopped {
-        log::warn!("{UNIT} could not be stopped: its lines and its microphone are busy");
-    }
-    stopped
-}
-
-/// A thread that starts the service and ends the program at the first signal; closed, it is gone.
-fn listen() -> std::io::Result<Handle> {
+/// A thread that starts the service and ends the program at a signal; closed, it is gone.
+fn listen(shared: &Arc<Shared>) -> std::io::Result<Handle> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let handle = signals.handle();
+    let (handle, shared) = (signals.handle(), Arc::clone(shared));
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            drop(Paused { stopped: true, signals: None });
-            std::process::exit(128 + signal);
+        for signal in signals.forever() {
+            shared.asked.store(true, SeqCst);
+            if !shared.busy.load(SeqCst) {
+                shared.leave(signal);
+            }
         }
     })?;
     Ok(handle)
@@ -64,9 +103,7 @@ impl Drop for Paused {
         if let Some(signals) = &self.signals {
             signals.close();
         }
-        if self.stopped && !systemctl(&["start", UNIT]) {
-            log::error!("{UNIT} could not be started again: systemctl start {UNIT}");
-        }
+        self.shared.start();
     }
 }
 

@@ -124,12 +124,16 @@ fn asked(args: &Args) -> anyhow::Result<Option<Selftest>> {
     let terminal = stdin.is_terminal();
     let mut ask = Ask::new(stdin.lock(), stderr.lock(), terminal);
     let tried = args.audio.is_none() || args.board.is_none();
-    let _service = tried.then(|| Paused::until_signalled("these questions"));
-    let answers = answers(args, &mut ask)?;
+    let paused = tried.then(|| Paused::until_signalled("these questions"));
+    let answers = answers(args, &mut ask, paused.as_ref())?;
     Ok(write(args, &answers)?.then(|| selftest(args, &mut ask)))
 }
 
-fn answers(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write>) -> anyhow::Result<Answers> {
+fn answers(
+    args: &Args,
+    ask: &mut Ask<impl std::io::BufRead, impl std::io::Write>,
+    paused: Option<&Paused>,
+) -> anyhow::Result<Answers> {
     let audio = match &args.audio {
         Some(device) => device.clone(),
         None => microphones::question(ask, boards::hint(args.board.as_deref()).as_deref())?,
@@ -140,7 +144,13 @@ fn answers(args: &Args, ask: &mut Ask<impl std::io::BufRead, impl std::io::Write
         Some(name) => name.clone(),
         None => boards::question(ask)?,
     };
-    let lines = boards::lines(ask, &board, args.siren_line.as_deref(), args.led_line.as_deref(), args.board.is_none())?;
+    let lines = boards::lines(
+        ask,
+        &board,
+        args.siren_line.as_deref(),
+        args.led_line.as_deref(),
+        paused.filter(|_| args.board.is_none()),
+    )?;
     let hub = match (&args.mqtt_host, args.no_mqtt) {
         (_, true) => None,
         (Some(host), false) => Some(Hub {

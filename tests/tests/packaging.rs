@@ -1,7 +1,7 @@
 //! What an installed device is made of: the unit's sandbox, the default site file, what the package holds.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use system_tests::{program, root};
@@ -31,6 +31,15 @@ fn the_units_sandbox_scores_two_or_less() {
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("Overall exposure level"), "{said}");
     assert!(output.status.success(), "{said}");
+}
+
+/// `ExecStopPost` drives the lines of the release that drove them, whose board may be another than the package's.
+#[test]
+fn what_makes_the_lines_safe_reads_the_boards_of_the_release_that_ran() {
+    let text = std::fs::read_to_string(packaging("update/10-release.conf")).unwrap();
+    assert!(text.lines().any(|line| line == "WorkingDirectory=-/var/lib/screamd-releases/current"), "{text}");
+    // The first place where a board is looked for is the working directory.
+    assert_eq!(files::board::default_roots()[0], Path::new("."));
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub struct Event {
     /// `/proc/sys/kernel/random/boot_id`: beside it `t_mono_ms` means something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// The alert's number in this run of the program.
+    /// The number of the window that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// Milliseconds since boot (`CLOCK_BOOTTIME`, which goes on while the machine sleeps).

@@ -1,5 +1,7 @@
 //! What is wrong and what happened that is no alarm: each told to the lines and to the hub.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use hub::State;
 
 use super::Control;
@@ -49,7 +51,9 @@ impl Control {
 
     /// What was told before this start and has not come again is over: each fault has its restore, whatever happened in between.
     pub(super) fn restore_of_before(&mut self) {
-        let now_s = self.now_us() as f64 / 1e6;
+        // Of sound that was heard: what is missing has shown nothing.
+        let heard_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
+        let now_s = heard_us as f64 / 1e6;
         if self.saved.faults.is_empty() || now_s < SETTLED_S {
             return;
         }
@@ -115,10 +119,11 @@ impl Control {
 
     /// To the log, and to the hub where the site has one.
     pub(super) fn alert(&mut self, event: hub::Event) {
-        if self.unlogged.len() == UNLOGGED_MAX {
-            self.unlogged.pop_front();
+        if self.unlogged.len() < UNLOGGED_MAX {
+            self.unlogged.push(event.clone());
+        } else {
+            self.unlogged_lost += 1;
         }
-        self.unlogged.push_back(event.clone());
         if let Some(hub) = &self.parts.hub {
             hub.alert(event);
         }

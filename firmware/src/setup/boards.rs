@@ -1,7 +1,6 @@
 //! The second question: which board, and which of its lines. What the device tree says is offered first.
 
 use std::io::{BufRead, Write};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use super::answers::Lines;
 use super::ask::Ask;
 use crate::led::{self, LedPattern};
 use crate::outputs::{Outputs, show_on_stderr};
+use crate::service::Paused;
 
 /// What the firmware or the device tree calls this machine.
 const MODEL: &str = "/proc/device-tree/model";
@@ -55,7 +55,8 @@ fn machine() -> String {
     std::fs::read_to_string(MODEL).unwrap_or_default().trim_matches(['\0', '\n', ' ']).to_string()
 }
 
-/// The lines: as given, else asked for, with a blink to see. `asked` is false where flags have said which board.
+/// The lines: as given, else asked for, with a blink to see. Nobody is asked where flags have said which board: then the service
+/// is not `paused` for it.
 ///
 /// # Errors
 /// No such board, or nobody answers.
@@ -64,16 +65,14 @@ pub fn lines(
     name: &str,
     siren: Option<&str>,
     led: Option<&str>,
-    asked: bool,
+    paused: Option<&Paused>,
 ) -> anyhow::Result<Lines> {
     let path = board::find(name, &board::default_roots()).context("--board")?;
     let mut board = Board::load(&path)?;
     let own = |line: &Option<board::OutputLine>| line.as_ref().map(|line| line.line.to_string()).unwrap_or_default();
     let (own_siren, own_led) = (own(&board.siren), own(&board.led));
     let mut lines = Lines { siren: siren.map(String::from), led: led.map(String::from) };
-    if board.simulated || !asked {
-        return Ok(lines);
-    }
+    let Some(paused) = paused.filter(|_| !board.simulated) else { return Ok(lines) };
     for (given, own, what, flag) in [
         (&mut lines.siren, &own_siren, "Siren's line", "--siren-line"),
         (&mut lines.led, &own_led, "LED's line", "--led-line"),
@@ -85,7 +84,7 @@ pub fn lines(
     let wrong = board.apply("setup", &overrides(&lines));
     anyhow::ensure!(wrong.is_empty(), "{}", detector::keys::words(&wrong));
     if ask.terminal && ask.yes_no("Blink the LED now, to see that it is the one?", true, "--board")? {
-        match blink(&board) {
+        match paused.whole(|stop| blink(&board, stop)) {
             Ok(()) => ask.say("It has blinked; where nothing was seen, its line or its wiring is another"),
             Err(cause) => ask.say(&cause),
         }
@@ -103,13 +102,8 @@ fn line_ref(text: &str) -> LineRef {
     text.parse().map_or_else(|_| LineRef::Name(text.to_string()), LineRef::Offset)
 }
 
-/// Every output at its safe level, the LED on and off, and all let go; Ctrl-C ends it, and the program, the same way.
-fn blink(board: &Board) -> Result<(), String> {
-    let stop = Arc::new(AtomicBool::new(false));
-    // A second Ctrl-C ends the program at once, as it would without this.
-    let kept = signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, Arc::clone(&stop))
-        .and_then(|_| signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop)));
-    kept.map_err(|error| error.to_string())?;
+/// Every output at its safe level, the LED on and off, and all let go, no later than `stop` says.
+fn blink(board: &Board, stop: &AtomicBool) -> Result<(), String> {
     let (mut outputs, problems) = Outputs::open(board, show_on_stderr());
     let began = Instant::now();
     while began.elapsed() < BLINK && !stop.load(Relaxed) {
@@ -118,11 +112,6 @@ fn blink(board: &Board) -> Result<(), String> {
     }
     outputs.all_safe();
     drop(outputs);
-    if stop.load(Relaxed) {
-        std::process::exit(130);
-    }
-    // From here on Ctrl-C is what it was: ends the program at once.
-    stop.store(true, Relaxed);
     if problems.is_empty() {
         return Ok(());
     }

@@ -47,6 +47,13 @@ pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<
             ));
             continue;
         }
+        // It becomes a file on the card, a line of a unit and a credential's name.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        ensure!(
+            name.bytes().all(plain) && !name.ends_with('-') && !name.starts_with('.'),
+            "{}: `{key}`: \"{name}\" takes A-Z a-z 0-9 . _ - alone, none of . first nor - last",
+            named()
+        );
         let from = match given.iter().find(|path| path.file_name().is_some_and(|file| file.to_str() == Some(&name))) {
             Some(path) => path.clone(),
             None => path.with_file_name(&name),
@@ -79,6 +86,15 @@ mod tests {
         std::fs::write(folder.path().join("other"), "secret").unwrap();
         let given: Vec<PathBuf> = given.iter().map(|name| folder.path().join(name)).collect();
         read(&path, crate::provision::boards::load("raspberry-pi-4").unwrap(), &given)
+    }
+
+    #[test]
+    fn a_secrets_name_is_one_for_files_and_units() {
+        for name in ["100%.pem", "a b", "a-", ".hidden", "a\\nb"] {
+            let text = format!("[mqtt]\nhost = \"h\"\nusername = \"u\"\npassword_file = '{name}'");
+            let error = site(&text, &[]).map(drop).unwrap_err().to_string();
+            assert!(error.contains("`mqtt.password_file`") && error.contains("alone"), "{error}");
+        }
     }
 
     #[test]

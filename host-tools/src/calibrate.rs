@@ -246,7 +246,9 @@ pub fn lowest(decision: Decision, background: &[Trace], allowed: u64) -> Option<
     let mut above = 1.0;
     for score in scores {
         if trace::count(background, at(score)) > allowed {
-            return (score < 1.0).then(|| at(between(score, above)));
+            let threshold = between(score, above);
+            // No score is above 1: at 1 the site would be deaf.
+            return (threshold < 1.0).then(|| at(threshold));
         }
         above = score;
     }
@@ -261,7 +263,7 @@ fn between(low: f64, high: f64) -> f64 {
             let scale = 10f64.powi(digits);
             (wanted * scale).round() / scale
         })
-        .find(|value| *value > low && *value <= high)
+        .find(|value| *value > low && *value <= high && *value < 1.0)
         .unwrap_or(high)
 }
 
@@ -443,6 +445,7 @@ mod tests {
         // Not under threshold_off.
         check(3, Some(0.5));
         assert_eq!(lowest(decision(1, 1), &[trace(&[1.0])], 0), None);
+        assert_eq!(lowest(decision(1, 1), &[trace(&[0.999_999])], 0), None, "nothing would ever be above that");
         // Two votes: no two of these windows follow each other.
         assert_eq!(lowest(decision(2, 2), &background, 0).map(|d| d.threshold_on), Some(0.5));
     }
@@ -470,9 +473,13 @@ mod tests {
 
     #[test]
     fn a_threshold_is_a_short_number() {
-        for (low, high, expect) in
-            [(0.9, 1.0, 0.92), (0.5, 0.51, 0.51), (0.999_999, 1.0, 1.0), (0.7, 0.700_001, 0.700_001)]
-        {
+        for (low, high, expect) in [
+            (0.9, 1.0, 0.92),
+            (0.5, 0.51, 0.51),
+            (0.991, 1.0, 0.996),
+            (0.999_999, 1.0, 1.0),
+            (0.7, 0.700_001, 0.700_001),
+        ] {
             assert_eq!(between(low, high), expect, "{low} {high}");
         }
         assert_eq!(toml_number(1.0), "1.0");

@@ -12,6 +12,7 @@ mod view;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -52,6 +53,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         !drawn || std::io::stdin().is_terminal(),
         "monitor needs the terminal's keyboard: its input comes from elsewhere"
     );
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if let Some(id) = &args.device {
+        ensure!(!id.is_empty() && id.bytes().all(plain), "--device {id:?}: a device id takes A-Z a-z 0-9 _ - alone");
+    }
     let of = args.device.as_deref().unwrap_or("+");
     let config = args.device.as_ref().map_or("+".to_string(), |id| format!("screamd_{id}"));
     let filters = vec![format!("screamd/{of}/#"), format!("homeassistant/device/{config}/config")];
@@ -145,11 +150,15 @@ impl Monitor {
     fn tell(&mut self, told_to_end: &AtomicBool) -> anyhow::Result<()> {
         let mut out = std::io::stdout();
         while !told_to_end.load(Relaxed) {
-            if let Ok(news) = self.line.news.recv_timeout(LOOK) {
+            let news = self.line.news.recv_timeout(LOOK);
+            let gone = matches!(news, Err(RecvTimeoutError::Disconnected));
+            ensure!(!gone, "the connection to {} has ended", self.broker);
+            if let Ok(news) = news {
                 let said = match &news {
                     News::Message { topic, payload } if topic.starts_with("screamd/") => {
                         // Whoever may publish must not reach into the terminal that shows the file.
                         let plain = String::from_utf8_lossy(payload).replace(char::is_control, " ");
+                        let topic = topic.replace(char::is_control, " ");
                         writeln!(out, "{topic} {plain}").and_then(|()| out.flush())
                     }
                     News::Down(cause) if self.link.as_ref() != Err(cause) => {

@@ -86,10 +86,11 @@ pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> an
     let path = folder.join("manifest.csv");
     let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
     let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
-    if let Some(mistake) = rows.iter().find_map(Row::mistake) {
+    let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
+    // What is not asked for is in no figure.
+    if let Some(mistake) = kept.iter().find_map(Row::mistake) {
         bail!("{}: {mistake}", path.display());
     }
-    let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
     ensure!(
         !kept.is_empty(),
         "{}: no row{}",
@@ -116,5 +117,9 @@ mod tests {
         assert_eq!(truths, [Some(true), Some(false), None, Some(true), Some(false)]);
         let error = read(&["1", "yes"]).unwrap_err().to_string();
         assert!(error.contains("manifest.csv") && error.contains("1.wav") && error.contains("`yes`"), "{error}");
+        let rows = "file,label,split\na.wav,1,test\nb.wav,maybe,train\n";
+        std::fs::write(folder.path().join("manifest.csv"), rows).unwrap();
+        assert_eq!(super::read::<Clip>(folder.path(), Some("test")).unwrap().len(), 1);
+        assert!(super::read::<Clip>(folder.path(), None).is_err());
     }
 }

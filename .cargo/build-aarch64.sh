@@ -8,6 +8,8 @@ target=aarch64-unknown-linux-gnu
 # rust-toolchain.toml's compiler has no std for aarch64 unless rustup fetched it; setup-aarch64.sh linked one that has.
 if [ "$(uname -m)" != aarch64 ]; then
     [ -e .sysroot/.done ] || { echo "build-aarch64.sh: run .cargo/setup-aarch64.sh once, as root" >&2; exit 1; }
+    # A clone that is gone, or moved, leaves the compiler's link to it behind.
+    [ -e /usr/lib/rustlib/$target/lib ] || { echo "build-aarch64.sh: the compiler's std for $target is gone: run .cargo/setup-aarch64.sh again, as root" >&2; exit 1; }
     if command -v rustup >/dev/null; then export RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN-debian-web}; fi
 fi
 cargo build --release --locked --target $target --workspace --bins "$@"

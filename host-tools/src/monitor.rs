@@ -53,9 +53,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         !drawn || std::io::stdin().is_terminal(),
         "monitor needs the terminal's keyboard: its input comes from elsewhere"
     );
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if let Some(id) = &args.device {
-        ensure!(!id.is_empty() && id.bytes().all(plain), "--device {id:?}: a device id takes A-Z a-z 0-9 _ - alone");
+        ensure!(hub::topics::is_device_id(id), "--device {id:?}: a device id is 1 to 64 of A-Z a-z 0-9 _ -");
     }
     let of = args.device.as_deref().unwrap_or("+");
     let config = args.device.as_ref().map_or("+".to_string(), |id| format!("screamd_{id}"));

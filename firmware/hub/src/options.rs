@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::alert::State;
+use crate::topics;
 
 /// A password or a private key: never shown, neither by `{:?}` nor in an error.
 #[derive(Clone, PartialEq, Eq)]
@@ -168,9 +169,7 @@ impl Options {
     /// # Errors
     /// The first option that cannot work.
     pub fn check(&self) -> Result<(), OptionsError> {
-        let id = self.device_id.as_bytes();
-        let plain = id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        if id.is_empty() || id.len() > 64 || !plain {
+        if !topics::is_device_id(&self.device_id) {
             return Err(OptionsError::DeviceId(self.device_id.clone()));
         }
         if self.host.is_empty() {

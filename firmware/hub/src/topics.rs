@@ -61,6 +61,12 @@ pub const LIVE_SET: &str = "live/set";
 pub const COMMANDS: [&str; 8] =
     [SIREN_SET, ARMED_SET, THRESHOLD_SET, COOLDOWN_SET, TEST_SIREN_PRESS, SILENCE_PRESS, UPDATE_INSTALL, LIVE_SET];
 
+/// Whether a text is a device's id, a level of its topics: 1 to 64 of `A-Z a-z 0-9 _ -`.
+pub fn is_device_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
 /// The topics of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {

@@ -42,11 +42,15 @@ impl Control {
         if !self.faults.clear(fault) {
             return;
         }
-        self.saved.faults.remove(fault.name());
-        self.save();
-        self.lines.write(&Line::Restore { fault: fault.name(), detail });
-        self.supervise(hub::EventType::Restore, Some(fault), detail);
+        self.tell_restore(fault.name(), detail);
         self.audio_states();
+    }
+
+    fn tell_restore(&mut self, fault: &str, detail: &str) {
+        self.saved.faults.remove(fault);
+        self.save();
+        self.lines.write(&Line::Restore { fault, detail });
+        self.supervise_named(hub::EventType::Restore, Some(fault), detail);
     }
 
     /// What was told before this start and has not come again is over: each fault has its restore, whatever happened in between.
@@ -60,11 +64,7 @@ impl Control {
         let over = |name: &String| !self.faults.names().any(|stands| stands == name) && now_s >= settled_s(name);
         let over: Vec<String> = self.saved.faults.iter().filter(|name| over(name)).cloned().collect();
         for name in over {
-            let detail = "it has not come again since the restart";
-            self.saved.faults.remove(&name);
-            self.save();
-            self.lines.write(&Line::Restore { fault: &name, detail });
-            self.supervise_named(hub::EventType::Restore, Some(&name), detail);
+            self.tell_restore(&name, "it has not come again since the restart");
         }
     }
 

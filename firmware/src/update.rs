@@ -194,7 +194,7 @@ impl Device {
         let board = site.board_name().to_string();
         let fetch =
             fetch::Fetch { device: std::sync::Arc::new(self), update: site.update, inbox: inbox.clone(), board };
-        match fetch.once() {
+        match fetch.by_hand() {
             Ok(fetch::Fetched::Same) => say!("nothing new"),
             Ok(fetch::Fetched::New(offer)) => {
                 say!("{}: version {}", inbox.join(offer.file).display(), offer.version)

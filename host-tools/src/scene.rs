@@ -12,7 +12,7 @@ mod room;
 mod scream;
 mod speech;
 mod voice;
-mod wav;
+pub(crate) mod wav;
 
 use std::ops::Range;
 use std::path::PathBuf;

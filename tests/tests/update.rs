@@ -1,7 +1,7 @@
 //! Updates from outside: real packages, real bundles, the real program as launcher, as release and as root's judge.
 #![allow(clippy::unwrap_used)]
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -419,9 +419,19 @@ fn what_root_fetches_belongs_to_the_service() {
     let plain = std::fs::read_to_string(&site).unwrap();
     let update = format!("{plain}\n[update]\nurl = \"{}\"\nca_file = \"{}\"\n", server.url(), server.ca.display());
     std::fs::write(&site, update).unwrap();
+    // As on a device: folders above the state are everybody's to pass.
+    std::fs::set_permissions(device.path(""), std::fs::Permissions::from_mode(0o711)).unwrap();
     device.ok(&["fetch"]);
     for name in ["update", "update/fetched.bundle", "update/fetched.json"] {
         let metadata = std::fs::metadata(state.join(name)).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (SERVICE, SERVICE), "{name}");
     }
+    // A service that was taken over leads root elsewhere: what is root's alone stays as it is.
+    let root_s = device.path("root-s");
+    std::fs::create_dir(&root_s).unwrap();
+    std::fs::remove_dir_all(state.join("update")).unwrap();
+    std::os::unix::fs::symlink(&root_s, state.join("update")).unwrap();
+    let output = device.update(&["fetch"]);
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(std::fs::read_dir(&root_s).unwrap().count(), 0);
 }

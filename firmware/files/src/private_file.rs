@@ -60,14 +60,6 @@ impl PrivateFile {
         Ok(Self { path: path.to_owned(), temporary, file, committed: false })
     }
 
-    /// Gives it to another user: what root writes for a service. By its descriptor, so that no link placed meanwhile is followed.
-    ///
-    /// # Errors
-    /// Where the system refuses.
-    pub fn give_to(&self, uid: u32, gid: u32) -> Result<(), WriteError> {
-        std::os::unix::fs::fchown(&self.file, Some(uid), Some(gid)).map_err(|e| self.error("give it to its owner", e))
-    }
-
     /// Waits until the disk holds what was written so far.
     ///
     /// # Errors

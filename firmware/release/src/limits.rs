@@ -25,6 +25,9 @@ pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 /// A state file of this crate, bytes.
 pub const STATE_BYTES_MAX: u64 = 64 * 1024;
 
+/// Releases that failed, of which the device remembers so many, the latest: a hub is not offered them again.
+pub const FAILED_MAX: usize = 16;
+
 /// Starts that a release on trial has; the next one starts the release before it.
 pub const TRIAL_STARTS: u32 = 3;
 /// How long a release may be on trial in one boot.

@@ -8,6 +8,7 @@
 //!     previous -> ...     the one before `good`, for `rollback`
 //!     trial.json          starts of `current`, while it is not `good`
 //!     last.json           how the last update ended
+//!     failed              releases that did not prove themselves, one a line, the latest last
 //!     package             version of the package at the last start
 //!     .staging/           a bundle on its way; swept
 //! ```
@@ -41,6 +42,7 @@ pub(crate) const GOOD: &str = "good";
 pub(crate) const PREVIOUS: &str = "previous";
 pub(crate) const TRIAL_FILE: &str = "trial.json";
 pub(crate) const LAST_FILE: &str = "last.json";
+pub(crate) const FAILED_FILE: &str = "failed";
 pub(crate) const PACKAGE_FILE: &str = "package";
 const STAGING: &str = ".staging";
 /// How long a short step waits for another one.

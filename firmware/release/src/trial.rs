@@ -17,8 +17,8 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::Cause;
-use crate::limits::{TRIAL, TRIAL_STARTS};
-use crate::store::{CURRENT, GOOD, LAST_FILE, PACKAGE, PACKAGE_FILE, PREVIOUS, Store, TRIAL_FILE};
+use crate::limits::{FAILED_MAX, TRIAL, TRIAL_STARTS};
+use crate::store::{CURRENT, FAILED_FILE, GOOD, LAST_FILE, PACKAGE, PACKAGE_FILE, PREVIOUS, Store, TRIAL_FILE};
 
 /// What a running release says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +229,21 @@ impl Store {
         serde_json::from_str(&self.text(LAST_FILE)?).ok()
     }
 
+    /// Releases that did not prove themselves, or that a person took back, the latest last. One that is good after all is none.
+    pub fn failed(&self) -> Vec<String> {
+        self.text(FAILED_FILE).unwrap_or_default().lines().map(str::to_string).collect()
+    }
+
+    fn remember(&self, id: &str, ok: bool) -> io::Result<()> {
+        let before = self.failed();
+        let mut failed: Vec<&str> = before.iter().map(String::as_str).filter(|failed| *failed != id).collect();
+        if !ok && id != PACKAGE {
+            failed.push(id);
+        }
+        let latest = &failed[failed.len().saturating_sub(FAILED_MAX)..];
+        if before == latest { Ok(()) } else { self.write(FAILED_FILE, &latest.join("\n")) }
+    }
+
     /// The trial that goes on.
     pub fn running_trial(&self) -> Option<Trial> {
         self.on_trial().then(|| self.trial(&self.link(CURRENT).unwrap_or_else(|| PACKAGE.into())))
@@ -291,6 +306,7 @@ impl Store {
     fn note(&self, id: &str, ok: bool, detail: String) -> Outcome {
         let seq = self.last().map_or(1, |last| last.seq + 1);
         let outcome = Outcome { seq, release: id.into(), ok, detail };
+        let _ = self.remember(id, ok);
         if let Ok(text) = serde_json::to_string(&outcome) {
             let _ = self.write(LAST_FILE, &text);
         }

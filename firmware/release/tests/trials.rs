@@ -34,6 +34,25 @@ fn three_starts_then_the_one_before() {
     assert_eq!(device.store.last(), Some(outcome));
 }
 
+/// A hub is not offered it again, whatever came after; a person may still apply it, and it may do well then.
+#[test]
+fn what_failed_is_remembered_until_it_is_good() {
+    let (key, device, _) = device();
+    let apply = |version: &str| device.apply(&bundle(&key, version)).unwrap().id;
+    let fail = || device.store.judge(&now("boot", 0), None, true).unwrap();
+    let [first, second] = ["1.2.0", "1.3.0"].map(|version| {
+        let id = apply(version);
+        assert!(matches!(fail(), Verdict::Back(_)));
+        id
+    });
+    device.store.note_refused("other.bundle", "no bundle").unwrap();
+    assert_eq!(device.store.failed(), [first.clone(), second.clone()]);
+    apply("1.2.0");
+    let verdict = device.store.judge(&now("boot", 0), Some(&well(&first)), false).unwrap();
+    assert!(matches!(verdict, Verdict::Good(_)), "{verdict:?}");
+    assert_eq!(device.store.failed(), [second]);
+}
+
 #[test]
 fn starts_are_counted_over_boots_and_two_minutes_in_each() {
     let (key, device, _) = device();

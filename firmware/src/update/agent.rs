@@ -28,7 +28,7 @@ use files::site::Site;
 const LOOK: Duration = Duration::from_millis(500);
 /// Of those, how many to one look at the disk.
 const LOOKS_PER_SCAN: u32 = 10;
-/// Bundles that are looked at.
+/// Bundles that are looked at: those that came last.
 const BUNDLES_MAX: usize = 16;
 
 /// Something to tell the hub.
@@ -257,14 +257,11 @@ impl Work {
     }
 
     fn best_offer(&mut self) -> Option<Offer> {
-        let failed = self.device.store.last().filter(|last| !last.ok).map(|last| last.release);
+        let failed = self.device.store.failed();
         let installed = Version::parse(&installed_version()).ok()?;
-        let paths = std::fs::read_dir(&self.inbox).ok()?.flatten().map(|entry| entry.path());
-        let bundle =
-            |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(serve::is_bundle_name);
-        let found: Vec<PathBuf> = paths.filter(bundle).take(BUNDLES_MAX).collect();
-        let offers: Vec<Offer> = found.into_iter().filter_map(|path| self.offer_of(path)).collect();
-        let fits = |offer: &Offer| offer.version > installed && Some(&offer.release) != failed.as_ref();
+        let offers: Vec<Offer> =
+            latest_bundles(&self.inbox).into_iter().filter_map(|path| self.offer_of(path)).collect();
+        let fits = |offer: &Offer| offer.version > installed && !failed.contains(&offer.release);
         offers.into_iter().filter(fits).max_by(|a, b| a.version.cmp(&b.version))
     }
 
@@ -296,6 +293,16 @@ impl Work {
     }
 }
 
+/// The bundles that came last, the newest first.
+fn latest_bundles(inbox: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(inbox).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_bundle = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(serve::is_bundle_name);
+    let came = |path: PathBuf| std::fs::symlink_metadata(&path).ok().map(|of| (of.ctime(), of.ctime_nsec(), path));
+    let mut found: Vec<_> = paths.filter(is_bundle).filter_map(came).collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().take(BUNDLES_MAX).map(|(.., path)| path).collect()
+}
+
 /// What a bundle offers this device, after everything that can be checked without root.
 ///
 /// # Errors
@@ -318,6 +325,21 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+
+    #[test]
+    fn of_many_bundles_the_latest_are_looked_at() {
+        let inbox = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..20).map(|number| format!("{}.bundle", 7 * number % 20)).collect();
+        for name in &names {
+            std::fs::write(inbox.path().join(name), "").unwrap();
+            // The kernel's clock for files has ticks of some milliseconds.
+            std::thread::sleep(Duration::from_millis(12));
+        }
+        std::fs::write(inbox.path().join("told"), "1").unwrap();
+        let expected: Vec<PathBuf> = names.iter().rev().take(16).map(|name| inbox.path().join(name)).collect();
+        assert_eq!(latest_bundles(inbox.path()), expected);
+        assert!(latest_bundles(&inbox.path().join("missing")).is_empty());
+    }
 
     /// The service's disk is full, or its folder is another's: what was told is not said again every few seconds.
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use files::private_file::{PrivateFile, WriteError, is_leftover};
 use rand::Rng;
 use release::limits::BUNDLE_BYTES_MAX;
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 use ureq::http::{StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -71,6 +72,14 @@ pub enum FetchError {
         /// What went wrong.
         cause: std::io::Error,
     },
+    /// Root cannot act as the service.
+    #[error("{path}: cannot act as its owner: {cause}")]
+    Owner {
+        /// The state folder.
+        path: String,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
     /// No room.
     #[error("{url}: {cause}")]
     NoSpace {
@@ -101,11 +110,20 @@ pub enum Fetched {
     New(Offer),
 }
 
-/// What the server called it (RFC 9110, 8.8.3), and where from.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What the server called it (RFC 9110, 8.8: the tag, else the date), and where from.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 struct Seen {
     url: String,
     etag: Option<String>,
+    #[serde(default)]
+    modified: Option<String>,
+}
+
+/// What was refused since the start, and the keys that were trusted then: with another key the answer may be another.
+#[derive(Debug, Default)]
+struct Passed {
+    seen: Seen,
+    keys: Vec<String>,
 }
 
 /// Seconds to the next look, after so many failures in a row: a network that comes late must not cost hours, and a server that is
@@ -141,9 +159,11 @@ impl Fetch {
         let mut random = hub::random();
         let mut wait = SOON_S;
         let mut failures = 0;
+        let mut passed = None;
         loop {
             std::thread::sleep(Duration::from_secs(random.random_range(wait)));
-            let fetched = self.once();
+            // Each time anew: the site's authority may have been replaced.
+            let fetched = self.agent().and_then(|agent| self.look(&agent, &mut passed));
             // What was refused is the same an hour later.
             let away = matches!(fetched, Err(FetchError::Server { .. } | FetchError::Broken { .. }));
             failures = if away { failures + 1 } else { 0 };
@@ -156,20 +176,33 @@ impl Fetch {
         }
     }
 
-    /// One look.
+    /// One look, for a person, who is mostly root. From the first byte on it has the rights of the service alone, whose folder it
+    /// writes to: a service that was taken over could have put a link in root's way.
     ///
     /// # Errors
     /// What kept it from a bundle; what was fetched before is still there.
-    pub fn once(&self) -> Result<Fetched, FetchError> {
+    pub fn by_hand(&self) -> Result<Fetched, FetchError> {
+        // The site's authority may be readable to root alone.
+        let agent = self.agent()?;
+        self.become_owner()?;
+        self.look(&agent, &mut None)
+    }
+
+    fn look(&self, agent: &ureq::Agent, passed: &mut Option<Passed>) -> Result<Fetched, FetchError> {
         let url = &self.update.url;
-        if url.is_empty() {
-            return Err(FetchError::NoUrl);
-        }
         let server = |cause| FetchError::Server { url: url.clone(), cause };
-        let seen = self.seen();
-        let mut request = self.agent()?.get(url);
-        if let Some(etag) = seen.etag.as_ref().filter(|_| seen.url == *url && self.inbox.join(FETCHED).exists()) {
-            request = request.header(header::IF_NONE_MATCH, etag);
+        let mut request = agent.get(url);
+        let keys = self.keys();
+        let known = match passed {
+            Some(passed) if passed.keys == keys => Some(passed.seen.clone()),
+            _ => Some(self.seen()).filter(|_| self.inbox.join(FETCHED).exists()),
+        };
+        if let Some(known) = known.filter(|known| known.url == *url) {
+            if let Some(etag) = known.etag {
+                request = request.header(header::IF_NONE_MATCH, etag);
+            } else if let Some(modified) = known.modified {
+                request = request.header(header::IF_MODIFIED_SINCE, modified);
+            }
         }
         let mut response = request.call().map_err(server)?;
         if response.status() == StatusCode::NOT_MODIFIED {
@@ -178,7 +211,8 @@ impl Fetch {
         if response.status() != StatusCode::OK {
             return Err(server(ureq::Error::StatusCode(response.status().as_u16())));
         }
-        let etag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_string);
+        let said = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_string);
+        let seen = Seen { url: url.clone(), etag: said(header::ETAG), modified: said(header::LAST_MODIFIED) };
         let length = response.body().content_length();
         if length.is_some_and(|length| length > BUNDLE_BYTES_MAX) {
             return Err(FetchError::TooLarge { url: url.clone() });
@@ -193,15 +227,17 @@ impl Fetch {
             Ok(offer) => offer,
             Err(error) => {
                 let _ = std::fs::remove_file(&part);
+                if matches!(error, FetchError::Refused { .. }) {
+                    *passed = Some(Passed { seen, keys });
+                }
                 return Err(error);
             }
         };
         std::fs::rename(&part, self.inbox.join(FETCHED))
             .map_err(|cause| FetchError::Broken { url: url.clone(), cause })?;
-        let seen = serde_json::to_vec(&Seen { url: url.clone(), etag }).unwrap_or_default();
-        let mut file = self.create(&self.inbox.join(SEEN))?;
-        file.write_all(&seen).map_err(|cause| FetchError::Broken { url: url.clone(), cause })?;
-        file.commit()?;
+        *passed = None;
+        let seen = serde_json::to_vec(&seen).unwrap_or_default();
+        files::private_file::write_private(&self.inbox.join(SEEN), &seen)?;
         Ok(Fetched::New(Offer { file: FETCHED.into(), ..offer }))
     }
 
@@ -212,14 +248,14 @@ impl Fetch {
 
     fn keep(&self, mut from: impl Read, length: Option<u64>, part: &Path) -> Result<(), FetchError> {
         let broken = |cause| FetchError::Broken { url: self.update.url.clone(), cause };
-        self.make_inbox().map_err(broken)?;
+        std::fs::create_dir_all(&self.inbox).map_err(broken)?;
         self.sweep();
         let room_for = |bytes| {
             let no_space = |cause| FetchError::NoSpace { url: self.update.url.clone(), cause };
             release::store::room_for(&self.inbox, bytes).map_err(no_space)
         };
         room_for(length.unwrap_or(0))?;
-        let mut file = self.create(part)?;
+        let mut file = PrivateFile::create(part)?;
         let mut buffer = vec![0u8; 64 * 1024];
         let mut written = 0u64;
         loop {
@@ -239,32 +275,24 @@ impl Fetch {
         Ok(())
     }
 
-    /// A file of the inbox that the service can read, also where root has fetched.
-    fn create(&self, path: &Path) -> Result<PrivateFile, FetchError> {
-        let file = PrivateFile::create(path)?;
-        if let Some((uid, gid)) = self.owner() {
-            file.give_to(uid, gid)?;
-        }
-        Ok(file)
+    /// The keys trusted now, by their ids.
+    fn keys(&self) -> Vec<String> {
+        self.device.trusted(&[]).unwrap_or_default().into_iter().map(|key| key.id).collect()
     }
 
-    fn make_inbox(&self) -> std::io::Result<()> {
-        if self.inbox.is_dir() {
+    /// This thread, where it is root's, acts as the owner of the state folder from here on.
+    fn become_owner(&self) -> Result<(), FetchError> {
+        let Some(state) = self.inbox.parent() else { return Ok(()) };
+        let Ok(metadata) = std::fs::metadata(state) else { return Ok(()) };
+        if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
             return Ok(());
         }
-        std::fs::create_dir_all(&self.inbox)?;
-        match self.owner() {
-            // Of the name itself: a link put there meanwhile is not followed.
-            Some((uid, gid)) => std::os::unix::fs::lchown(&self.inbox, Some(uid), Some(gid)),
-            None => Ok(()),
-        }
-    }
-
-    /// Whose the state folder is, where that is another than who fetches.
-    fn owner(&self) -> Option<(u32, u32)> {
-        let state = std::fs::metadata(self.inbox.parent()?).ok()?;
-        let own = rustix::process::geteuid();
-        (own.is_root() && state.uid() != own.as_raw()).then(|| (state.uid(), state.gid()))
+        let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+        // The user last: after it, no group can be given up.
+        set_thread_groups(&[])
+            .and_then(|()| set_thread_res_gid(gid, gid, gid))
+            .and_then(|()| set_thread_res_uid(uid, uid, uid))
+            .map_err(|cause| FetchError::Owner { path: state.display().to_string(), cause: cause.into() })
     }
 
     /// What fetches left behind that were killed: older than any that still runs.
@@ -280,6 +308,9 @@ impl Fetch {
     }
 
     fn agent(&self) -> Result<ureq::Agent, FetchError> {
+        if self.update.url.is_empty() {
+            return Err(FetchError::NoUrl);
+        }
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::Specific(Arc::new(self.authorities()?)))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -323,7 +354,60 @@ impl Fetch {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
     use super::*;
+
+    /// Says `answer` to each request, and hands out what was asked, its lines in lower case.
+    fn server(answer: &'static str) -> (String, Receiver<String>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (asked, requests) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+                let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                stream.write_all(answer.as_bytes()).unwrap();
+                if asked.send(request.join("\n").to_lowercase()).is_err() {
+                    return;
+                }
+            }
+        });
+        (url, requests)
+    }
+
+    /// 30 MiB every few hours, over somebody's mobile line, for what was no bundle the last time.
+    #[test]
+    fn what_was_refused_is_not_fetched_again_until_another_key_is_trusted() {
+        for (head, expect) in [
+            ("ETag: \"a\"", "if-none-match: \"a\""),
+            ("Last-Modified: Sun, 29 Nov 2026 10:00:00 GMT", "if-modified-since: sun, 29 nov 2026 10:00:00 gmt"),
+        ] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\nConnection: close\r\nContent-Length: 8\r\n\r\nnonsense");
+            let (url, requests) = server(answer.leak());
+            let dir = tempfile::tempdir().unwrap();
+            let device = Arc::new(Device::below(dir.path()));
+            let update = site::Update { url, ..site::Update::default() };
+            let fetch = Fetch { device, update, inbox: dir.path().join("inbox"), board: "generic".into() };
+            // The product's own agent speaks TLS alone.
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let mut passed = None;
+            let mut ask = || {
+                assert!(matches!(fetch.look(&agent, &mut passed), Err(FetchError::Refused { .. })));
+                requests.recv().unwrap().contains(expect)
+            };
+            assert_eq!((ask(), ask()), (false, true), "{head}");
+            std::fs::create_dir_all(fetch.device.keys()).unwrap();
+            let key =
+                "untrusted comment: minisign public key\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n";
+            std::fs::write(fetch.device.keys().join("a.pub"), key).unwrap();
+            assert_eq!((ask(), ask()), (false, true), "{head}");
+        }
+    }
 
     #[test]
     fn a_server_that_is_away_is_asked_soon_and_then_less_and_less() {

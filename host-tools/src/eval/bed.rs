@@ -3,6 +3,7 @@
 //! Background recordings where there are some, else the split's own clips that are no screams, one after another in a
 //! seeded order. Pink noise far under them: a bed is never digitally silent.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rand::SeedableRng;
@@ -14,6 +15,8 @@ use super::table::{Background, Clip};
 
 /// RMS of the noise, of full scale: -70 dB.
 const FLOOR: f32 = 3.2e-4;
+/// What is so far under its surroundings is a gap in them, dB.
+const GAP_DB: f32 = 6.0;
 
 /// Files in the order in which they are laid.
 pub struct Bed {
@@ -59,6 +62,24 @@ impl Bed {
         Ok(sound)
     }
 
+    /// As [`stretch`](Self::stretch), from the first of the files from `first` on that sounds within `span`: there its level is at
+    /// the most [`GAP_DB`] under that of the whole stretch. To a gap no signal-to-noise ratio can be set: scaled up until the gap
+    /// is as loud as is asked for, all around it would be far louder. The loudest gap where nothing else is found.
+    pub fn sounding(&self, first: usize, samples: usize, span: Range<usize>) -> anyhow::Result<Vec<f32>> {
+        let mut best = (f32::NEG_INFINITY, Vec::new());
+        for next in first..first + self.files.len().max(1) {
+            let sound = self.stretch(next, samples)?;
+            let over_db = 20.0 * (rms(&sound[span.clone()]) / rms(&sound)).log10();
+            if over_db >= -GAP_DB {
+                return Ok(sound);
+            }
+            if over_db > best.0 {
+                best = (over_db, sound);
+            }
+        }
+        Ok(best.1)
+    }
+
     /// All files once, one after another.
     pub fn whole(&self) -> anyhow::Result<Vec<f32>> {
         let mut sound = Vec::new();
@@ -78,15 +99,52 @@ pub fn add(sound: &mut [f32], start: usize, clip: &[f32], gain: f32) {
     }
 }
 
-/// Brings `sound` back under full scale, all of it, where a sum went over.
-pub fn limit(sound: &mut [f32]) {
-    let peak = sound.iter().fold(1.0f32, |peak, x| peak.max(x.abs()));
-    if peak > 1.0 {
-        sound.iter_mut().for_each(|x| *x /= peak);
-    }
+/// Brings `sound` back under full scale where the sum within `span` went over: all of it is weakened by what the span needs,
+/// which keeps the ratio there, and what is louder elsewhere is clipped, as a converter does. One door that slams two seconds
+/// before a scream must not make a whisper of it.
+pub fn limit(sound: &mut [f32], span: Range<usize>) {
+    let peak = sound[span].iter().fold(1.0f32, |peak, x| peak.max(x.abs()));
+    sound.iter_mut().for_each(|x| *x = (*x / peak).clamp(-1.0, 1.0));
 }
 
 /// The gain that lifts `clip` so many dB over `bed`.
 pub fn gain_over(clip: &[f32], bed: f32, snr_db: f32) -> f32 {
     bed / rms(clip).max(1e-9) * 10f32.powf(snr_db / 20.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A recording of 16 kHz, named `name`.
+    fn recording(folder: &Path, name: &str, samples: &[f32]) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, crate::scene::wav::bytes(samples)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_scream_is_never_set_into_a_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let gap = [vec![0.3; 8_000], vec![0.0; 4_000], vec![0.3; 4_000]].concat();
+        let steady = vec![-0.1; 16_000];
+        let files = vec![recording(folder.path(), "gap.wav", &gap), recording(folder.path(), "steady.wav", &steady)];
+        let bed = Bed { files: files.clone(), rate_hz: 16_000 };
+        // In the gap the next recording is taken, beside it the first.
+        assert!(bed.sounding(0, 16_000, 8_000..12_000).unwrap()[9_000] < -0.05);
+        assert!(bed.sounding(0, 16_000, 0..4_000).unwrap()[0] > 0.25);
+        // Nothing but gaps: what there is.
+        let gaps = Bed { files: files[..1].to_vec(), rate_hz: 16_000 };
+        assert!(gaps.sounding(0, 16_000, 8_000..12_000).unwrap()[0] > 0.25);
+    }
+
+    #[test]
+    fn a_bang_beside_the_scream_does_not_weaken_it() {
+        let mut sound = [vec![8.0; 10], vec![0.5; 10], vec![-8.0; 10]].concat();
+        limit(&mut sound, 10..20);
+        assert_eq!([sound[0], sound[10], sound[29]], [1.0, 0.5, -1.0]);
+        let mut sound = vec![1.0, 2.0, -4.0, 8.0];
+        limit(&mut sound, 1..3);
+        assert_eq!(sound, [0.25, 0.5, -1.0, 1.0]);
+    }
 }

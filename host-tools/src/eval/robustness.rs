@@ -2,9 +2,9 @@
 //!
 //! Each scream, cut as in the clip figures, stands alone in a stretch that begins a window before it at a seeded phase of
 //! the stride; found is one in whose windows the product's decision, fresh with the first of them, starts an alarm. *SNR*
-//! is the scream's level over the bed's while it lasts; the bed is scaled, the scream keeps its level. *Distance* takes the
-//! clip for a recording from one metre, weakens it, and adds the echoes of a simulated room, in pink noise 40 dB under the
-//! level at one metre.
+//! is the scream's level over the bed's while it lasts, in beds that have no gap there; the bed is scaled, the scream keeps
+//! its level where their sum has room for it. *Distance* takes the clip for a recording from one metre, weakens it, and adds
+//! the echoes of a simulated room, in pink noise 40 dB under the level at one metre.
 
 use std::path::Path;
 
@@ -108,14 +108,15 @@ pub fn noise(
             let clip = clips::cut(manifest, folder, &row.file, cut_s)?;
             let mut rng = SmallRng::seed_from_u64(i as u64);
             let (start, length) = stretch.plan(clip.len(), &mut rng);
-            let own = bed.stretch(i, length)?;
-            let level = rms(&own[start..start + clip.len()]).max(1e-9);
+            let span = start..start + clip.len();
+            let own = bed.sounding(i, length, span.clone())?;
+            let level = rms(&own[span.clone()]).max(1e-9);
             let mut found = [false; SNRS_DB.len() + 1];
             for (found, snr_db) in found.iter_mut().zip(SNRS_DB) {
                 let gain = rms(&clip) / level * 10f32.powf(-snr_db / 20.0);
                 let mut sound: Vec<f32> = own.iter().map(|x| gain * x).collect();
                 bed::add(&mut sound, start, &clip, 1.0);
-                bed::limit(&mut sound);
+                bed::limit(&mut sound, span.clone());
                 *found = stretch.found(&sound, start, clip.len()).with_context(|| row.file.clone())?;
                 bar.inc(1);
             }
@@ -160,7 +161,7 @@ pub fn distance(
                 let noise = bed::gain_over(&quiet, rms(&clip), QUIET_DB);
                 let mut sound: Vec<f32> = quiet.iter().map(|x| noise * x).collect();
                 bed::add(&mut sound, start, &heard, 1.0);
-                bed::limit(&mut sound);
+                bed::limit(&mut sound, start..start + clip.len());
                 *found = stretch.found(&sound, start, clip.len()).with_context(|| row.file.clone())?;
                 bar.inc(1);
             }

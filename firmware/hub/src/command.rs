@@ -350,6 +350,13 @@ impl Gate {
         Ok(())
     }
 
+    /// What was let in with this id could not be done: the same words may be sent again, as whoever was refused will.
+    pub fn forget(&mut self, id: &str) {
+        if self.ids.remove(id) {
+            self.ids_oldest_first.retain(|other| other != id);
+        }
+    }
+
     fn remember(&mut self, id: &str) {
         if !self.ids.insert(id.to_owned()) {
             return;

@@ -98,7 +98,11 @@ impl Session {
         let id = request.as_ref().ok().and_then(|request| request.id.clone());
         let taken = request.and_then(|request| {
             self.gate.admit(&request, now, wall)?;
-            self.deliveries.command(request.command, &topic, request.id)
+            let busy = self.deliveries.command(request.command, &topic, request.id);
+            if busy.is_err() {
+                id.iter().for_each(|id| self.gate.forget(id));
+            }
+            busy
         });
         if let Err(refusal) = taken {
             log::warn!("hub: command on {leaf} refused: {refusal}");
@@ -111,9 +115,34 @@ impl Session {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+
+    /// Who was told `busy` sends the same words again: its id must not make a repetition of them.
+    #[test]
+    fn a_command_that_found_no_room_may_be_sent_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, receiver) = sync_channel(1);
+        let options = crate::Options::new("test-1", "Hall", "localhost", dir.path());
+        let mut session = Session::new(options, None, Arc::default(), sender);
+        let now = Instant::now();
+        let off = |session: &mut Session, payload: &str| {
+            session.command("siren/set", payload.as_bytes(), false, now);
+            session.results.pop_back().map(|result| result.reason)
+        };
+        for _ in 0..UNDELIVERED_MAX + 1 {
+            assert_eq!(off(&mut session, r#"{"state":"OFF"}"#), None);
+        }
+        let again = r#"{"state":"OFF","id":"x"}"#;
+        assert_eq!(off(&mut session, again), Some(Refusal::Busy.to_string()));
+        while receiver.try_recv().is_ok() {
+            session.deliveries.retry();
+        }
+        assert_eq!(off(&mut session, again), None);
+        assert_eq!(off(&mut session, again), Some(Refusal::Repeated.to_string()));
+    }
 
     #[test]
     fn a_caller_that_is_stuck_stops_nothing() {

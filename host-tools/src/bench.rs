@@ -13,7 +13,7 @@ mod profile;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
@@ -24,6 +24,8 @@ use figures::{Figures, Quantiles, Scaling};
 use files::model_dir;
 use machine::{Machine, resident_mib};
 use rand::{Rng, SeedableRng};
+
+use crate::out_file;
 
 /// What most microphones are captured at.
 const SOURCE_HZ: u32 = 48_000;
@@ -85,6 +87,7 @@ impl From<EngineArg> for Engine {
 
 /// Measures; false where the budget is broken.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
+    out_file::check(args.json.as_deref())?;
     ensure!(args.budget_ms > 0.0 && args.budget_ms.is_finite(), "--budget-ms {}: must be above 0", args.budget_ms);
     if args.pin {
         machine::pin(args.threads as usize)?;
@@ -135,9 +138,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         figures.compared = Some(figures.compare(path)?);
     }
     figures.print();
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
+    out_file::json(args.json.as_deref(), &figures)?;
     if args.write_measured {
         crate::measured::write(&args.model, "bench", &figures.measured())?;
     }

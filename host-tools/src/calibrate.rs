@@ -30,6 +30,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::eval::lay;
+use crate::out_file;
 use crate::poisson;
 use crate::trace::{self, Cores, Trace};
 
@@ -125,6 +126,8 @@ struct Choice {
 
 /// Measures, writes the table.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    out_file::check(Some(&args.out))?;
+    out_file::check(args.json.as_deref())?;
     let rate = args.false_alarms_per_hour;
     ensure!(rate > 0.0 && rate.is_finite(), "--false-alarms-per-hour {rate}: must be above 0");
     // Where all headers state a length, a refusal need not wait for the network.
@@ -174,9 +177,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let figures = Figures { gate, ..figures(args, &manifest, &background, &screams, choice) };
     let text = table(args, &figures, &manifest);
     std::fs::write(&args.out, &text).with_context(|| args.out.display().to_string())?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
+    out_file::json(args.json.as_deref(), &figures)?;
     say!("{}", text.trim_end());
     Ok(())
 }

@@ -29,6 +29,7 @@ use files::model_dir;
 use files::say;
 use serde::Serialize;
 
+use crate::out_file;
 use crate::trace::{Cores, Trace};
 
 /// Arguments.
@@ -92,7 +93,13 @@ struct Report {
 
 /// Scores, counts, prints and writes.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    for file in [&args.scores, &args.json] {
+        out_file::check(file.as_deref())?;
+    }
     ensure!(args.cut >= 0.0 && args.cut.is_finite(), "--cut {}: must be 0 or more seconds", args.cut);
+    if let Some(folder) = &args.plots {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
@@ -148,9 +155,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         noise,
         distance,
     };
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
-    }
+    out_file::json(args.json.as_deref(), &report)?;
     if let Some(folder) = &args.plots {
         let curve =
             streams.as_ref().map(|streams| stream::curve(&manifest, &streams.soundscapes, streams.quiet(&heard)));
@@ -181,7 +186,12 @@ impl Streams {
         let soundscapes = stream::hear(manifest, model, &args.data, &screams(rows), args.cut, &bed)?;
         let clips = match heard {
             Some(_) => Vec::new(),
-            None => vec![Trace::of_sound(manifest, model, &bed.whole()?, Cores::All)?],
+            None => {
+                let spinner = crate::progress::spinner("the clips that are no screams, one after another");
+                let trace = Trace::of_sound(manifest, model, &bed.whole()?, Cores::All)?;
+                spinner.finish_and_clear();
+                vec![trace]
+            }
         };
         Ok(Self { soundscapes, clips })
     }
@@ -288,9 +298,12 @@ fn print(report: &Report) {
     }
 }
 
+/// A figure of four decimals; without screams, or without others, some of them say nothing.
+fn figure(value: f64) -> String {
+    if value.is_nan() { "-".into() } else { format!("{value:.4}") }
+}
+
 fn print_clips(name: &str, clips: &figures::ClipFigures) {
-    // Without screams, or without others, some of them say nothing.
-    let figure = |value: f64| if value.is_nan() { "-".into() } else { format!("{value:.4}") };
     say!(
         "{name}accuracy {}  balanced {}  precision {}  recall {}  F1 {}  ROC-AUC {}  AP {}",
         figure(clips.accuracy),
@@ -321,7 +334,12 @@ fn print_stream(stream: &stream::Figures) {
     for at in &stream.rates {
         match (at.threshold, at.recall) {
             (Some(threshold), Some(recall)) => {
-                say!("  {:13} threshold {threshold:.3}: recall {recall:.3}, {}", at.rate, delay(&at.onset_to_alarm_s));
+                say!(
+                    "  {:13} threshold {threshold:.3}: recall {}, {}",
+                    at.rate,
+                    figure(recall),
+                    delay(&at.onset_to_alarm_s)
+                );
             }
             _ => say!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed),
         }
@@ -329,14 +347,14 @@ fn print_stream(stream: &stream::Figures) {
     say!("  settings to choose from:");
     for setting in &stream.sweep {
         say!(
-            "  votes {} of {}, threshold {:.2}, hold {:4.1} s: {:3} false alarms ({:6.2} per hour), recall {:.3}, {}",
+            "  votes {} of {}, threshold {:.2}, hold {:4.1} s: {:3} false alarms ({:6.2} per hour), recall {}, {}",
             setting.votes.needed,
             setting.votes.of,
             setting.threshold,
             setting.hold_s,
             setting.alarms,
             setting.per_hour,
-            setting.recall,
+            figure(setting.recall),
             delay(&setting.onset_to_alarm_s)
         );
     }

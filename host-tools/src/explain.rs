@@ -21,6 +21,7 @@ use files::private_file::write_private;
 use files::say;
 use serde::Serialize;
 
+use crate::out_file;
 use crate::trace::{Cores, Trace};
 use occlude::Occlusion;
 
@@ -63,6 +64,8 @@ struct Figures {
 
 /// Looks, draws, writes.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    out_file::check(Some(&args.out))?;
+    out_file::check(args.json.as_deref())?;
     let png = args.out.extension().is_some_and(|ending| ending == "png");
     ensure!(png, "{}: --out must end in .png", args.out.display());
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;

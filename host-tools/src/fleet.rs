@@ -27,6 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::broker::{Access, BrokerArgs, Line, News, token};
+use crate::out_file;
 use crate::progress;
 use ledger::{Ledger, Spread};
 
@@ -95,6 +96,7 @@ struct Figures {
 
 /// Runs; false where an alert was lost.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
+    out_file::check(args.json.as_deref())?;
     if !(args.every_s > 0.0 && args.every_s <= 86_400.0 && args.wait_s >= 0.0 && args.wait_s <= 86_400.0) {
         bail!("--every-s must be above 0, --wait-s at least 0, both at most a day");
     }
@@ -119,9 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let done = fleet.measure(args, &over);
     fleet.leave();
     let figures = done?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
+    out_file::json(args.json.as_deref(), &figures)?;
     say(&figures);
     if over.load(Relaxed) {
         bail!("stopped before the end");
@@ -301,18 +301,18 @@ impl Fleet {
         hubs.into_par_iter().for_each(|hub| {
             let _left = hub.stop(Duration::from_secs(1));
         });
+        let until = Instant::now() + LISTENER;
         for id in &ids {
             let topics = Topics::new(id);
             listener.publish(&topics.discovery(), b"", true);
             for leaf in RETAINED {
-                // A full queue empties while one waits; the broker takes what it is given.
-                while !listener.publish(&topics.full(leaf), b"", true) {
+                // A full queue empties while one waits, unless the broker is gone.
+                while !listener.publish(&topics.full(leaf), b"", true) && Instant::now() < until {
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
         }
         listener.publish(&ready_topic(), b"done", false);
-        let until = Instant::now() + LISTENER;
         while let Ok(news) = listener.news.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if matches!(news, News::Message { topic, .. } if topic == ready_topic()) {
                 return;

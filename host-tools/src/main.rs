@@ -20,6 +20,7 @@ mod fleet;
 mod measured;
 mod monitor;
 mod npy;
+mod out_file;
 mod poisson;
 mod progress;
 mod provision;

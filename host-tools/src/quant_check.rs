@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::eval::clips::{laid, largest, scores};
 use crate::eval::table::{self, Clip};
+use crate::out_file;
 
 /// More recall lost than this refuses, share of the screams.
 const RECALL_LOST_MAX: f64 = 0.01;
@@ -91,6 +92,7 @@ struct Side {
 
 /// Compares, prints, writes; false where the candidate is refused.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
+    out_file::check(args.json.as_deref())?;
     ensure!(args.cut >= 0.0 && args.cut.is_finite(), "--cut {}: must be 0 or more seconds", args.cut);
     let (reference, candidate) = (Side::load(&args.reference)?, Side::load(&args.candidate)?);
     let mut rows: Vec<Clip> = table::read(&args.data, args.split.as_deref())?;
@@ -169,9 +171,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         reasons,
     };
     print(&figures);
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
+    out_file::json(args.json.as_deref(), &figures)?;
     Ok(figures.accepted)
 }
 

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use detector::pipeline::{Pipeline, Scorer};
@@ -16,6 +15,8 @@ use files::model_dir;
 use files::recording::Recording;
 use files::say;
 use serde::Serialize;
+
+use crate::out_file;
 
 /// Width of the bar, and labels shown beside it.
 const BAR_CELLS: usize = 40;
@@ -55,6 +56,7 @@ struct Window {
 
 /// Scores, prints as it goes, and writes.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    out_file::check(args.json.as_deref())?;
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let threshold_on = manifest.decision.threshold_on;
     let file = args.file.display().to_string();
@@ -64,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.json {
         let model = format!("{} {}", manifest.name, manifest.version);
         let report = Report { file, model, model_sha256: manifest.sha256.clone(), threshold_on, windows };
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
+        out_file::json(Some(path), &report)?;
     }
     Ok(())
 }

@@ -100,7 +100,40 @@ fn without_background_it_measures_clips_alone_and_leaves_the_model_as_it_is() {
         assert!(figures.get(key).is_none(), "{key}");
     }
     assert_eq!(std::fs::read(device.path("model/manifest.toml")).unwrap(), before);
+    // A folder that is not there is no reason to lose the work: it is said before.
+    for flag in ["--json", "--scores"] {
+        let args = ["eval", "--model", &path("model"), "--data", &path("data"), flag, &path("missing/file")];
+        let refused = host_tools(&args);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(refused.stdout.is_empty() && said.contains("/missing: No such file"), "{said}");
+    }
     let refused = host_tools(&["eval", "--model", &path("model"), "--data", &path("data"), "--split", "test"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no row of split `test`"));
+}
+
+/// Of no screams there is no recall: null, not the 0 of a model that is deaf.
+#[test]
+fn without_screams_no_recall_is_told() {
+    let device = Device::tiny("");
+    recordings(&device);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    std::fs::write(device.path("data/manifest.csv"), "file,label\nsoft0.wav,0\nsoft1.wav,0\n").unwrap();
+    let (model, data, json, plots) = (path("model"), path("data"), path("e.json"), path("plots"));
+    let args = ["eval", "--model", &model, "--data", &data, "--full", "--json", &json, "--plots", &plots];
+    let text = host_tools_ok(&args);
+    assert!(!text.contains("NaN"), "{text}");
+    let figures: Value = serde_json::from_slice(&std::fs::read(device.path("e.json")).unwrap()).unwrap();
+    for place in [
+        "/clips/recall",
+        "/stream/recall",
+        "/stream/sweep/0/recall",
+        "/noise/snrs/0/recall",
+        "/distance/distances/0/recall",
+    ] {
+        assert_eq!(figures.pointer(place), Some(&Value::Null), "{place}");
+    }
+    assert_eq!(figures.pointer("/stream/alarms"), Some(&Value::from(0)));
+    assert!(device.path("plots/worst.png").exists() && !device.path("plots/noise.png").exists());
 }

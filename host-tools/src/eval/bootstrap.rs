@@ -81,7 +81,7 @@ mod tests {
                 let wrong = fate.is_multiple_of(10);
                 let group = format!("{truth}{fate}");
                 let row = Clip { file: format!("{i}"), label: u8::from(truth).to_string(), group, ..Clip::default() };
-                Scored { row, score: if truth != wrong { 0.9 } else { 0.1 }, whole: 0.0 }
+                Scored { row, score: if truth != wrong { 0.9 } else { 0.1 }, window: 0, whole: 0.0 }
             })
             .collect()
     }

@@ -17,6 +17,8 @@ pub struct Scored {
     pub row: Clip,
     /// Cut and laid: its largest window's, 0..1.
     pub score: f64,
+    /// Which window that is, from 0.
+    pub window: usize,
     /// Its first `window_s`, zero-padded where it is shorter: one window, 0..1.
     pub whole: f64,
 }
@@ -43,11 +45,13 @@ pub fn score(
             || Scorer::new(manifest, model.clone()),
             |scorer, row| {
                 let laid = laid(manifest, folder, &row.file, cut_s)?;
-                let score = largest(&scores(manifest, scorer, &laid.sound)?);
+                let scores = scores(manifest, scorer, &laid.sound)?;
+                let score = largest(&scores);
+                let window = scores.iter().position(|of| *of == score).unwrap_or(0);
                 scorer.picture(&laid.whole);
                 let whole = scorer.score()?.score;
                 bar.inc(1);
-                Ok(Scored { row: row.clone(), score, whole })
+                Ok(Scored { row: row.clone(), score, window, whole })
             },
         )
         .collect();

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use detector::manifest::Manifest;
 
 use super::clips::Scored;
@@ -18,7 +17,7 @@ const SHARES: [(f64, &str); 6] = [(0.0, "0"), (0.2, "0.2"), (0.4, "0.4"), (0.6, 
 const DET_TICKS: [(f64, &str); 8] =
     [(0.001, "0.1"), (0.005, "0.5"), (0.01, "1"), (0.02, "2"), (0.05, "5"), (0.1, "10"), (0.2, "20"), (0.4, "40")];
 
-/// Draws all into `folder`, made where it is missing. `stream` is recall against false alarms an hour.
+/// Draws all into `folder`. `stream` is recall against false alarms an hour.
 pub fn write(
     folder: &Path,
     manifest: &Manifest,
@@ -27,7 +26,6 @@ pub fn write(
     scored: &[Scored],
     stream: Option<&[(f64, f64)]>,
 ) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let laid = figures::labelled(scored, |clip| clip.score);
     let whole = figures::labelled(scored, |clip| clip.whole);
     let curves =
@@ -39,10 +37,13 @@ pub fn write(
     }
     reliability(folder, report)?;
     classes(folder, report)?;
-    if let Some(points) = stream {
-        stream_curve(folder, report, points)?;
+    // Nor any recall of no screams.
+    if report.clips.n_pos > 0 {
+        if let Some(points) = stream {
+            stream_curve(folder, report, points)?;
+        }
+        noise(folder, report)?;
     }
-    noise(folder, report)?;
     worst::write(&folder.join("worst.png"), manifest, data, scored, report.cut_s)
 }
 

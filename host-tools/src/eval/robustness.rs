@@ -27,7 +27,7 @@ const DISTANCES_M: [f64; 3] = [1.0, 5.0, 10.0];
 /// Noise of a quiet room under a scream at one metre.
 const QUIET_DB: f32 = -40.0;
 
-/// Recall by SNR.
+/// Recall by SNR. Of no screams it is not a number, which JSON writes as null.
 #[derive(Serialize)]
 pub struct NoiseFigures {
     pub n: usize,
@@ -43,7 +43,7 @@ pub struct AtSnr {
     pub recall: f64,
 }
 
-/// Recall by distance.
+/// Recall by distance, as by SNR.
 #[derive(Serialize)]
 pub struct DistanceFigures {
     pub n: usize,
@@ -130,7 +130,7 @@ pub fn noise(
     let snrs = SNRS_DB.into_iter().enumerate().map(|(column, snr_db)| AtSnr {
         snr_db,
         found: count(column),
-        recall: count(column) as f64 / rows.len().max(1) as f64,
+        recall: count(column) as f64 / rows.len() as f64,
     });
     Ok(NoiseFigures { n: rows.len(), snrs: snrs.collect(), alone: count(SNRS_DB.len()) })
 }
@@ -171,7 +171,7 @@ pub fn distance(
     bar.finish_and_clear();
     let distances = DISTANCES_M.into_iter().enumerate().map(|(column, distance_m)| {
         let count = found.iter().filter(|row| row[column]).count();
-        AtDistance { distance_m, found: count, recall: count as f64 / rows.len().max(1) as f64 }
+        AtDistance { distance_m, found: count, recall: count as f64 / rows.len() as f64 }
     });
     Ok(DistanceFigures { n: rows.len(), distances: distances.collect() })
 }

@@ -180,6 +180,7 @@ fn onset(scream: &[f32], block: usize) -> usize {
 /// What a decision makes of the soundscapes.
 struct Judged {
     found: usize,
+    /// Of no screams not a number, which JSON writes as null.
     recall: f64,
     delay: Option<Delay>,
     false_alarms: u64,
@@ -202,7 +203,7 @@ fn judge(manifest: &Manifest, soundscapes: &[Soundscape], decision: Decision) ->
     let at = |q: f64| delays[((q * delays.len() as f64).ceil() as usize).clamp(1, delays.len()) - 1];
     Judged {
         found: delays.len(),
-        recall: delays.len() as f64 / events.max(1) as f64,
+        recall: delays.len() as f64 / events as f64,
         delay: (!delays.is_empty()).then(|| Delay { median: at(0.5), p95: at(0.95) }),
         false_alarms,
     }

@@ -30,7 +30,7 @@ const FLAGGED: Rgb = [213, 94, 0];
 const RIGHT: Rgb = [150, 155, 165];
 
 /// Draws the sheet: screams missed at the manifest's threshold, others flagged, then what was right by little; each kind the
-/// worst first, with a frame of its own colour.
+/// worst first, the window that counted, with a frame of its own colour.
 pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], cut_s: f64) -> anyhow::Result<()> {
     let threshold = manifest.decision.threshold_on;
     let colour = |clip: &Scored| match (clip.truth(), clip.score >= threshold) {
@@ -49,9 +49,10 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
         .map_init(
             || FrontEnd::new(&manifest.front_end),
             |front_end, clip| {
-                let mut sound = clips::laid(manifest, data, &clip.row.file, cut_s)?.sound;
-                sound.truncate(manifest.front_end.window_samples());
-                front_end.picture(&sound);
+                let sound = clips::laid(manifest, data, &clip.row.file, cut_s)?.sound;
+                let stride = manifest.decision.stride_s * f64::from(manifest.front_end.sample_rate_hz);
+                let start = (clip.window as f64 * stride).round() as usize;
+                front_end.picture(&sound[start..][..manifest.front_end.window_samples()]);
                 Ok(front_end.log_mel().to_vec())
             },
         )

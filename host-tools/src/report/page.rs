@@ -109,8 +109,11 @@ impl Page<'_> {
     fn summary(&self, w: &mut impl Write) -> io::Result<()> {
         let incidents = &self.folder.incidents;
         let count = |test: fn(&EventRecord) -> bool| incidents.iter().filter(|i| test(&i.record)).count().to_string();
-        let mut latencies: Vec<f64> = incidents.iter().map(|i| i.record.start.latency_ms).collect();
+        // Where nothing sounded, no time to the siren is told.
+        let sounded = incidents.iter().filter(|i| i.record.siren_sounded);
+        let mut latencies: Vec<f64> = sounded.map(|i| i.record.start.latency_ms).collect();
         latencies.sort_by(f64::total_cmp);
+        let median = latencies.get(latencies.len() / 2).map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms"));
         let highest = incidents.iter().map(|i| i.record.start.score).fold(0.0, f32::max);
         writeln!(w, "<section aria-labelledby=\"summary\"><h2 id=\"summary\">Summary</h2>")?;
         let dated: Vec<_> = incidents.iter().filter(|i| i.record.clock_set).map(|i| self.local(i.start)).collect();
@@ -125,7 +128,7 @@ impl Page<'_> {
             ("While disarmed", count(|r| !r.armed)),
             ("In quiet hours", count(|r| r.quiet_hours)),
             ("Highest score", format!("{highest:.2}")),
-            ("Sound to siren, median", format!("{:.0} ms", latencies[latencies.len() / 2])),
+            ("Sound to siren, median", median),
         ] {
             writeln!(w, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
         }

@@ -107,6 +107,19 @@ fn an_incident_stands_with_its_picture_scores_and_state() {
 }
 
 #[test]
+fn the_time_to_the_siren_is_that_of_sirens() {
+    let scene = Scene::new();
+    let mut silent = record("a", "2026-01-01T00:00:00Z", "Hall");
+    silent.siren_sounded = false;
+    silent.start.latency_ms = 9.0;
+    scene.record(&silent);
+    let figure = |value: &str| format!("<dt>Sound to siren, median</dt><dd>{value}</dd>");
+    assert!(scene.page().contains(&figure("-")));
+    scene.record(&record("b", "2026-01-01T00:01:00Z", "Hall"));
+    assert!(scene.page().contains(&figure("70 ms")));
+}
+
+#[test]
 fn no_text_of_a_record_is_markup() {
     let scene = Scene::new();
     let evil = "</title><script>alert('x')</script>\"&\u{0}";

@@ -66,7 +66,9 @@ pub enum Message {
     Update(update::agent::Notice),
 }
 
-/// How long an end waits for the broker after a recording, and after a signal; the goodbye may take a second more.
+/// How long an end waits for the disk after a recording, and after a signal: the service manager gives all of it five seconds.
+const RECORDER_WAIT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(1500));
+/// As [`RECORDER_WAIT`], for the broker's acknowledgements; the goodbye may take a second more.
 const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(9), Duration::from_millis(500));
 /// Between two words that somebody has silenced a device with nothing to silence.
 const SILENCED_EVERY: Duration = Duration::from_secs(10);
@@ -162,6 +164,8 @@ pub struct Control {
     live_until: Option<Instant>,
     reopen_at: Instant,
     silenced_at: Option<Instant>,
+    /// In which turn the hub's thread waits for the disk, and since when.
+    at_disk: Option<(u64, Instant)>,
     /// What happened and is not handed in to the log yet.
     unlogged: Vec<hub::Event>,
     unlogged_lost: u64,
@@ -229,6 +233,7 @@ impl Control {
             live_until: None,
             reopen_at: now + tick::REOPEN_EVERY,
             silenced_at: None,
+            at_disk: None,
             unlogged: Vec::new(),
             unlogged_lost: 0,
             stored: Vec::new(),
@@ -364,7 +369,10 @@ impl Control {
         let masked = self.holds_siren(report);
         self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));
         self.health.level_dbfs = f64::from(report.level_dbfs);
-        self.health.inference_ms.push(report.inference_ms);
+        // What the network never saw took it no time, and says nothing of it.
+        if !report.skipped {
+            self.health.inference_ms.push(report.inference_ms);
+        }
         self.history.push(report, incident::window_of(report, &self.parts.settings.manifest.labels, masked));
 
         let actions = self.alarm.step(now_us, Event::Window { score: report.score, masked });
@@ -515,7 +523,7 @@ impl Control {
         } = self;
         let Parts { recorder, hub, inbox, .. } = parts;
         let events = (!unlogged.is_empty()).then_some(Job::Events { events: unlogged, lost: unlogged_lost });
-        recorder.finish(events.into_iter().chain(last));
+        recorder.finish(events.into_iter().chain(last), if signalled { RECORDER_WAIT.1 } else { RECORDER_WAIT.0 });
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Stored(_, Ok(path)) => stored.extend(path),

@@ -24,6 +24,16 @@ pub fn queued() {
     builder().write_style(style).target(Target::Pipe(Box::new(pipe))).init();
 }
 
+/// A line that is no word of the log, on standard error all the same: behind those that wait, or at once where none does. Nothing is wrong with
+/// whoever says it where nobody can read it.
+pub fn say(line: String) {
+    match QUEUE.get() {
+        // One that is lost is counted there.
+        Some(queue) => drop(queue.say(line)),
+        None => drop(io::stderr().write_all(line.as_bytes())),
+    }
+}
+
 /// Waits, not for long, until what was said is written.
 pub fn flush() {
     if let Some(lost) = QUEUE.get().map(Queue::flush).filter(|lost| *lost > 0) {

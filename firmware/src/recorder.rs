@@ -23,6 +23,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// How often a folder that refused is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 
+/// Between two looks whether the last is written.
+const FINISH_LOOK: Duration = Duration::from_millis(2);
+
 /// What is stored; each may fail for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stock {
@@ -34,6 +37,8 @@ pub enum Stock {
     Settings,
     /// What happened.
     Log,
+    /// All of it: the disk gives no answer.
+    Disk,
 }
 
 /// What is to be written.
@@ -101,15 +106,28 @@ impl Recorder {
         }
     }
 
-    /// Writes what waits and, behind it, `last`, and ends.
-    pub fn finish(self, last: impl IntoIterator<Item = Job>) {
-        // Where the thread is gone, the join says so.
+    /// Writes what waits and, behind it, `last`, and ends; after `wait` without it: a disk that hangs must not hang the exit, nor keep the
+    /// hub from its goodbye.
+    pub fn finish(self, last: impl IntoIterator<Item = Job>, wait: Duration) {
+        let until = Instant::now() + wait;
         for job in last {
-            let _ = self.jobs.send(job);
+            let mut left = self.offer(job);
+            while let Some(job) = left.take_if(|_| Instant::now() < until) {
+                std::thread::sleep(FINISH_LOOK);
+                left = self.offer(job);
+            }
         }
         drop(self.jobs);
-        if self.thread.join().is_err() {
-            log::error!("recorder: the thread panicked");
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(FINISH_LOOK);
+        }
+        match self.thread.is_finished() {
+            true if self.thread.join().is_err() => log::error!("recorder: the thread panicked"),
+            true => {}
+            false => log::error!(
+                "recorder: the disk has not answered for {} s: what was to be written is lost",
+                wait.as_secs()
+            ),
         }
     }
 }
@@ -276,6 +294,23 @@ mod tests {
 
     fn store(dir: &Path) -> Result<EventStore, EventError> {
         EventStore::open(dir, Retention { max_mib: 10, max_days: 30 }, true, true)
+    }
+
+    /// A network folder that gives no answer, when somebody ends the program.
+    #[test]
+    fn a_disk_that_hangs_does_not_hang_the_exit() {
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let hangs = std::sync::Mutex::new(hangs);
+        let open = move || {
+            let _released = hangs.lock().unwrap().recv();
+            store(Path::new("/nonexistent"))
+        };
+        let (out, _told) = sync_channel(JOBS);
+        let recorder = Recorder::start(open, EventLog::new(Path::new("/nonexistent")), out).unwrap();
+        let began = Instant::now();
+        recorder.finish((0..2 * JOBS).map(|_| Job::Missed), Duration::from_millis(100));
+        assert!((100..30_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+        drop(release);
     }
 
     /// The folder holds an event of long ago that came to it after the store was opened, and nothing else happens.

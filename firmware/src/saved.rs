@@ -58,19 +58,21 @@ impl Saved {
 
     /// Forgets what the site file has changed since, for good: were it only passed over, an old disarming would come back with the
     /// old file.
-    ///
-    /// A disarming goes with the leave for it, too.
-    pub fn forget_changed(
-        &mut self,
-        armed: Option<bool>,
-        remote_disarm: bool,
-        threshold_on: Option<f64>,
-        cooldown_s: Option<f64>,
-    ) {
+    pub fn forget_changed(&mut self, armed: Option<bool>, threshold_on: Option<f64>, cooldown_s: Option<f64>) {
         let before = (self.armed, self.threshold_on, self.cooldown_s);
-        self.armed = self.armed.filter(|set| set.site == armed && (set.value || remote_disarm));
+        self.armed = self.armed.filter(|set| set.site == armed);
         self.threshold_on = self.threshold_on.filter(|set| set.site == threshold_on);
         self.cooldown_s = self.cooldown_s.filter(|set| set.site == cooldown_s);
+        self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
+    }
+
+    /// Forgets what makes the device less alert than these numbers and armed, of a time in which the hub was free to: the site file
+    /// has taken that leave back (`remote_disarm = false`).
+    pub fn forget_less_alert(&mut self, threshold_on: f64, cooldown_s: f64) {
+        let before = (self.armed, self.threshold_on, self.cooldown_s);
+        self.armed = self.armed.filter(|set| set.value);
+        self.threshold_on = self.threshold_on.filter(|set| set.value <= threshold_on);
+        self.cooldown_s = self.cooldown_s.filter(|set| set.value <= cooldown_s);
         self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
     }
 
@@ -138,22 +140,37 @@ mod tests {
         assert_eq!((again.command_ids.len(), again.command_ids[63].as_str()), (64, "n99"));
         // Once the site has spoken, going back to the old file brings nothing back.
         let mut again = again;
-        again.forget_changed(None, true, Some(0.8), None);
+        again.forget_changed(None, Some(0.8), None);
         assert!(!again.forgotten);
-        again.forget_changed(None, true, Some(0.7), None);
+        again.forget_changed(None, Some(0.7), None);
         assert!(again.forgotten);
         assert_eq!(
             (again.threshold_on(Some(0.8)), again.armed(None), again.cooldown_s(None)),
             (None, Some(false), Some(5.0))
         );
-        // `armed = true` is written into the file where nothing stood; or the leave to disarm is taken back.
-        let armed_by = |armed, remote_disarm| {
-            let mut saved = again.clone();
-            saved.forget_changed(armed, remote_disarm, None, None);
-            saved.armed(armed)
-        };
-        assert_eq!(armed_by(Some(true), true), None);
-        assert_eq!(armed_by(None, false), None);
+        // `armed = true` is written into the file where nothing stood.
+        again.forget_changed(Some(true), None, None);
+        assert_eq!(again.armed(Some(true)), None);
+    }
+
+    #[test]
+    fn where_nobody_may_disarm_what_makes_less_alert_is_forgotten() {
+        let mut saved = Saved::default();
+        saved.set_armed(false, None);
+        saved.set_threshold_on(0.95, None);
+        saved.set_cooldown_s(86_400.0, None);
+        saved.forget_less_alert(0.84, 30.0);
+        assert_eq!((saved.armed(None), saved.threshold_on(None), saved.cooldown_s(None)), (None, None, None));
+        assert!(std::mem::take(&mut saved.forgotten));
+        saved.set_armed(true, None);
+        saved.set_threshold_on(0.7, None);
+        saved.set_cooldown_s(30.0, None);
+        saved.forget_less_alert(0.84, 30.0);
+        assert_eq!(
+            (saved.armed(None), saved.threshold_on(None), saved.cooldown_s(None)),
+            (Some(true), Some(0.7), Some(30.0))
+        );
+        assert!(!saved.forgotten);
     }
 
     #[test]

@@ -125,7 +125,10 @@ impl Settings {
         }
         let mut saved = Saved::load(&site.state.dir);
         let (siren, own) = (&site.siren, &site.decision);
-        saved.forget_changed(site.stated_armed(), siren.remote_disarm, own.threshold_on, own.cooldown_s);
+        saved.forget_changed(site.stated_armed(), own.threshold_on, own.cooldown_s);
+        if !siren.remote_disarm {
+            saved.forget_less_alert(decision.threshold_on, decision.cooldown_s);
+        }
         if let Some(threshold_on) = saved.threshold_on(site.decision.threshold_on) {
             // The lower one follows it down, and up again, in the alarm.
             decision.threshold_on = threshold_on;

@@ -452,6 +452,12 @@ fn a_site_may_refuse_to_be_disarmed_from_afar() {
     refused(&broker, &ear, "armed/set", "OFF", "remote_disarm");
     refused(&broker, &ear, "armed/set", r#"{"state":"OFF","for_s":60}"#, "remote_disarm");
     obeyed(&broker, &ear, "armed/set", "ON");
+    // Nor to be made as good as deaf; more alert than its file says it may be.
+    refused(&broker, &ear, "threshold/set", "0.9", "remote_disarm");
+    refused(&broker, &ear, "cooldown/set", "86400", "remote_disarm");
+    obeyed(&broker, &ear, "threshold/set", "0.7");
+    obeyed(&broker, &ear, "threshold/set", "0.8");
+    obeyed(&broker, &ear, "cooldown/set", "1");
     ear.hears("alarm/state", "ON");
     assert!(!ear.on("armed/state").contains(&"OFF".to_string()));
 }

@@ -1,6 +1,7 @@
 //! `screamd run` over recordings: lines, alarms, outputs, what it leaves behind.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,31 @@ fn a_scream_is_one_alarm_in_json_lines() {
     let keys = ["windows", "dropped", "xruns", "alarms"].map(|key| number(last, key));
     assert_eq!(keys, [20.0, 0.0, 0.0, 1.0]);
     assert!((number(last, "audio_s") - 10.5).abs() < 1e-6 && number(last, "elapsed_s") > 0.0);
+}
+
+/// Standard error is a journal, which may hang with its disk or be gone: the siren, a simulated one too, waits for neither.
+#[test]
+fn whoever_reads_standard_error_or_does_not_stops_no_alarm() {
+    let device = Device::tiny("");
+    std::fs::write(device.path("sound.wav"), wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let (gone_reader, gone) = std::io::pipe().unwrap();
+    drop(gone_reader);
+    let (_reader, mut still) = std::io::pipe().unwrap();
+    // More than it holds, from a thread that is left waiting as the program would be.
+    let mut filled = still.try_clone().unwrap();
+    std::thread::spawn(move || filled.write_all(&vec![b'.'; 4 << 20]));
+    std::thread::sleep(Duration::from_millis(300));
+    still.flush().unwrap();
+    for (name, stderr) in [("gone", gone), ("stands still", still)] {
+        let mut command = device.command("run");
+        command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "max", "--json"]);
+        let began = Instant::now();
+        let ran = command.stderr(stderr).output().unwrap();
+        let lines = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert_eq!(ran.status.code(), Some(0), "{name}: {lines}");
+        assert!(lines.contains("\"type\":\"alarm\"") && lines.contains("\"type\":\"stop\""), "{name}: {lines}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{name}");
+    }
 }
 
 #[test]

@@ -250,7 +250,7 @@ impl Alarm {
             Event::Siren { on: false, .. } => self.siren_off(&mut actions),
             Event::TestSiren => self.sound(now_us, limits::TEST_SIREN_MS * 1000, true, &mut actions),
             Event::Arm { armed, for_us } => {
-                self.arm(armed, for_us.map(|length| now_us.saturating_add(length)), &mut actions)
+                self.arm(now_us, armed, for_us.map(|length| now_us.saturating_add(length)), &mut actions)
             }
             Event::Quiet(quiet) => {
                 self.quiet = quiet;
@@ -280,7 +280,7 @@ impl Alarm {
             self.siren_off(actions);
         }
         if self.arm_again_us.is_some_and(|at_us| now_us >= at_us) {
-            self.arm(true, None, actions);
+            self.arm(now_us, true, None, actions);
         }
         if let Some(incident) = self.incident() {
             let due_us = self.due_us(&incident);
@@ -388,8 +388,18 @@ impl Alarm {
         actions.push(Action::Silenced(self.incident().map(|incident| incident.number)));
     }
 
-    fn arm(&mut self, armed: bool, again_us: Option<Us>, actions: &mut Actions) {
+    fn arm(&mut self, now_us: Us, armed: bool, again_us: Option<Us>, actions: &mut Actions) {
         self.arm_again_us = if armed { None } else { again_us };
+        // What began or was silenced while nobody wanted an alarm ends here, without a cooldown: a scream that goes on, or comes into
+        // the same incident, is one that an armed device announces.
+        if armed
+            && !self.armed
+            && let Some(incident) = self.incident()
+        {
+            let ended_us = self.ended_us;
+            self.transition_to_normal(incident, now_us, actions);
+            self.ended_us = ended_us;
+        }
         if !armed {
             self.siren_off(actions);
             self.latch(false, actions);

@@ -183,8 +183,59 @@ fn disarmed_it_goes_on_unannounced() {
             "5 disarmed",
             "14 end 1 of 14",
             "16 start 2 unannounced unsounded",
+            "17 end 2 of 17 unannounced",
             "17 armed",
-            "26 end 2 of 26 unannounced",
+        ],
+    );
+}
+
+/// A party, disarmed for it: the music keeps an incident going past the time at which the device is armed again.
+#[test]
+fn armed_in_the_middle_of_an_incident_the_next_hit_alarms() {
+    let check_with = |rearm: (f64, Event)| {
+        check(
+            alarm(DECISION),
+            &[(1.0, arm(false, Some(10.0))), (4.0, w(0.9)), (8.0, w(0.6)), rearm, (12.0, w(0.6)), (14.0, w(0.9))],
+            &[
+                "1 disarmed",
+                "4 start 1 unannounced unsounded",
+                "11 end 1 of 11 unannounced",
+                "11 armed",
+                "14 siren on",
+                "14 start 2",
+                "14 latch on",
+            ],
+        );
+    };
+    check_with((11.0, Event::Tick));
+    check_with((11.0, arm(true, None)));
+    // Disarmed by mistake and armed again: the scream that goes on is heard. What a person has silenced stays silent.
+    check(
+        alarm(DECISION),
+        &[
+            (4.0, w(0.9)),
+            (5.0, arm(false, None)),
+            (5.5, arm(true, None)),
+            (6.0, w(0.9)),
+            (7.0, Event::Silence),
+            (7.5, arm(true, None)),
+            (8.0, w(0.9)),
+        ],
+        &[
+            "4 siren on",
+            "4 start 1",
+            "4 latch on",
+            "5 siren off",
+            "5 latch off",
+            "5 disarmed",
+            "5.5 end 1 of 5.5",
+            "5.5 armed",
+            "6 siren on",
+            "6 start 2",
+            "6 latch on",
+            "7 siren off",
+            "7 latch off",
+            "7 silenced Some(2)",
         ],
     );
 }

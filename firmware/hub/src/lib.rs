@@ -24,6 +24,7 @@ mod session;
 pub mod topics;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -171,10 +172,20 @@ impl Hub {
         self.mailbox.connected.load(Relaxed)
     }
 
-    /// A number that grows at least once a second while the hub's thread makes progress, for a watchdog.
+    /// A number that has grown between two looks a second apart while the hub's thread makes progress, for a watchdog. It grows while the
+    /// thread waits for the disk, too: a new process does not make a disk answer, and cannot even be loaded from it, while this one hears
+    /// and sounds.
     pub fn beats(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let mailbox = Arc::clone(&self.mailbox);
-        move || mailbox.beats.load(Relaxed)
+        let (mailbox, looks) = (Arc::clone(&self.mailbox), AtomicU64::new(0));
+        move || {
+            let waits = u64::from(mailbox.at_disk.load(Relaxed));
+            mailbox.beats.load(Relaxed) + looks.fetch_add(waits, Relaxed) + waits
+        }
+    }
+
+    /// Since which turn of its loop the hub's thread waits for the disk; none where it does not.
+    pub fn at_disk(&self) -> Option<u64> {
+        self.mailbox.at_disk.load(Relaxed).then(|| self.mailbox.beats.load(Relaxed))
     }
 
     /// The topics of this device.
@@ -204,5 +215,47 @@ impl Drop for Hub {
             self.mailbox.abandoned.store(true, Relaxed);
             self.mailbox.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// A card that hangs is a fault that is told; a process that is killed for it cannot be started from it again.
+    #[test]
+    fn who_waits_for_the_disk_says_so_and_does_not_starve_the_watchdog() {
+        let dir = tempfile::tempdir().unwrap();
+        let (answer, disk) = channel::<()>();
+        let disk = Mutex::new(disk);
+        let mut options = Options::new("test-1", "Hall", "localhost", dir.path());
+        options.access_source = Some(AccessSource::new(move || {
+            let _answered = disk.lock().unwrap().recv();
+            Err("nothing there".to_string())
+        }));
+        let hub = Hub::start(options, sync_channel(8).0).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let turn = loop {
+            // A turn may wait for its own files, for a moment; one that stays is the one that hangs.
+            let first = hub.at_disk();
+            std::thread::sleep(Duration::from_millis(200));
+            if first.is_some() && hub.at_disk() == first {
+                break first;
+            }
+            assert!(Instant::now() < until);
+        };
+        let beats = hub.beats();
+        assert!(beats() < beats(), "it waits, and is not to be killed for it");
+        assert_eq!(hub.at_disk(), turn);
+        drop(answer);
+        while hub.at_disk().is_some() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        hub.stop(Duration::ZERO);
     }
 }

@@ -48,6 +48,8 @@ pub struct Mailbox {
     pub connected: AtomicBool,
     /// Turns of the hub's loop.
     pub beats: AtomicU64,
+    /// The loop waits for the disk.
+    pub at_disk: AtomicBool,
 }
 
 impl Mailbox {

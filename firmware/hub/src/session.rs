@@ -156,8 +156,13 @@ impl Session {
         let mailbox = Arc::clone(&self.mailbox);
         loop {
             mailbox.beats.fetch_add(1, Relaxed);
+            let before = Instant::now();
+            self.at_disk(|session| session.take_mail(before));
             let now = Instant::now();
-            self.take_mail(now);
+            // Meanwhile nobody has read what the broker acknowledged.
+            if let Phase::Up(up) = &mut self.phase {
+                up.heard += now - before;
+            }
             self.timers(now);
             self.send(now);
             self.deliveries.retry();
@@ -178,6 +183,15 @@ impl Session {
         self.outbox.close();
     }
 
+    /// Does what may wait for the disk, and says so to whoever watches.
+    fn at_disk<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let mailbox = Arc::clone(&self.mailbox);
+        mailbox.at_disk.store(true, Relaxed);
+        let done = work(self);
+        mailbox.at_disk.store(false, Relaxed);
+        done
+    }
+
     /// A fresh alarm, or the end, does not wait for the back-off.
     fn hurry(&mut self, now: Instant) {
         if let Phase::Waiting { until } = &mut self.phase
@@ -191,7 +205,7 @@ impl Session {
 
     fn timers(&mut self, now: Instant) {
         match &mut self.phase {
-            Phase::Waiting { until } if *until <= now => match self.renew_access() {
+            Phase::Waiting { until } if *until <= now => match self.at_disk(Self::renew_access) {
                 Ok(()) => {
                     let options = link::mqtt_options(&self.options, self.tls.as_ref(), &self.dialer);
                     self.phase = Phase::Connecting { link: Link::open(options) };
@@ -255,15 +269,18 @@ impl Session {
             }
             LinkEvent::Acked(ticket) => {
                 if let Phase::Up(up) = &mut self.phase {
-                    up.heard = now;
                     match ticket {
                         Ticket::Alert(_) => up.alerts -= 1,
                         Ticket::Other => up.others -= 1,
                     }
                 }
                 if let Ticket::Alert(key) = ticket {
-                    self.outbox.ack(key, now);
+                    self.at_disk(|session| session.outbox.ack(key, now));
                     self.account(0);
+                }
+                // After the disk has had its time, in which no other could be read.
+                if let Phase::Up(up) = &mut self.phase {
+                    up.heard = Instant::now();
                 }
             }
             LinkEvent::Closed { cause } => self.lose(&cause, now),

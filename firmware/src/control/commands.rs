@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use detector::alarm::{Event, us};
+use detector::manifest::Decision;
 use hub::{Command, CommandResult, EventType, Incoming, State};
 
 use super::Control;
@@ -19,8 +20,9 @@ impl Control {
             Incoming::Command { command, topic, id } => {
                 let before = self.saved.clone();
                 let refused = self.obey(command);
-                id.iter().for_each(|id| self.saved.remember_command(id));
-                // What is as it was is not written again: a card wears out by it.
+                // Of what passes every rate limit each would be a file written, and a card wears out by it. To be silent once more harms nobody.
+                id.iter().filter(|_| !command.only_quiets()).for_each(|id| self.saved.remember_command(id));
+                // For the same reason what is as it was is not written again.
                 if self.saved != before {
                     self.save();
                 }
@@ -74,7 +76,7 @@ impl Control {
                 self.state(State::Siren(self.siren_sounds()));
                 return if on { self.mute() } else { None };
             }
-            Command::Armed { on: false, .. } if !self.parts.settings.site.siren.remote_disarm => {
+            Command::Armed { on: false, .. } if self.is_kept_alert() => {
                 return Some("disarming over MQTT is refused by the site file ([siren] remote_disarm)");
             }
             Command::Armed { on, for_s } => {
@@ -82,6 +84,12 @@ impl Control {
                 self.state(State::Armed(self.alarm.armed()));
                 // A time that runs out is not kept: after a restart the device is armed, which is the safer mistake.
                 self.saved.set_armed(on || for_s.is_some(), self.parts.settings.site.stated_armed());
+            }
+            Command::Threshold(threshold) if self.is_kept_alert() && threshold > self.stated().threshold_on => {
+                return Some("a threshold above the site's own is refused by the site file ([siren] remote_disarm)");
+            }
+            Command::Cooldown(seconds) if self.is_kept_alert() && seconds > self.stated().cooldown_s => {
+                return Some("a cooldown above the site's own is refused by the site file ([siren] remote_disarm)");
             }
             Command::Threshold(threshold) => {
                 self.step(Event::Threshold(threshold));
@@ -104,6 +112,22 @@ impl Control {
             Command::InstallUpdate => return Some("no update has been placed on this device"),
         }
         None
+    }
+
+    /// Nobody may disarm from afar, nor make as good as deaf what is armed.
+    fn is_kept_alert(&self) -> bool {
+        !self.parts.settings.site.siren.remote_disarm
+    }
+
+    /// What the site file says of the decision, else the model: without the hub's word.
+    fn stated(&self) -> Decision {
+        let settings = &self.parts.settings;
+        let (site, model) = (&settings.site.decision, settings.manifest.decision);
+        Decision {
+            threshold_on: site.threshold_on.unwrap_or(model.threshold_on),
+            cooldown_s: site.cooldown_s.unwrap_or(model.cooldown_s),
+            ..model
+        }
     }
 
     /// Why a siren that was just asked for does not sound.

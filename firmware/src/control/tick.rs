@@ -4,12 +4,14 @@
 use std::time::{Duration, Instant};
 
 use detector::alarm::Event;
-use hub::State;
+use hub::{Hub, State};
 
 use super::Control;
 use crate::faults::Fault;
 use crate::led::LedPattern;
+use crate::recorder::Stock;
 use crate::starts;
+use crate::supervisor::DISK_PATIENCE;
 
 /// Health figures.
 pub(super) const TELEMETRY_EVERY: Duration = Duration::from_secs(60);
@@ -30,6 +32,7 @@ impl Control {
         }
         self.follow_guard();
         self.hand_in();
+        self.watch_disk();
         if self.began.elapsed() >= starts::LOOP {
             self.restore(Fault::Crashed, "it has run well since");
         }
@@ -41,6 +44,19 @@ impl Control {
         if Instant::now() >= self.telemetry_at {
             self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
             self.telemetry();
+        }
+    }
+
+    /// A disk that gives no answer at all is no error of any file: the hub's thread waits in one and the same call.
+    fn watch_disk(&mut self) {
+        let Some(turn) = self.parts.hub.as_ref().and_then(Hub::at_disk) else {
+            self.at_disk = None;
+            return self.stock(Stock::Disk, Ok(()));
+        };
+        let (_, since) = self.at_disk.take_if(|(known, _)| *known == turn).unwrap_or_else(|| (turn, Instant::now()));
+        self.at_disk = Some((turn, since));
+        if since.elapsed() >= DISK_PATIENCE {
+            self.stock(Stock::Disk, Err(format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs())));
         }
     }
 

@@ -125,20 +125,21 @@ impl Siren {
         self.silence()
     }
 
-    /// Drives a line whose state is [`OFF`]. Where it refuses, the guard goes on trying, unless it is to sound again by then.
+    /// Drives a line whose state is [`OFF`].
     fn silence(&self) -> Result<(), SirenError> {
-        self.drive().inspect_err(|_| {
-            let _ = self.state.compare_exchange(OFF, REFUSED, Ordering::SeqCst, Ordering::SeqCst);
-        })
+        self.drive().inspect_err(|_| self.has_refused())
     }
 
-    /// Drives the line off whatever the state: at start, at exit, in a panic.
+    /// Drives the line off whatever the state: at start, at exit, in a panic. The guard goes on where it refuses.
     pub(super) fn force_off(&self) -> Result<(), SirenError> {
         self.state.store(OFF, Ordering::SeqCst);
-        match self.line.get() {
-            Some(line) => line.set(!self.on_level).map_err(SirenError::Line),
-            None => Ok(()),
-        }
+        let Some(line) = self.line.get() else { return Ok(()) };
+        line.set(!self.on_level).map_err(SirenError::Line).inspect_err(|_| self.has_refused())
+    }
+
+    /// The guard goes on trying, unless it is to sound again by now.
+    fn has_refused(&self) {
+        let _ = self.state.compare_exchange(OFF, REFUSED, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Drives the line to what the state says, again where the state changed meanwhile. With two threads in here the

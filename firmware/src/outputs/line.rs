@@ -44,14 +44,14 @@ pub struct OutputProblem {
 /// Shows a simulated output to a person: the output's name and whether it is on.
 pub type Show = Arc<dyn Fn(&str, bool) + Send + Sync>;
 
-/// Says a simulated output's changes on standard error (standard output may be JSON).
+/// Says a simulated output's changes on standard error (standard output may be JSON), and waits for no reader of it.
 pub fn show_on_stderr() -> Show {
     Arc::new(|output, on| {
         let name = match output {
             "led" => "LED".to_string(),
             other => other.to_string(),
         };
-        eprintln!("{name} {} (simulated)", if on { "ON" } else { "off" });
+        crate::logging::say(format!("{name} {} (simulated)\n", if on { "ON" } else { "off" }));
     })
 }
 

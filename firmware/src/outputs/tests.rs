@@ -122,6 +122,19 @@ fn a_line_that_refuses_to_go_off_is_tried_until_it_does() {
     assert_eq!((fake.last(), siren.trips()), (Some(true), 0));
 }
 
+/// The end of the program, whose line refuses at that moment: until the process is gone, the guard tries.
+#[test]
+fn a_line_that_refuses_at_the_end_is_tried_too() {
+    let (siren, guard, fake) = guarded(true);
+    siren.on().expect("on");
+    fake.refuse.store(true, Ordering::SeqCst);
+    siren.off().expect_err("refused");
+    siren.force_off().expect_err("refused");
+    guard.wake();
+    fake.refuse.store(false, Ordering::SeqCst);
+    fake.await_level(false, Duration::from_secs(5));
+}
+
 #[test]
 fn an_alarm_sounds_while_its_line_still_refuses_to_go_off() {
     let (siren, guard, fake) = guarded(true);

@@ -130,7 +130,7 @@ pub fn hear(
             let screams: Vec<Vec<f32>> =
                 rows.iter().map(|row| clips::cut(manifest, folder, &row.file, cut_s)).collect::<anyhow::Result<_>>()?;
             // Beds begin at different files, as far apart as there are.
-            let (sound, events) = lay(manifest, bed, number * bed.files() / count, &screams)?;
+            let (sound, events) = lay(manifest, bed, (number, number * bed.files() / count), &screams)?;
             let trace = Trace::of_sound(manifest, model, &sound, Cores::One).context("a soundscape")?;
             bar.inc(rows.len() as u64);
             Ok(Soundscape { trace, events })
@@ -140,15 +140,21 @@ pub fn hear(
     heard
 }
 
-/// One soundscape, and onset and end of each scream in it.
-fn lay(manifest: &Manifest, bed: &Bed, first: usize, screams: &[Vec<f32>]) -> anyhow::Result<(Vec<f32>, Vec<Scream>)> {
+/// Soundscape `number`, whose bed begins with file `first`, and onset and end of each scream in it.
+fn lay(
+    manifest: &Manifest,
+    bed: &Bed,
+    (number, first): (usize, usize),
+    screams: &[Vec<f32>],
+) -> anyhow::Result<(Vec<f32>, Vec<Scream>)> {
     let rate_hz = f64::from(manifest.front_end.sample_rate_hz);
     let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
     let decision = manifest.decision;
     // The sweep's longest hold may not reach the next scream either.
     let hold_s = HOLDS_S.into_iter().fold(decision.hold_s, f64::max);
     let apart_s = (hold_s + decision.cooldown_s + 2.0 * manifest.front_end.window_s).min(APART_S_MAX);
-    let mut rng = SmallRng::seed_from_u64(first as u64);
+    // Each its own: where there are more soundscapes than files, several begin with one.
+    let mut rng = SmallRng::seed_from_u64(first.max(number) as u64);
     let mut starts = Vec::with_capacity(screams.len());
     let mut end = 0;
     for scream in screams {

@@ -10,7 +10,11 @@ if [ "$(uname -m)" != aarch64 ]; then
     [ -e .sysroot/.done ] || { echo "build-aarch64.sh: run .cargo/setup-aarch64.sh once, as root" >&2; exit 1; }
     # A clone that is gone, or moved, leaves the compiler's link to it behind.
     [ -e /usr/lib/rustlib/$target/lib ] || { echo "build-aarch64.sh: the compiler's std for $target is gone: run .cargo/setup-aarch64.sh again, as root" >&2; exit 1; }
-    if command -v rustup >/dev/null; then export RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN-debian-web}; fi
+    # Root's rustup, or none, has the name from setup-aarch64.sh; one's own has not.
+    if command -v rustup >/dev/null; then
+        rustup toolchain list | grep -q '^debian-web' || rustup toolchain link debian-web /usr
+        export RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN-debian-web}
+    fi
 fi
 cargo build --release --locked --target $target --workspace --bins "$@"
 for name in screamd host-tools; do

@@ -17,11 +17,21 @@ need_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
 }
 
+# Whether there is a cargo that knows the code (Cargo.toml, rust-version).
+rust_is_new() {
+    local have wanted
+    have=$(cargo --version 2>/dev/null | cut -d' ' -f2)
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    [ -n "$have" ] && dpkg --compare-versions "$have" ge "$wanted"
+}
+
 # rust-toolchain.toml pins the compiler for those who have rustup. Debian 13 has rustup itself; Debian 12 has a compiler new
 # enough as rustc-web.
 need_rust() {
     [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
-    command -v cargo >/dev/null && return
+    # rustup fetches what rust-toolchain.toml names; a distribution's own may be older than the code.
+    command -v rustup >/dev/null && command -v cargo >/dev/null && return
+    rust_is_new && return
     if apt-cache show rustup >/dev/null 2>&1; then
         need_packages rustup
     else

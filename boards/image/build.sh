@@ -57,7 +57,7 @@ sources() { # addresses are those of this machine's own apt
     echo "deb [signed-by=$key] $main bookworm main non-free-firmware"
     [ -z "$security" ] || echo "deb [signed-by=$key] $security bookworm-security main non-free-firmware"
 }
-packages=systemd-sysv,systemd-resolved,systemd-timesyncd,udev,dbus,kmod,linux-image-arm64,initramfs-tools,zstd,e2fsprogs,fdisk,openssh-server,wpasupplicant,wireless-regdb,firmware-brcm80211,ca-certificates,tzdata,libasound2,libgpiod2,libnss-myhostname
+packages=systemd-sysv,systemd-resolved,systemd-timesyncd,udev,dbus,kmod,linux-image-arm64,initramfs-tools,zstd,e2fsprogs,dosfstools,fdisk,openssh-server,wpasupplicant,wireless-regdb,firmware-brcm80211,ca-certificates,tzdata,libasound2,libgpiod2,libnss-myhostname
 [ -z "$mosquitto" ] || packages+=,mosquitto
 # Of the kernel's modules: none for hardware that no board of these has.
 unwanted=(drivers/gpu drivers/infiniband drivers/media drivers/scsi drivers/ata drivers/iio drivers/isdn drivers/staging drivers/video drivers/nvme
@@ -122,7 +122,8 @@ mkfs.vfat --invariant -F 32 -n SCREAMD -i $id "$work/boot.fat" >/dev/null
 find "$work/card" -exec touch -d "@$epoch" {} +
 (cd "$work/card" && mcopy -m -i "$work/boot.fat" * ::/)
 truncate -s ${data_mib}M "$work/data.ext4"
-mke2fs -q -t ext4 -L screamd-data -m 1 -U 73637265-616d-6420-6461-746164617461 -E hash_seed=73637265-616d-6420-6461-746164617461,lazy_itable_init=0,resize=67108864 \
+# Blocks, inodes and journal of the card that it grows to: those of 64 MiB would take 6 % of a card for inodes alone.
+mke2fs -q -t ext4 -b 4096 -i 65536 -J size=16 -L screamd-data -m 1 -U 73637265-616d-6420-6461-746164617461 -E hash_seed=73637265-616d-6420-6461-746164617461,lazy_itable_init=0,resize=67108864 \
     "$work/data.ext4"
 step "file systems: root $(($(stat -c %s "$work/root.squashfs") >> 20)) MiB, boot $(($(du -sk "$work/card" | cut -f1) >> 10)) MiB"
 

@@ -30,6 +30,12 @@ inside systemctl --quiet enable systemd-networkd systemd-resolved systemd-timesy
 inside systemctl --quiet disable wpa_supplicant apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer 2>/dev/null || true
 inside systemctl --quiet mask systemd-networkd-wait-online.service
 
+# Each module that the hook wants is in the kernel or in the initial ram disk: else a board that this machine cannot try finds no root.
+inside sh -c 'lsinitramfs /boot/initrd.img-*; cat /lib/modules/*/modules.builtin' | sed -n 's|.*/\([^/]*\)\.ko\(\.[a-z]*\)\?$|\1|p' | tr - _ | sort -u >"$root/tmp/modules"
+for module in $(sed -n 's/^manual_add_modules //p' "$here/root/etc/initramfs-tools/hooks/screamd"); do
+    grep -qx "$(printf %s "$module" | tr - _)" "$root/tmp/modules" || { echo "boards/image/customize.sh: module $module is not in the initial ram disk" >&2; exit 1; }
+done
+
 # The Raspberry Pi's own firmware, unpacked and not installed: its hooks expect a machine that runs.
 (cd "$root/tmp" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq raspi-firmware && dpkg-deb --fsys-tarfile raspi-firmware_*.deb | tar -x -C "$root" ./usr/lib/raspi-firmware)
 

@@ -45,9 +45,15 @@ glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 wanted=$(dpkg-deb -f "$package" Depends | grep -oE 'libc6 \(>= [0-9.]+' | grep -oE '[0-9.]+$')
 dpkg --compare-versions "$glibc" ge "$wanted" || fail "glibc $glibc is too old, $wanted is needed (JetPack 4 is not supported)"
 
+# systemd before 251 (JetPack 5 and 6) looks into no credential store: there a file that the service's user reads has to do.
+credential=mqtt.password
+if command -v systemctl >/dev/null; then
+    version=$(systemctl --version | awk 'NR == 1 { print $2 + 0 }')
+    [ "$version" -ge 251 ] || credential=/etc/screamd/mqtt.password
+fi
 # A password is in place before the service starts for the first time. Where one works already it stays until the site file has been checked.
 store_password() {
-    [ -n "$password" ] || return 0
+    [ -n "$password" ] && [ $credential = mqtt.password ] || return 0
     install -d -m 0700 /etc/credstore
     install -m 0600 "$password" /etc/credstore/screamd.mqtt.password
 }
@@ -56,36 +62,42 @@ store_password() {
 export DEBIAN_FRONTEND=noninteractive
 # The site file that is there stays, whatever a new default says.
 keep=(-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
-apt-get install -y -q --no-install-recommends "${keep[@]}" "$package" || {
+# What is named is what runs then: apt takes another build of the same version for the one that it has.
+install_package() { apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades "${keep[@]}" "$package"; }
+install_package || {
     apt-get update -q
-    apt-get install -y -q --no-install-recommends "${keep[@]}" "$package"
+    install_package
 }
 
-# systemd before 250 has no credential store: there the service's own copy has to do.
-credential=mqtt.password
-if [ -n "$password" ] && command -v systemctl >/dev/null && [ "$(systemctl --version | awk 'NR==1{print $2}')" -lt 250 ]; then
-    credential=/etc/screamd/mqtt.password
-    install -m 0640 -o root -g screamd "$password" $credential
+if [ -n "$password" ]; then
+    [ $credential = mqtt.password ] || install -m 0640 -o root -g screamd "$password" $credential
+    echo "in the site file: password_file = \"$credential\""
 fi
 
 if [ -n "$site" ]; then
     checks=$(mktemp -d)
     trap 'rm -rf "$checks"' EXIT
     # As the service sees them: what is in the store already, and the password that is new.
-    for file in /etc/credstore/screamd.*; do
-        [ ! -f "$file" ] || install -m 0600 "$file" "$checks/${file##*/screamd.}"
-    done
-    [ -z "$password" ] || install -m 0600 "$password" "$checks/mqtt.password"
+    if [ $credential = mqtt.password ]; then
+        for file in /etc/credstore/screamd.*; do
+            [ ! -f "$file" ] || install -m 0600 "$file" "$checks/${file##*/screamd.}"
+        done
+        [ -z "$password" ] || install -m 0600 "$password" "$checks/mqtt.password"
+    fi
     CREDENTIALS_DIRECTORY=$checks screamd check --config "$site" || fail "$site has mistakes; the site file in force is unchanged"
     install -m 0644 "$site" /etc/screamd/site.toml
 fi
 
 store_password
 if [ -d /run/systemd/system ]; then
-    systemctl restart screamd
-    systemctl --no-pager --lines=5 status screamd || true
+    case $(systemctl is-enabled screamd 2>/dev/null || true) in
+        disabled | masked*) echo "screamd is disabled here and stays so: sudo systemctl enable --now screamd" ;;
+        *)
+            systemctl restart screamd
+            systemctl --no-pager --lines=5 status screamd || true
+            ;;
+    esac
 else
     echo "no systemd here: start it with  screamd run --config /etc/screamd/site.toml"
 fi
-[ -z "$password" ] || echo "in the site file: password_file = \"$credential\""
 echo "installed screamd $(dpkg-query -W -f '${Version}' screamd); next: sudo screamd selftest --config /etc/screamd/site.toml"

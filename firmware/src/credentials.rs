@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where systemd takes the service's secrets from; root alone may look into it.
 const STORE: &str = "/etc/credstore";
@@ -12,7 +13,25 @@ const USER: &str = "screamd";
 /// where the service's unit takes it from, so that `check` and `selftest` see what the service sees.
 pub fn find(path: &Path) -> PathBuf {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    find_in(folder.as_deref(), Path::new(STORE), path)
+    let found = find_in(folder.as_deref(), Path::new(STORE), path);
+    // Asked only where it matters.
+    if found.starts_with(STORE) && !path.starts_with(STORE) && !systemd_has_store() {
+        path.to_path_buf()
+    } else {
+        found
+    }
+}
+
+/// systemd looks into its credential store from release 251 on (its NEWS); where nobody says which it is, it is taken for new.
+fn systemd_has_store() -> bool {
+    let said = Command::new("systemctl").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    release(&String::from_utf8_lossy(&said)).is_none_or(|release| release >= 251)
+}
+
+/// Of the first line, such as `systemd 252 (252.39-1~deb12u1)`.
+fn release(said: &str) -> Option<u32> {
+    let word = said.strip_prefix("systemd ")?.split(' ').next()?;
+    word.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn find_in(folder: Option<&Path>, store: &Path, path: &Path) -> PathBuf {
@@ -88,6 +107,13 @@ mod tests {
         assert_eq!(find_in(Some(&handed), &store, name), handed.join(name));
         let path = dir.path().join("own");
         assert_eq!(find_in(Some(&handed), &store, &path), path);
+    }
+
+    #[test]
+    fn a_release_of_systemd_is_read() {
+        assert_eq!(release("systemd 249 (249.11-0ubuntu3.12)\n+PAM"), Some(249));
+        assert_eq!(release("systemd 256~rc3\n"), Some(256));
+        assert_eq!((release(""), release("busybox")), (None, None));
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Everything that is read and checked, before anything is written.
 fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
-    let loaded = boards::load(&args.board)?;
+    let (loaded, own_board) = boards::load(&args.board)?;
     if loaded.name.starts_with("jetson") {
         bail!(
             "--board {}: has no boot partition of this kind; install over SSH (docs/install.md, Jetson)",
@@ -169,6 +169,7 @@ fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
     }
     let card = Card {
         packages,
+        board: own_board.map(|text| (args.board.clone(), text)),
         site: site.text,
         secrets: site.secrets,
         update_keys,

@@ -365,6 +365,27 @@ fn the_first_boot_installs_checks_and_leaves_no_secret_behind() {
     assert!(again.status.success(), "a second boot does nothing");
 }
 
+/// A board that no package has: the site file names it, so the card brings it, and it is there before anybody checks.
+#[test]
+fn a_board_of_ones_own_comes_with_the_card() {
+    let mut laptop = Laptop::new();
+    let text = std::fs::read_to_string(system_tests::root().join("boards/raspberry-pi-4.toml")).unwrap();
+    std::fs::create_dir(laptop.device.path("boards")).unwrap();
+    let own = text.replace("name = \"raspberry-pi-4\"", "name = \"my-board\"");
+    std::fs::write(laptop.device.path("boards/my-board.toml"), &own).unwrap();
+    laptop.args[1] = "my-board".into();
+    let check = "[ -s \"$SCREAMD_ROOT/etc/screamd/boards/my-board.toml\" ]";
+    let (root, output, calls) = first_boot(&laptop, check);
+    assert!(output.status.success(), "{calls} {}", String::from_utf8_lossy(&output.stderr));
+    let kept = root.join("etc/screamd/boards/my-board.toml");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), own);
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o644);
+    // Changed on the card alone: it is taken again.
+    std::fs::write(laptop.device.path("boot/screamd-board-my-board.toml"), format!("{own}# corrected\n")).unwrap();
+    let (output, _) = boot(&laptop, "exit 1", "exit 0", &[]);
+    assert!(output.status.success() && std::fs::read_to_string(&kept).unwrap().ends_with("# corrected\n"));
+}
+
 #[test]
 fn a_card_that_is_provisioned_again_is_taken_where_its_site_is_fine() {
     let laptop = Laptop::new();

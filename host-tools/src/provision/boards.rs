@@ -1,6 +1,7 @@
 //! The boards of this release, built in: who makes cards on a laptop has this program and a package, and no folder of boards.
 
 use files::board::{self, Board};
+use files::model_dir::read_text;
 
 const BUILT_IN: [(&str, &str); 6] = [
     ("generic", include_str!("../../../boards/generic.toml")),
@@ -11,17 +12,22 @@ const BUILT_IN: [(&str, &str); 6] = [
     ("raspberry-pi-zero-2-w", include_str!("../../../boards/raspberry-pi-zero-2-w.toml")),
 ];
 
-/// The board `name`: of a folder where one has it, as a board of one's own, else of this release.
+/// The board `name`: of a folder where one has it, else of this release. With the file's text where it is a board of one's own, which
+/// no device has.
 ///
 /// # Errors
 /// Where neither has it, or its file is wrong.
-pub fn load(name: &str) -> anyhow::Result<Board> {
+pub fn load(name: &str) -> anyhow::Result<(Board, Option<String>)> {
+    let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
     let missing = match board::find(name, &board::default_roots()) {
-        Ok(path) => return Ok(Board::load(&path)?),
+        Ok(path) => {
+            let own = built_in.is_none().then(|| read_text(&path)).transpose()?;
+            return Ok((Board::load(&path)?, own));
+        }
         Err(missing) => missing,
     };
-    match BUILT_IN.iter().find(|(known, _)| *known == name) {
-        Some((_, text)) => Ok(Board::parse(&format!("{name}.toml of this program"), text)?),
+    match built_in {
+        Some((_, text)) => Ok((Board::parse(&format!("{name}.toml of this program"), text)?, None)),
         None => {
             let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
             anyhow::bail!("--board: {missing}; in this program: {}", known.join(", "))

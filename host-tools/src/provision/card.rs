@@ -97,6 +97,8 @@ impl Ssh {
 /// Everything that goes onto a card.
 pub struct Card {
     pub packages: Vec<(String, Vec<u8>)>,
+    /// A board of one's own: its name and its file.
+    pub board: Option<(String, String)>,
     pub site: String,
     pub secrets: Vec<(String, Vec<u8>)>,
     pub update_keys: Vec<(String, String)>,
@@ -131,6 +133,9 @@ impl Card {
             files.extend(self.packages.iter().map(|(name, bytes)| (own(name), bytes.clone())));
         }
         files.push((own("site.toml"), self.site.clone().into_bytes()));
+        files.extend(
+            self.board.iter().map(|(name, text)| (own(&format!("board-{name}.toml")), text.clone().into_bytes())),
+        );
         files.extend(self.secrets.iter().map(|(name, bytes)| (own(&format!("secret-{name}")), bytes.clone())));
         let keys = self.update_keys.iter();
         files.extend(keys.map(|(name, text)| (own(&format!("key-{name}")), text.clone().into_bytes())));

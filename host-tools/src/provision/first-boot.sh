@@ -15,7 +15,7 @@ store=$root/etc/credstore
 # Secrets that were taken off the card wait here until the site file that names them is known to be fine.
 waiting=$store/.waiting
 # What the card asks for, as the mark holds it. Of what is taken off the card, whatever lies there is new.
-asked=$(cat "$boot/screamd-site.toml" "$boot/screamd-timezone" "$boot"/screamd-key-*.pub 2>/dev/null | cksum)
+asked=$(cat "$boot/screamd-site.toml" "$boot/screamd-timezone" "$boot"/screamd-board-*.toml "$boot"/screamd-key-*.pub 2>/dev/null | cksum)
 new=
 for file in "$boot"/screamd-secret-* "$boot"/screamd-*.deb "$waiting"/screamd.*; do
     [ ! -f "$file" ] || new=yes
@@ -127,6 +127,16 @@ check() {
     rm -rf "$secrets"
     [ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')$2"
 }
+# A board of one's own, which the site file names: before anybody checks that.
+take_boards() {
+    for file in "$boot"/screamd-board-*.toml; do
+        [ -f "$file" ] || continue
+        boards=$root/etc/screamd/boards
+        kept=$boards/${file##*/screamd-board-}
+        mkdir -p "$boards" && cp "$file" "$kept.new" && chmod 644 "$kept.new" && sync && mv "$kept.new" "$kept" ||
+            failed "cannot write the board ${file##*/screamd-board-}"
+    done
+}
 # None where only a site file was changed; our image has it.
 install_package() {
     [ -z "${SCREAMD_BOOT:-}" ] && ls "$boot"/screamd-*.deb >/dev/null 2>&1 || return 0
@@ -164,6 +174,7 @@ take_site_and_secrets() {
         cp "$file" "$key" && chmod 644 "$key" || failed "cannot write an update key"
     done
 }
+take_boards
 if [ -n "$again" ]; then
     # A device that works keeps what it has until the card's site file is known to be fine; dpkg keeps it, too.
     install_package

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use card::Wish;
+use card::Wanted;
 use session::{Agreed, Card, End, Session};
 pub use sink::{Mark, Sound};
 
@@ -106,8 +106,8 @@ pub fn start(source: Source, notify: impl Fn(Notice) + Send + 'static) -> std::i
     let shared = Arc::clone(&status);
     std::thread::Builder::new().name("capture".into()).spawn(move || {
         realtime::claim();
-        let wish = Wish { rate_hz: source.model_rate_hz, rate_hz_max: RATE_HZ_MAX, period: source.period_frames };
-        let open = || device::alsa_name(&source.device).and_then(|name| card::open(&name, wish));
+        let wanted = Wanted { rate_hz: source.model_rate_hz, rate_hz_max: RATE_HZ_MAX, period: source.period_frames };
+        let open = || device::alsa_name(&source.device).and_then(|name| card::open(&name, wanted));
         Worker { device: &source.device, sink, status: &shared, notify: &notify }.run(open);
     })?;
     Ok(Capture { sound, status })

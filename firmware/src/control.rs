@@ -32,7 +32,7 @@ use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
 use crate::outputs::{OutputProblem, Outputs};
 use crate::quiet::Quiet;
-use crate::recorder::{Job, Recorder, Stock};
+use crate::recorder::{Job, Recorder, Storage};
 use crate::saved::Saved;
 use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
@@ -61,7 +61,7 @@ pub enum Message {
     /// The sound's own health.
     Sound(Finding),
     /// A file was written, or not.
-    Stored(Stock, Result<Option<std::path::PathBuf>, String>),
+    Stored(Storage, Result<Option<std::path::PathBuf>, String>),
     /// A release was placed on the device, or an update has ended.
     Update(update::agent::Notice),
 }
@@ -146,17 +146,17 @@ pub struct Control {
     windows: u64,
     /// Of those, without the network.
     skipped: u64,
-    late_until_seq: u64,
+    late_until_window: u64,
     guard_trips: u32,
     alarms: u64,
     supervision_seq: u64,
     clock_set: bool,
     /// What refuses to be stored now.
-    unstored: BTreeSet<Stock>,
+    unstored: BTreeSet<Storage>,
     /// What the recorder is to be given: settings that have changed, an incident that it had no room for.
-    to_write: BTreeSet<Stock>,
+    to_write: BTreeSet<Storage>,
     /// Lines that have been told to be missing or to refuse, by table.
-    lines_amiss: BTreeSet<&'static str>,
+    failed_lines: BTreeSet<&'static str>,
     boot: String,
     health: Health,
     telemetry_at: Instant,
@@ -215,14 +215,14 @@ impl Control {
             gap_at: now,
             windows: 0,
             skipped: 0,
-            late_until_seq: 0,
+            late_until_window: 0,
             guard_trips: 0,
             alarms: 0,
             supervision_seq: 0,
             clock_set: clock::is_set(),
             unstored: BTreeSet::new(),
             to_write: BTreeSet::new(),
-            lines_amiss: BTreeSet::new(),
+            failed_lines: BTreeSet::new(),
             // Unique over restarts without a clock: the kernel's random source.
             boot: format!(
                 "{:08x}",
@@ -337,7 +337,7 @@ impl Control {
                 }
             }
             Message::Dropped => {
-                self.late_until_seq = self.windows + 10;
+                self.late_until_window = self.windows + 10;
                 self.fault(Fault::InferenceLate, "a window was not scored: the processor is behind");
             }
             Message::Capture(notice) => self.capture(notice),
@@ -346,12 +346,12 @@ impl Control {
                 self.gap = Some((first_s, sum_s + length_s));
             }
             Message::Sound(finding) => self.sound(finding),
-            Message::Stored(stock, stored) => {
+            Message::Stored(storage, stored) => {
                 // Told at the end of a recording; a service would gather them for years.
                 if let (Ok(path), None) = (&stored, &self.parts.capture_status) {
                     self.stored.extend(path.clone());
                 }
-                self.stock(stock, stored.map(|_| ()));
+                self.storage(storage, stored.map(|_| ()));
             }
             Message::Update(notice) => self.updated(notice),
             Message::SourceEnded(_) => {}
@@ -387,7 +387,7 @@ impl Control {
             Some(_) if self.parts.faults.iter().any(|(fault, _)| *fault == Fault::ModelInvalid) => {}
             Some(_) => self.restore(Fault::ModelInvalid, "the network gives numbers again"),
         }
-        if self.windows > self.late_until_seq {
+        if self.windows > self.late_until_window {
             self.restore(Fault::InferenceLate, "windows are scored in time");
         }
         self.restore_of_before();
@@ -473,7 +473,7 @@ impl Control {
 
     /// With the next tick: however many settings come at once, they are one file.
     fn save(&mut self) {
-        self.to_write.insert(Stock::Settings);
+        self.to_write.insert(Storage::Settings);
     }
 
     fn settings_file(&self) -> Job {
@@ -491,11 +491,11 @@ impl Control {
                 (self.unlogged, self.unlogged_lost) = (events, lost);
             }
         }
-        for stock in std::mem::take(&mut self.to_write) {
-            let job = if stock == Stock::Settings { self.settings_file() } else { Job::Missed };
+        for storage in std::mem::take(&mut self.to_write) {
+            let job = if storage == Storage::Settings { self.settings_file() } else { Job::Missed };
             if !self.parts.recorder.submit(job) {
-                self.to_write.insert(stock);
-                self.stock(stock, Err("the disk does not keep up: what is to be written waits".into()));
+                self.to_write.insert(storage);
+                self.storage(storage, Err("the disk does not keep up: what is to be written waits".into()));
             }
         }
     }
@@ -517,7 +517,7 @@ impl Control {
         let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
         let audio_s = audio_us as f64 / 1e6;
         let last: Vec<Job> =
-            self.to_write.contains(&Stock::Settings).then(|| self.settings_file()).into_iter().collect();
+            self.to_write.contains(&Storage::Settings).then(|| self.settings_file()).into_iter().collect();
         let Self {
             parts, lines, windows, alarms, began, mut stored, failure, unstored, unlogged, unlogged_lost, ..
         } = self;

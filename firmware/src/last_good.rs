@@ -21,7 +21,7 @@ const PROVEN: &str = "site.proven.toml";
 const PACKAGE_MODEL: &str = "/usr/share/screamd/models/default";
 
 /// What a start stands on.
-pub struct Basis {
+pub struct Startup {
     /// Files, checked.
     pub settings: Settings,
     /// The network.
@@ -32,14 +32,14 @@ pub struct Basis {
 
 /// Where the sound comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hears {
+pub enum SourceKind {
     /// The site file's microphone: one that names none is no site file to listen with.
     Microphone,
     /// A recording.
     Recording,
 }
 
-impl Hears {
+impl SourceKind {
     fn fits(self, settings: Settings, config: &Path) -> Result<Settings, Vec<String>> {
         if self == Self::Microphone && settings.site.audio.device.is_none() {
             return Err(vec![format!(
@@ -55,35 +55,35 @@ impl Hears {
 ///
 /// # Errors
 /// Every problem in words.
-pub fn load(paths: &Paths, hears: Hears) -> Result<Basis, Vec<String>> {
-    with_model(hears.fits(Settings::load(paths)?, &paths.config)?)
+pub fn load(paths: &Paths, source: SourceKind) -> Result<Startup, Vec<String>> {
+    with_model(source.fits(Settings::load(paths)?, &paths.config)?)
 }
 
 /// As [`load`], also where the hub's session lacks its password or certificate: that is told once it can be, and until then the
 /// siren is the alarm.
-fn load_without_hub(paths: &Paths, hears: Hears) -> Result<Basis, Vec<String>> {
-    let mut basis = with_model(hears.fits(Settings::load_without_hub(paths)?, &paths.config)?)?;
-    basis.faults.extend(basis.settings.unreadable.drain(..).map(|cause| (Fault::PathDown, cause)));
-    Ok(basis)
+fn load_without_hub(paths: &Paths, source: SourceKind) -> Result<Startup, Vec<String>> {
+    let mut startup = with_model(source.fits(Settings::load_without_hub(paths)?, &paths.config)?)?;
+    startup.faults.extend(startup.settings.unreadable.drain(..).map(|cause| (Fault::PathDown, cause)));
+    Ok(startup)
 }
 
-fn with_model(settings: Settings) -> Result<Basis, Vec<String>> {
+fn with_model(settings: Settings) -> Result<Startup, Vec<String>> {
     let model = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread)
         .map_err(|error| vec![error.to_string()])?;
-    Ok(Basis { settings, model, faults: Vec::new() })
+    Ok(Startup { settings, model, faults: Vec::new() })
 }
 
 /// As [`load`], with what stands in for a refused file.
 ///
 /// # Errors
 /// Every problem of the files that were asked for, where nothing can stand in.
-pub fn load_or_fall_back(paths: &Paths, hears: Hears) -> Result<Basis, Vec<String>> {
-    fall_back(paths, hears, Path::new(PACKAGE_MODEL))
+pub fn load_or_fall_back(paths: &Paths, source: SourceKind) -> Result<Startup, Vec<String>> {
+    fall_back(paths, source, Path::new(PACKAGE_MODEL))
 }
 
-fn fall_back(paths: &Paths, hears: Hears, package_model: &Path) -> Result<Basis, Vec<String>> {
-    let wrong = match load(paths, hears) {
-        Ok(basis) => return Ok(basis),
+fn fall_back(paths: &Paths, source: SourceKind, package_model: &Path) -> Result<Startup, Vec<String>> {
+    let wrong = match load(paths, source) {
+        Ok(startup) => return Ok(startup),
         Err(wrong) => wrong,
     };
     let mut faults = Vec::new();
@@ -93,17 +93,17 @@ fn fall_back(paths: &Paths, hears: Hears, package_model: &Path) -> Result<Basis,
         faults.push((Fault::ModelInvalid, format!("{error}; running with {}", package_model.display())));
         paths.model = Some(package_model.to_path_buf());
     }
-    let checked = Settings::load_without_hub(&paths).and_then(|settings| hears.fits(settings, &paths.config));
+    let checked = Settings::load_without_hub(&paths).and_then(|settings| source.fits(settings, &paths.config));
     if let Err(problems) = checked {
         let Some(copy) = find(COPY, &paths.config) else { return Err(wrong) };
         let detail = format!("{}; running with {}", problems.join("; "), copy.display());
         faults.push((Fault::ConfigInvalid, detail));
         paths.config = copy;
     }
-    match load_without_hub(&paths, hears) {
-        Ok(basis) => {
-            faults.extend(basis.faults);
-            Ok(Basis { faults, ..basis })
+    match load_without_hub(&paths, source) {
+        Ok(startup) => {
+            faults.extend(startup.faults);
+            Ok(Startup { faults, ..startup })
         }
         Err(_) => Err(wrong),
     }
@@ -120,17 +120,17 @@ pub fn state_dir(config: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Every problem of the files that were asked for, where nothing can stand in.
-pub fn safe(paths: &Paths, hears: Hears, state_dir: &Path, crashes: usize) -> Result<Basis, Vec<String>> {
-    safe_with(paths, hears, state_dir, crashes, Path::new(PACKAGE_MODEL))
+pub fn safe(paths: &Paths, source: SourceKind, state_dir: &Path, crashes: usize) -> Result<Startup, Vec<String>> {
+    safe_with(paths, source, state_dir, crashes, Path::new(PACKAGE_MODEL))
 }
 
 fn safe_with(
     paths: &Paths,
-    hears: Hears,
+    source: SourceKind,
     state_dir: &Path,
     crashes: usize,
     package_model: &Path,
-) -> Result<Basis, Vec<String>> {
+) -> Result<Startup, Vec<String>> {
     let mut careful = paths.clone();
     let proven = state_dir.join(PROVEN);
     if proven.is_file() {
@@ -139,17 +139,17 @@ fn safe_with(
     if package_model.is_dir() {
         careful.model = Some(package_model.to_path_buf());
     }
-    let (mut basis, config) = match load_without_hub(&careful, hears) {
-        Ok(basis) => (basis, careful.config),
-        Err(_) => (fall_back(paths, hears, package_model)?, paths.config.clone()),
+    let (mut startup, config) = match load_without_hub(&careful, source) {
+        Ok(startup) => (startup, careful.config),
+        Err(_) => (fall_back(paths, source, package_model)?, paths.config.clone()),
     };
     let detail = format!(
         "{crashes} starts in a row ended badly; running with {} and {}",
         config.display(),
-        basis.settings.manifest.name
+        startup.settings.manifest.name
     );
-    basis.faults.push((Fault::CrashLoop, detail));
-    Ok(basis)
+    startup.faults.push((Fault::CrashLoop, detail));
+    Ok(startup)
 }
 
 /// Keeps the file that `site` was read from, because it checks.

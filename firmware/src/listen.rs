@@ -1,7 +1,7 @@
 //! The listening thread: from the source's samples to reports of windows.
 //!
-//! It allocates nothing after its start: reports are boxes that travel to the control loop and come back. Where the source
-//! is a recording at full speed it waits for a free report, so that no window is dropped; behind a microphone, or what
+//! It allocates nothing after its start, but where a microphone goes on at another rate: reports are boxes that travel to the control loop and
+//! come back. Where the source is a recording at full speed it waits for a free report, so that no window is dropped; behind a microphone, or what
 //! keeps a microphone's pace, it skips to the newest window when it has fallen behind, and counts.
 
 use std::sync::Arc;

@@ -28,7 +28,7 @@ const FINISH_LOOK: Duration = Duration::from_millis(2);
 
 /// What is stored; each may fail for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stock {
+pub enum Storage {
     /// Alerts that the broker has not acknowledged.
     Outbox,
     /// Records, pictures, sound.
@@ -191,12 +191,12 @@ fn work(
     pauses: Pauses,
 ) {
     // The control loop may wait for this thread to end: a full channel then loses words, never the exit.
-    let tell = |stock, stored: Result<Option<PathBuf>, String>| drop(out.try_send(Message::Stored(stock, stored)));
+    let tell = |storage, stored: Result<Option<PathBuf>, String>| drop(out.try_send(Message::Stored(storage, stored)));
     let mut events = Events { open, store: None, refused: false };
     let mut unwritten = Unwritten::default();
     // Known before the first incident; the store stays, since a full disk may have room for an event all the same.
     if let Err(cause) = events.with(|store| store.probe()) {
-        tell(Stock::Events, Err(cause));
+        tell(Storage::Events, Err(cause));
     }
     let (mut tidy_at, mut retry_at) = (Instant::now() + pauses.tidy, Instant::now() + pauses.retry);
     loop {
@@ -207,7 +207,7 @@ fn work(
                 let written = unwritten.write(path, bytes);
                 // Another may still wait.
                 if written.is_err() || unwritten.0.is_empty() {
-                    tell(Stock::Settings, written.map(|()| None));
+                    tell(Storage::Settings, written.map(|()| None));
                 }
             }
             Ok(Job::Incident { record, stretch, rate_hz }) => {
@@ -218,10 +218,10 @@ fn work(
                 });
                 let clip = (!stretch.sound.is_empty()).then_some((&stretch.sound[..], rate_hz));
                 let written = events.with(|store| store.write(&record, picture.as_deref(), clip));
-                tell(Stock::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
+                tell(Storage::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
             }
-            Ok(Job::Events { events, lost }) => tell(Stock::Log, log.append(events, lost).map(|()| None)),
-            Ok(Job::Missed) => tell(Stock::Events, events.with(|store| store.probe()).map(|_| None)),
+            Ok(Job::Events { events, lost }) => tell(Storage::Log, log.append(events, lost).map(|()| None)),
+            Ok(Job::Missed) => tell(Storage::Events, events.with(|store| store.probe()).map(|_| None)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -230,19 +230,19 @@ fn work(
             tidy_at = Instant::now() + pauses.tidy;
             // A card that went read-only in a quiet house is known before the scream that it could not keep.
             if let Err(cause) = events.with(|store| store.tidy().and_then(|()| store.probe())) {
-                tell(Stock::Events, Err(cause));
+                tell(Storage::Events, Err(cause));
             }
         }
         if Instant::now() >= retry_at {
             retry_at = Instant::now() + pauses.retry;
             if events.refused && events.with(|store| store.probe()).is_ok() {
-                tell(Stock::Events, Ok(None));
+                tell(Storage::Events, Ok(None));
             }
             if !unwritten.0.is_empty() && unwritten.retry() {
-                tell(Stock::Settings, Ok(None));
+                tell(Storage::Settings, Ok(None));
             }
             if log.waits() && log.retry().is_ok() {
-                tell(Stock::Log, Ok(None));
+                tell(Storage::Log, Ok(None));
             }
         }
     }
@@ -345,13 +345,13 @@ mod tests {
         let (jobs, told, thread) = started(move || store(&events), pauses);
         for bytes in [b"old", b"new"] {
             jobs.send(Job::File { path: settings.clone(), bytes: bytes.to_vec() }).unwrap();
-            assert_eq!(next(&told), (Stock::Settings, false));
+            assert_eq!(next(&told), (Storage::Settings, false));
         }
         std::fs::remove_file(&place).unwrap();
-        assert_eq!(next(&told), (Stock::Settings, true));
+        assert_eq!(next(&told), (Storage::Settings, true));
         assert_eq!(std::fs::read(&settings).unwrap(), b"new");
         jobs.send(Job::Missed).unwrap();
-        assert_eq!(next(&told), (Stock::Events, true));
+        assert_eq!(next(&told), (Storage::Events, true));
         drop(jobs);
         thread.join().unwrap();
     }
@@ -362,9 +362,9 @@ mod tests {
     }
 
     /// What the thread has told next, without its words.
-    fn next(told: &Receiver<Message>) -> (Stock, bool) {
+    fn next(told: &Receiver<Message>) -> (Storage, bool) {
         match told.recv_timeout(Duration::from_secs(20)) {
-            Ok(Message::Stored(stock, stored)) => (stock, stored.is_ok()),
+            Ok(Message::Stored(storage, stored)) => (storage, stored.is_ok()),
             _ => panic!("nothing was told"),
         }
     }
@@ -379,15 +379,15 @@ mod tests {
         let pauses = Pauses { tidy: TIDY_EVERY, retry: Duration::from_millis(10) };
         let opened = dir.clone();
         let (jobs, told, thread) = started(move || store(&opened), pauses);
-        assert_eq!(next(&told), (Stock::Events, false));
+        assert_eq!(next(&told), (Storage::Events, false));
         jobs.send(Job::File { path: settings, bytes: b"{}".to_vec() }).unwrap();
-        assert_eq!(next(&told), (Stock::Settings, true));
+        assert_eq!(next(&told), (Storage::Settings, true));
         jobs.send(incident("lost")).unwrap();
-        assert_eq!(next(&told), (Stock::Events, false), "it is said of each incident");
+        assert_eq!(next(&told), (Storage::Events, false), "it is said of each incident");
         std::fs::remove_file(&place).unwrap();
-        assert_eq!(next(&told), (Stock::Events, true), "nobody has to scream for it to be seen");
+        assert_eq!(next(&told), (Storage::Events, true), "nobody has to scream for it to be seen");
         jobs.send(incident("kept")).unwrap();
-        assert_eq!(next(&told), (Stock::Events, true));
+        assert_eq!(next(&told), (Storage::Events, true));
         drop(jobs);
         thread.join().unwrap();
         let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();

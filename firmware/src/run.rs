@@ -18,7 +18,7 @@ use crate::event_log::EventLog;
 use crate::events::{EventStore, Retention};
 use crate::faults::Fault;
 use crate::inputs::Inputs;
-use crate::last_good::{self, Basis, Hears};
+use crate::last_good::{self, SourceKind, Startup};
 use crate::listen::{Listener, Source};
 use crate::outputs::{Outputs, show_on_stderr};
 use crate::quiet::Quiet;
@@ -81,22 +81,22 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
-    let hears = if args.wav.is_some() { Hears::Recording } else { Hears::Microphone };
-    let (counted, crash, mut basis) = if args.last_good {
+    let kind = if args.wav.is_some() { SourceKind::Recording } else { SourceKind::Microphone };
+    let (counted, crash, mut startup) = if args.last_good {
         let state_dir = last_good::state_dir(&args.paths.config);
         // Counted before the weights are loaded: that may be what crashes.
         let start = Start::begin(&state_dir);
         let loaded = match start.in_a_loop() {
-            true => last_good::safe(&args.paths, hears, &state_dir, start.before),
-            false => last_good::load_or_fall_back(&args.paths, hears),
+            true => last_good::safe(&args.paths, kind, &state_dir, start.before),
+            false => last_good::load_or_fall_back(&args.paths, kind),
         };
         // What is refused in words has not crashed.
-        let basis = loaded.inspect_err(|_| start.good())?;
-        (Some(start), Crash::in_dir(&state_dir), basis)
+        let startup = loaded.inspect_err(|_| start.good())?;
+        (Some(start), Crash::in_dir(&state_dir), startup)
     } else {
-        (None, Crash::default(), last_good::load(&args.paths, hears)?)
+        (None, Crash::default(), last_good::load(&args.paths, kind)?)
     };
-    basis
+    startup
         .settings
         .warnings
         .iter()
@@ -104,22 +104,22 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
         .for_each(|warning| log::warn!("{warning}"));
     // A hub that lacks its password, or another model, is nothing against the site file.
     let refused = |fault: &Fault| matches!(fault, Fault::ConfigInvalid | Fault::CrashLoop);
-    if !basis.faults.iter().any(|(fault, _)| refused(fault)) {
-        last_good::keep(&args.paths.config, &basis.settings.site);
+    if !startup.faults.iter().any(|(fault, _)| refused(fault)) {
+        last_good::keep(&args.paths.config, &startup.settings.site);
         if let Some(start) = &counted {
-            let (config, site) = (args.paths.config.clone(), basis.settings.site.clone());
+            let (config, site) = (args.paths.config.clone(), startup.settings.site.clone());
             let watched = start.watch(move || last_good::keep_proven(&config, &site));
             watched.map_err(|error| vec![format!("the thread that counts starts: {error}")])?;
         }
     }
-    // Told, and no reason to run with anything else.
-    basis.faults.extend(crash.take().map(|words| (Fault::Crashed, words)));
-    let control = start_with(args, basis, crash).map_err(|error| vec![format!("{error:#}")])?;
+    // The crash of the run before is told like the others; site, model and settings stay as they were loaded.
+    startup.faults.extend(crash.take().map(|words| (Fault::Crashed, words)));
+    let control = start_with(args, startup, crash).map_err(|error| vec![format!("{error:#}")])?;
     Ok((control, counted))
 }
 
-fn start_with(args: &Args, basis: Basis, crash: Crash) -> anyhow::Result<Control> {
-    let Basis { settings, model, mut faults } = basis;
+fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Control> {
+    let Startup { settings, model, mut faults } = startup;
     // What can be refused is refused before a line is opened or a thread runs.
     let recording = args.wav.as_deref().map(Recording::open).transpose()?;
 

@@ -39,7 +39,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Says `READY=1` and watches `stages` from now on, where a manager asks for it. Before it starves the watchdog it calls
     /// `starves` with the stage that stands still, again and again while it does: a process that hangs in the kernel keeps
-    /// its lines driven even once it has been killed. Where the stage goes on after all, with none.
+    /// its lines driven even once it has been killed. It calls it once more, with none, where that stage makes progress after all.
     pub fn start(stages: Vec<Stage>, starves: impl Fn(Option<&str>) + Send + 'static) -> Self {
         Self::with(Notify::from_env(), notify::watchdog(), stages, starves)
     }

@@ -177,15 +177,21 @@ impl Fleet {
         let ids: Vec<_> = (0..args.devices).map(|number| format!("fleet-{run}-{number:05}")).collect();
         let (tell, incoming) = sync_channel(64 * 1024);
         let bar = progress::bar(u64::from(args.devices), "starting");
-        let hubs: Result<Vec<_>, _> = ids
-            .iter()
-            .map(|id| {
-                bar.inc(1);
-                Hub::start(options(id, access, state), tell.clone()).context("a device")
-            })
-            .collect();
+        let mut fleet = Self { hubs: Vec::new(), incoming, listener, run, ids, reconnects: 0 };
+        for id in &fleet.ids {
+            bar.inc(1);
+            match Hub::start(options(id, access, state), tell.clone()).context("a device") {
+                Ok(hub) => fleet.hubs.push(hub),
+                // Those before it may have left something at the broker already.
+                Err(error) => {
+                    bar.finish_and_clear();
+                    fleet.leave();
+                    return Err(error);
+                }
+            }
+        }
         bar.finish_and_clear();
-        Ok(Self { hubs: hubs?, incoming, listener, run, ids, reconnects: 0 })
+        Ok(fleet)
     }
 
     fn measure(&mut self, args: &Args, over: &AtomicBool) -> anyhow::Result<Figures> {

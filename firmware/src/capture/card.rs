@@ -22,9 +22,9 @@ const FORMATS: [(Format, Sample); 5] = [
 /// An open card.
 pub struct AlsaCard(PCM);
 
-/// What is wished of a card.
+/// What is wanted of a card.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct Wanted {
     /// The model's rate, taken where the card has it.
     pub rate_hz: u32,
     /// Else the nearest to this.
@@ -37,7 +37,7 @@ pub struct Wish {
 ///
 /// # Errors
 /// Call and cause.
-pub fn open(name: &str, wish: Wish) -> Result<(AlsaCard, Agreed), String> {
+pub fn open(name: &str, wanted: Wanted) -> Result<(AlsaCard, Agreed), String> {
     let text = |error: alsa::Error| error.to_string();
     // Not blocking: a card that another holds is an error now, and not a wait without an end.
     let pcm = PCM::new(name, Direction::Capture, true).map_err(text)?;
@@ -48,10 +48,10 @@ pub fn open(name: &str, wish: Wish) -> Result<(AlsaCard, Agreed), String> {
         hw.set_rate_resample(false).map_err(text)?;
         let sample = set_format(&hw)?;
         hw.set_channels_near(1).map_err(text)?;
-        let rate_hz = if hw.test_rate(wish.rate_hz).is_ok() { wish.rate_hz } else { wish.rate_hz_max };
+        let rate_hz = if hw.test_rate(wanted.rate_hz).is_ok() { wanted.rate_hz } else { wanted.rate_hz_max };
         hw.set_rate_near(rate_hz, ValueOr::Nearest).map_err(text)?;
         let rate_hz = hw.get_rate().map_err(text)?;
-        let period = hw.set_period_size_near(i64::from(wish.period), ValueOr::Nearest).map_err(text)?;
+        let period = hw.set_period_size_near(i64::from(wanted.period), ValueOr::Nearest).map_err(text)?;
         // Half a second in the kernel: what a stopped process may miss without a gap.
         hw.set_buffer_size_near((i64::from(rate_hz) / 2).max(4 * period)).map_err(text)?;
         pcm.hw_params(&hw).map_err(text)?;

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::faults::Fault;
 use crate::lines::Line;
 use crate::listen::Report;
-use crate::recorder::Stock;
+use crate::recorder::Storage;
 use crate::update::agent::Notice;
 
 impl Control {
@@ -33,8 +33,8 @@ impl Control {
             }
             Incoming::Connected => self.restore(Fault::PathDown, "the broker is there"),
             Incoming::Disconnected { cause } => self.fault(Fault::PathDown, &cause),
-            Incoming::StorageFailed { cause } => self.stock(Stock::Outbox, Err(cause)),
-            Incoming::StorageRestored => self.stock(Stock::Outbox, Ok(())),
+            Incoming::StorageFailed { cause } => self.storage(Storage::Outbox, Err(cause)),
+            Incoming::StorageRestored => self.storage(Storage::Outbox, Ok(())),
         }
     }
 

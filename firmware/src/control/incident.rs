@@ -8,7 +8,7 @@ use super::Control;
 use crate::clock;
 use crate::lines::Line;
 use crate::listen::Report;
-use crate::recorder::{Job, Stock};
+use crate::recorder::{Job, Storage};
 
 /// Seconds of picture before the deciding window.
 const BEFORE_S: f64 = 4.0;
@@ -144,9 +144,9 @@ impl Control {
         let rate_hz = self.parts.settings.manifest.front_end.sample_rate_hz;
         if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz })
         {
-            self.to_write.insert(Stock::Events);
+            self.to_write.insert(Storage::Events);
             let cause = format!("the disk does not keep up: incident {} is not written", incident.record.id);
-            self.stock(Stock::Events, Err(cause));
+            self.storage(Storage::Events, Err(cause));
         }
     }
 }

@@ -9,11 +9,12 @@ use crate::clock;
 use crate::faults::Fault;
 use crate::lines::Line;
 use crate::outputs::OutputProblem;
-use crate::recorder::Stock;
+use crate::recorder::Storage;
 
-/// By then everything that can be wrong has been tried once: a defect of the sound takes a minute to show.
+/// Seconds of sound after which a fault that stood when the program last ran, and does not stand again, counts as restored: most defects of the
+/// sound take a minute to show.
 const SETTLED_S: f64 = 90.0;
-/// But for a covered microphone, which takes half a day to show.
+/// The same for a covered microphone, which takes half a day to show.
 const COVERED_S: f64 = 13.0 * 3600.0;
 /// Events that wait for the recorder's queue.
 const UNLOGGED_MAX: usize = 1000;
@@ -70,7 +71,7 @@ impl Control {
 
     /// A line is missing or refuses. One fault for all of them, and each of them is told: the siren's is not to hide behind an LED's.
     pub(super) fn line_fails(&mut self, problem: &OutputProblem) {
-        if !self.lines_amiss.insert(problem.output) {
+        if !self.failed_lines.insert(problem.output) {
             return;
         }
         let (fault, detail) = (Fault::OutputUnavailable, problem.to_string());
@@ -79,13 +80,13 @@ impl Control {
     }
 
     /// Something is stored again, or refuses to be. Over with the last of them.
-    pub(super) fn stock(&mut self, stock: Stock, stored: Result<(), String>) {
+    pub(super) fn storage(&mut self, storage: Storage, stored: Result<(), String>) {
         match stored {
             Err(cause) => {
-                self.unstored.insert(stock);
+                self.unstored.insert(storage);
                 self.fault(Fault::StorageFull, &cause);
             }
-            Ok(()) if self.unstored.remove(&stock) && self.unstored.is_empty() => {
+            Ok(()) if self.unstored.remove(&storage) && self.unstored.is_empty() => {
                 self.restore(Fault::StorageFull, "files are written again");
             }
             Ok(()) => {}

@@ -9,7 +9,7 @@ use hub::{Hub, State};
 use super::Control;
 use crate::faults::Fault;
 use crate::led::LedPattern;
-use crate::recorder::Stock;
+use crate::recorder::Storage;
 use crate::starts;
 use crate::supervisor::DISK_PATIENCE;
 
@@ -51,12 +51,12 @@ impl Control {
     fn watch_disk(&mut self) {
         let Some(turn) = self.parts.hub.as_ref().and_then(Hub::at_disk) else {
             self.at_disk = None;
-            return self.stock(Stock::Disk, Ok(()));
+            return self.storage(Storage::Disk, Ok(()));
         };
         let (_, since) = self.at_disk.take_if(|(known, _)| *known == turn).unwrap_or_else(|| (turn, Instant::now()));
         self.at_disk = Some((turn, since));
         if since.elapsed() >= DISK_PATIENCE {
-            self.stock(Stock::Disk, Err(format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs())));
+            self.storage(Storage::Disk, Err(format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs())));
         }
     }
 
@@ -106,7 +106,7 @@ impl Control {
             self.state(State::Siren(true));
         }
         if problems.is_empty() {
-            self.lines_amiss.clear();
+            self.failed_lines.clear();
             self.restore(Fault::OutputUnavailable, "every line is held again");
         }
     }

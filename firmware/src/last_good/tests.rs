@@ -43,15 +43,15 @@ impl Files {
 
     /// Zone and faults of a start.
     fn start(&self) -> Result<(String, Vec<Fault>), Vec<String>> {
-        let basis = fall_back(&self.paths, Hears::Recording, &self.dir.path().join("package"))?;
-        Ok((basis.settings.site.zone, basis.faults.into_iter().map(|(fault, _)| fault).collect()))
+        let startup = fall_back(&self.paths, SourceKind::Recording, &self.dir.path().join("package"))?;
+        Ok((startup.settings.site.zone, startup.faults.into_iter().map(|(fault, _)| fault).collect()))
     }
 }
 
 #[test]
 fn what_is_refused_is_stood_in_for_and_said() {
     let files = Files::new();
-    let good = load(&files.paths, Hears::Recording).unwrap();
+    let good = load(&files.paths, SourceKind::Recording).unwrap();
     files.site("zonne = 1");
     assert!(files.start().unwrap_err()[0].contains("zonne"), "nothing was kept yet");
     files.site("");
@@ -74,7 +74,7 @@ fn a_password_that_is_gone_costs_the_hub_and_not_the_alarm() {
     let password = files.dir.path().join("password");
     let mqtt = format!("[mqtt]\nhost = \"h\"\nusername = \"u\"\npassword_file = \"{}\"", password.display());
     files.site(&mqtt);
-    assert!(load(&files.paths, Hears::Recording).err().unwrap()[0].contains("password"), "a person is told");
+    assert!(load(&files.paths, SourceKind::Recording).err().unwrap()[0].contains("password"), "a person is told");
     assert_eq!(files.start().unwrap(), ("Hall".into(), vec![Fault::PathDown]), "a house keeps its siren");
     std::fs::write(&password, "secret").unwrap();
     assert_eq!(files.start().unwrap(), ("Hall".into(), vec![]));
@@ -84,16 +84,20 @@ fn a_password_that_is_gone_costs_the_hub_and_not_the_alarm() {
 fn a_site_file_without_a_microphone_is_none_to_listen_with() {
     let files = Files::new();
     let package = files.dir.path().join("package");
-    let listen = || fall_back(&files.paths, Hears::Microphone, &package);
+    let listen = || fall_back(&files.paths, SourceKind::Microphone, &package);
     files.site("[audio]\ndevice = \"hw:CARD=Device\"");
     keep(&files.paths.config, &listen().unwrap().settings.site);
     files.site("");
-    let basis = listen().unwrap();
-    assert_eq!(basis.settings.site.audio.device.as_deref(), Some("hw:CARD=Device"), "the one that listened stands in");
-    let [(Fault::ConfigInvalid, detail)] = &basis.faults[..] else { panic!("one fault") };
+    let startup = listen().unwrap();
+    assert_eq!(
+        startup.settings.site.audio.device.as_deref(),
+        Some("hw:CARD=Device"),
+        "the one that listened stands in"
+    );
+    let [(Fault::ConfigInvalid, detail)] = &startup.faults[..] else { panic!("one fault") };
     assert!(detail.contains("`audio.device`: missing"), "{detail}");
     assert_eq!(files.start().unwrap().1, [], "a recording needs none");
-    let refused = load(&files.paths, Hears::Microphone).err().unwrap();
+    let refused = load(&files.paths, SourceKind::Microphone).err().unwrap();
     assert!(refused[0].contains("site.toml: `audio.device`: missing"), "{refused:?}");
 }
 
@@ -104,12 +108,12 @@ fn a_crash_loop_and_a_password_that_is_gone_leave_what_ran_before() {
     let password = files.dir.path().join("password");
     std::fs::write(&password, "secret").unwrap();
     files.site(&format!("[mqtt]\nhost = \"h\"\nusername = \"u\"\npassword_file = \"{}\"", password.display()));
-    keep_proven(&files.paths.config, &load(&files.paths, Hears::Recording).unwrap().settings.site);
+    keep_proven(&files.paths.config, &load(&files.paths, SourceKind::Recording).unwrap().settings.site);
     files.site("[decision]\nhold_s = 3.0");
     std::fs::remove_file(&password).unwrap();
-    let basis = safe_with(&files.paths, Hears::Recording, &state, 10, &package).unwrap();
-    assert_ne!(basis.settings.decision.hold_s, 3.0, "the proven file's");
-    let faults: Vec<_> = basis.faults.iter().map(|(fault, _)| *fault).collect();
+    let startup = safe_with(&files.paths, SourceKind::Recording, &state, 10, &package).unwrap();
+    assert_ne!(startup.settings.decision.hold_s, 3.0, "the proven file's");
+    let faults: Vec<_> = startup.faults.iter().map(|(fault, _)| *fault).collect();
     assert_eq!(faults, [Fault::PathDown, Fault::CrashLoop]);
 }
 
@@ -119,7 +123,7 @@ fn every_line_that_a_start_may_have_held_is_known() {
     let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards/raspberry-pi-4.toml");
     for (line, keeps) in [("GPIO5", keep_proven as fn(&Path, &Site)), ("GPIO6", keep)] {
         files.site(&format!("[siren]\nline = \"{line}\""));
-        keeps(&files.paths.config, &load(&files.paths, Hears::Recording).unwrap().settings.site);
+        keeps(&files.paths.config, &load(&files.paths, SourceKind::Recording).unwrap().settings.site);
     }
     files.site("zonne = 1");
     let held = boards(&files.paths.config, Some(&board));
@@ -139,7 +143,7 @@ fn the_count_of_starts_has_a_place_before_anything_is_loaded() {
 #[test]
 fn only_what_checked_is_kept() {
     let files = Files::new();
-    let good = load(&files.paths, Hears::Recording).unwrap();
+    let good = load(&files.paths, SourceKind::Recording).unwrap();
     let copy = files.dir.path().join("state").join(COPY);
     files.site("zonne = 1");
     keep(&files.paths.config, &good.settings.site);
@@ -164,18 +168,19 @@ fn the_state_folder_is_found_in_a_broken_file() {
 fn after_a_crash_loop_what_ran_before_stands_in() {
     let files = Files::new();
     let state = files.dir.path().join("state");
-    let good = load(&files.paths, Hears::Recording).unwrap();
+    let good = load(&files.paths, SourceKind::Recording).unwrap();
     keep_proven(&files.paths.config, &good.settings.site);
     // A file that checks, and crashes for a reason that no check knows.
     files.site("[decision]\nhold_s = 3.0");
-    let basis = safe_with(&files.paths, Hears::Recording, &state, 10, &files.dir.path().join("package")).unwrap();
-    assert_ne!(basis.settings.decision.hold_s, 3.0, "the proven file's");
-    assert_eq!(basis.settings.model_dir, files.dir.path().join("package"));
-    let [(Fault::CrashLoop, detail)] = &basis.faults[..] else { panic!("one fault") };
+    let startup =
+        safe_with(&files.paths, SourceKind::Recording, &state, 10, &files.dir.path().join("package")).unwrap();
+    assert_ne!(startup.settings.decision.hold_s, 3.0, "the proven file's");
+    assert_eq!(startup.settings.model_dir, files.dir.path().join("package"));
+    let [(Fault::CrashLoop, detail)] = &startup.faults[..] else { panic!("one fault") };
     assert!(detail.starts_with("10 starts in a row") && detail.contains(PROVEN), "{detail}");
     // Nothing has proven itself yet: as asked for, and said.
     std::fs::remove_file(state.join(PROVEN)).unwrap();
-    let basis = safe_with(&files.paths, Hears::Recording, &state, 12, Path::new("/nowhere")).unwrap();
-    assert_eq!(basis.settings.decision.hold_s, 3.0);
-    assert_eq!(basis.faults.len(), 1);
+    let startup = safe_with(&files.paths, SourceKind::Recording, &state, 12, Path::new("/nowhere")).unwrap();
+    assert_eq!(startup.settings.decision.hold_s, 3.0);
+    assert_eq!(startup.faults.len(), 1);
 }

@@ -268,6 +268,7 @@ mod tests {
     fn card() -> Card {
         Card {
             packages: vec![("0-screamd.deb".into(), b"deb".to_vec())],
+            board: None,
             site: "board = \"raspberry-pi-4\"\n".into(),
             secrets: vec![("mqtt.password".into(), b"secret".to_vec())],
             update_keys: vec![("0.pub".into(), "key".into())],

@@ -85,7 +85,7 @@ mod tests {
         std::fs::write(folder.path().join("mqtt.password"), "secret").unwrap();
         std::fs::write(folder.path().join("other"), "secret").unwrap();
         let given: Vec<PathBuf> = given.iter().map(|name| folder.path().join(name)).collect();
-        read(&path, crate::provision::boards::load("raspberry-pi-4").unwrap(), &given)
+        read(&path, crate::provision::boards::load("raspberry-pi-4").unwrap().0, &given)
     }
 
     #[test]

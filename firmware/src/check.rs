@@ -42,8 +42,15 @@ pub fn run(paths: &Paths) -> bool {
     }
     for (name, dir) in [("events.dir", &settings.site.events.dir), ("state.dir", &settings.site.state.dir)] {
         // Made by whoever runs, so that it is theirs; where it is not there yet, the folder above must take it.
-        let above = dir.ancestors().find(|above| above.is_dir()).unwrap_or(dir);
-        if let Err(error) = tempfile(above) {
+        let above = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
+        if !above.is_dir() {
+            eprintln!(
+                "{}: `{name}`: {}: is a file, and no folder can be there",
+                paths.config.display(),
+                above.display()
+            );
+            well = false;
+        } else if let Err(error) = tempfile(above) {
             eprintln!("warning: {}: `{name}`: {}: {error}", paths.config.display(), dir.display());
         }
     }

@@ -382,7 +382,8 @@ impl Control {
         self.announce(actions, Some(report));
 
         match report.score {
-            None => self.fault(Fault::ModelInvalid, "the network gave a value that is no number"),
+            None => self
+                .fault(Fault::ModelInvalid, "the network gave no score: a value that is no number, or no probability"),
             // A model that stands in for a refused one may work well, and the refusal stands all the same.
             Some(_) if self.parts.faults.iter().any(|(fault, _)| *fault == Fault::ModelInvalid) => {}
             Some(_) => self.restore(Fault::ModelInvalid, "the network gives numbers again"),
@@ -543,7 +544,10 @@ impl Control {
         if lines.for_people() {
             stored.sort();
             stored.dedup();
-            stored.iter().for_each(|path| lines.say(&format!("picture: {}", path.display())));
+            for path in stored {
+                let kind = if path.extension().is_some_and(|ending| ending == "png") { "picture" } else { "record" };
+                lines.say(&format!("{kind}: {}", path.display()));
+            }
         }
         lines.write(&Line::Stop {
             windows,

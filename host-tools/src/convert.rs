@@ -7,13 +7,14 @@
 mod external;
 
 use std::collections::BTreeMap;
+use std::f64::consts::E;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use detector::golden::Golden;
 use detector::guarded::guarded;
-use detector::manifest::Manifest;
+use detector::manifest::{Manifest, Output};
 use detector::model::{Executor, Model, SCALE_SUFFIX, sha256_hex, typed_from_onnx};
 use files::model_dir::read_text;
 use files::say;
@@ -84,7 +85,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         args.onnx.display()
     );
 
-    manifest.golden = Some(rounded(Golden::measure(&manifest, &mut written)?));
+    manifest.golden = Some(rounded(Golden::measure(&manifest, &mut written).with_context(|| named.clone())?));
+    if manifest.golden.as_ref().is_some_and(|golden| looks_twice_softmaxed(golden, manifest.output)) {
+        eprintln!(
+            "{named}: `output`: is \"logits\", and no score leaves what a second softmax lets through; does the network put out probabilities?"
+        );
+    }
 
     let written_text = manifest_text(&text, &manifest);
     // Line by line keeps its author's comments; what cannot be kept so is refused before anything is written.
@@ -105,6 +111,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         onnx.len()
     );
     Ok(())
+}
+
+/// Softmax of what is within 0..1: of n labels none is above e / (e + n - 1) then, nor under 1 / (1 + (n - 1) e).
+fn looks_twice_softmaxed(golden: &Golden, output: Output) -> bool {
+    let others = golden.scores.len() as f64 - 1.0;
+    let range = 1.0 / (1.0 + others * E)..=E / (E + others);
+    output == Output::Logits && golden.scores.values().all(|score| range.contains(score))
 }
 
 /// To the digits that are worth reading: a tenth of what processors differ by.

@@ -4,8 +4,8 @@
 //!
 //! Both models hear every clip laid as `eval` lays it, each through its own front end; a clip's score is its largest
 //! window's. *Equal false alarms*: the reference flags so many of the other clips at its `threshold_on`; both recalls are
-//! taken at the lowest threshold that flags no more than that. Refused are a recall more than one point lower and a window
-//! that takes over 10 % longer. Speed is one thread's, front end and network together, in pairs of runs that take turns;
+//! taken at the lowest threshold that flags no more than that. Refused are a recall more than one point lower, a window
+//! that takes over 10 % longer, and a candidate whose own threshold is no longer in the right place: a device has no other. Speed is one thread's, front end and network together, in pairs of runs that take turns;
 //! the ratio is the median pair's, measured anew before it refuses. Both ratios are the candidate's over the reference's:
 //! above 1 is slower, larger.
 
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use detector::manifest::Manifest;
-use detector::model::{Executor, Model};
+use detector::model::{Executor, Model, RunError};
 use detector::pipeline::Scorer;
 use files::model_dir;
 use files::say;
@@ -27,6 +27,9 @@ use crate::out_file;
 
 /// More recall lost than this refuses, share of the screams.
 const RECALL_LOST_MAX: f64 = 0.01;
+/// More recall lost than this refuses, each model at its own threshold: a calibration that does not fit the weights, not the rounding of a
+/// few clips beside the threshold.
+const OWN_RECALL_LOST_MAX: f64 = 0.05;
 /// A window that takes more than this times as long refuses.
 const SPEED_RATIO_MAX: f64 = 1.10;
 /// Pairs of runs that are timed: enough for a median, then more while they are short.
@@ -134,6 +137,14 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             100.0 * (recall_reference - recall_candidate)
         ));
     }
+    let [own_reference, own_candidate] = [(&of_reference, thresholds[0]), (&of_candidate, thresholds[1])]
+        .map(|(scores, on)| recall_from(&truth, scores, on));
+    if own_reference - own_candidate > OWN_RECALL_LOST_MAX + 1e-9 {
+        reasons.push(format!(
+            "recall at its own threshold, {}, is {own_candidate:.4}, the reference's at {} is {own_reference:.4}: `threshold_on` or `temperature` does not fit its scores",
+            thresholds[1], thresholds[0]
+        ));
+    }
     let mut speed = Speed::measure(&args.data, &rows, args.cut, [&reference, &candidate])?;
     if speed.ratio > SPEED_RATIO_MAX {
         let again = Speed::measure(&args.data, &rows, args.cut, [&reference, &candidate])?;
@@ -226,7 +237,7 @@ impl Side {
                     bar.inc(1);
                     match scores(&self.manifest, scorer, &laid.sound) {
                         Ok(scores) => Ok(Some(largest(&scores))),
-                        Err(detector::model::RunError::NotFinite) => Ok(None),
+                        Err(RunError::NotFinite | RunError::NoProbability(_)) => Ok(None),
                         Err(error) => Err(anyhow::Error::new(error).context(self.name())),
                     }
                 },
@@ -243,6 +254,13 @@ fn recall_at(truth: &[Option<bool>], scores: &[f64], false_alarms: usize) -> f64
     // The first that may not be flagged: a scream counts above it.
     let above = others.get(false_alarms).copied().unwrap_or(f64::NEG_INFINITY);
     of(true).filter(|score| *score > above).count() as f64 / of(true).count() as f64
+}
+
+/// Recall at a threshold.
+fn recall_from(truth: &[Option<bool>], scores: &[f64], threshold_on: f64) -> f64 {
+    let screams: Vec<f64> =
+        truth.iter().zip(scores).filter(|(t, _)| **t == Some(true)).map(|(_, score)| *score).collect();
+    screams.iter().filter(|score| **score >= threshold_on).count() as f64 / screams.len() as f64
 }
 
 /// Time of one window.

@@ -85,6 +85,9 @@ pub enum RunError {
     /// The network put out something that is no number: never an alarm.
     #[error("the network put out a value that is not finite")]
     NotFinite,
+    /// The manifest says that the network puts out probabilities, and it does not: cut to 0..1 they would say nothing, and never alarm.
+    #[error("`output`: is \"probabilities\", and the network put out {0}, which is none; is it \"logits\"?")]
+    NoProbability(f32),
 }
 
 /// Which engine may run a network.
@@ -284,6 +287,9 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// How far beyond 0 and 1 rounding may put a probability.
+const ROUNDED: f32 = 1e-3;
+
 /// Scores from what the network put out; `softmax` where the graph ends in one that the engine left to us.
 fn put_scores(
     outputs: &[f32],
@@ -305,6 +311,9 @@ fn put_scores(
             softmax(inner, temperature, scores);
         }
         (Output::Probabilities, false) => {
+            if let Some(p) = outputs.iter().find(|p| !(-ROUNDED..=1.0 + ROUNDED).contains(*p)) {
+                return Err(RunError::NoProbability(*p));
+            }
             for (score, p) in scores.iter_mut().zip(outputs) {
                 *score = p.clamp(0.0, 1.0);
             }

@@ -390,15 +390,13 @@ impl Alarm {
 
     fn arm(&mut self, now_us: Us, armed: bool, again_us: Option<Us>, actions: &mut Actions) {
         self.arm_again_us = if armed { None } else { again_us };
-        // What began or was silenced while nobody wanted an alarm ends here, without a cooldown: a scream that goes on, or comes into
-        // the same incident, is one that an armed device announces.
+        // What began or was silenced while nobody wanted an alarm ends here: a scream that goes on after the cooldown is one that an
+        // armed device announces, and no sound in between keeps the old incident going for ever.
         if armed
             && !self.armed
             && let Some(incident) = self.incident()
         {
-            let ended_us = self.ended_us;
             self.transition_to_normal(incident, now_us, actions);
-            self.ended_us = ended_us;
         }
         if !armed {
             self.siren_off(actions);

@@ -191,19 +191,29 @@ fn disarmed_it_goes_on_unannounced() {
 
 /// A party, disarmed for it: the music keeps an incident going past the time at which the device is armed again.
 #[test]
-fn armed_in_the_middle_of_an_incident_the_next_hit_alarms() {
+fn armed_in_the_middle_of_an_incident_a_hit_after_the_cooldown_alarms() {
     let check_with = |rearm: (f64, Event)| {
         check(
             alarm(DECISION),
-            &[(1.0, arm(false, Some(10.0))), (4.0, w(0.9)), (8.0, w(0.6)), rearm, (12.0, w(0.6)), (14.0, w(0.9))],
+            &[
+                (1.0, arm(false, Some(10.0))),
+                (4.0, w(0.9)),
+                (8.0, w(0.6)),
+                rearm,
+                (12.0, w(0.9)),
+                (20.0, w(0.6)),
+                (30.0, w(0.6)),
+                (40.0, w(0.6)),
+                (42.0, w(0.9)),
+            ],
             &[
                 "1 disarmed",
                 "4 start 1 unannounced unsounded",
                 "11 end 1 of 11 unannounced",
                 "11 armed",
-                "14 siren on",
-                "14 start 2",
-                "14 latch on",
+                "42 siren on",
+                "42 start 2",
+                "42 latch on",
             ],
         );
     };
@@ -217,9 +227,10 @@ fn armed_in_the_middle_of_an_incident_the_next_hit_alarms() {
             (5.0, arm(false, None)),
             (5.5, arm(true, None)),
             (6.0, w(0.9)),
-            (7.0, Event::Silence),
-            (7.5, arm(true, None)),
-            (8.0, w(0.9)),
+            (36.0, w(0.9)),
+            (37.0, Event::Silence),
+            (37.5, arm(true, None)),
+            (38.0, w(0.9)),
         ],
         &[
             "4 siren on",
@@ -230,12 +241,12 @@ fn armed_in_the_middle_of_an_incident_the_next_hit_alarms() {
             "5 disarmed",
             "5.5 end 1 of 5.5",
             "5.5 armed",
-            "6 siren on",
-            "6 start 2",
-            "6 latch on",
-            "7 siren off",
-            "7 latch off",
-            "7 silenced Some(2)",
+            "36 siren on",
+            "36 start 2",
+            "36 latch on",
+            "37 siren off",
+            "37 latch off",
+            "37 silenced Some(2)",
         ],
     );
 }

@@ -59,20 +59,26 @@ impl Saved {
     /// Forgets what the site file has changed since, for good: were it only passed over, an old disarming would come back with the
     /// old file.
     pub fn forget_changed(&mut self, armed: Option<bool>, threshold_on: Option<f64>, cooldown_s: Option<f64>) {
-        let before = (self.armed, self.threshold_on, self.cooldown_s);
-        self.armed = self.armed.filter(|set| set.site == armed);
-        self.threshold_on = self.threshold_on.filter(|set| set.site == threshold_on);
-        self.cooldown_s = self.cooldown_s.filter(|set| set.site == cooldown_s);
-        self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
+        self.keep(|set| set.site == armed, |set| set.site == threshold_on, |set| set.site == cooldown_s);
     }
 
     /// Forgets what makes the device less alert than these numbers and armed, of a time in which the hub was free to: the site file
     /// has taken that leave back (`remote_disarm = false`).
     pub fn forget_less_alert(&mut self, threshold_on: f64, cooldown_s: f64) {
+        self.keep(|set| set.value, |set| set.value <= threshold_on, |set| set.value <= cooldown_s);
+    }
+
+    /// Forgets each value for which its test is false.
+    fn keep(
+        &mut self,
+        armed: impl Fn(&Set<bool, Option<bool>>) -> bool,
+        threshold_on: impl Fn(&Set<f64, Option<f64>>) -> bool,
+        cooldown_s: impl Fn(&Set<f64, Option<f64>>) -> bool,
+    ) {
         let before = (self.armed, self.threshold_on, self.cooldown_s);
-        self.armed = self.armed.filter(|set| set.value);
-        self.threshold_on = self.threshold_on.filter(|set| set.value <= threshold_on);
-        self.cooldown_s = self.cooldown_s.filter(|set| set.value <= cooldown_s);
+        self.armed = self.armed.filter(armed);
+        self.threshold_on = self.threshold_on.filter(threshold_on);
+        self.cooldown_s = self.cooldown_s.filter(cooldown_s);
         self.forgotten |= before != (self.armed, self.threshold_on, self.cooldown_s);
     }
 

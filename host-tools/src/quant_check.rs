@@ -248,19 +248,23 @@ impl Side {
 
 /// Recall at the lowest threshold that flags at most `false_alarms` of the clips that are no screams.
 fn recall_at(truth: &[Option<bool>], scores: &[f64], false_alarms: usize) -> f64 {
-    let of = |label: bool| truth.iter().zip(scores).filter(move |(t, _)| **t == Some(label)).map(|(_, score)| *score);
-    let mut others: Vec<f64> = of(false).collect();
+    let mut others = of_label(truth, scores, false);
     others.sort_by(|a, b| b.total_cmp(a));
     // The first that may not be flagged: a scream counts above it.
     let above = others.get(false_alarms).copied().unwrap_or(f64::NEG_INFINITY);
-    of(true).filter(|score| *score > above).count() as f64 / of(true).count() as f64
+    let screams = of_label(truth, scores, true);
+    screams.iter().filter(|score| **score > above).count() as f64 / screams.len() as f64
 }
 
 /// Recall at a threshold.
 fn recall_from(truth: &[Option<bool>], scores: &[f64], threshold_on: f64) -> f64 {
-    let screams: Vec<f64> =
-        truth.iter().zip(scores).filter(|(t, _)| **t == Some(true)).map(|(_, score)| *score).collect();
+    let screams = of_label(truth, scores, true);
     screams.iter().filter(|score| **score >= threshold_on).count() as f64 / screams.len() as f64
+}
+
+/// Scores of the clips with a label.
+fn of_label(truth: &[Option<bool>], scores: &[f64], label: bool) -> Vec<f64> {
+    truth.iter().zip(scores).filter(|(truth, _)| **truth == Some(label)).map(|(_, score)| *score).collect()
 }
 
 /// Time of one window.

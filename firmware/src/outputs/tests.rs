@@ -51,6 +51,15 @@ fn guarded(on_level: bool) -> (Arc<Siren>, Guard, Fake) {
     (siren, guard, fake)
 }
 
+/// A siren that sounds, was told to be silent, and whose line refuses to be.
+fn refusing_to_go_off() -> (Arc<Siren>, Guard, Fake) {
+    let (siren, guard, fake) = guarded(true);
+    siren.on().expect("on");
+    fake.refuse.store(true, Ordering::SeqCst);
+    siren.off().expect_err("refused");
+    (siren, guard, fake)
+}
+
 #[test]
 fn a_stuck_loop_cannot_keep_the_siren_on() {
     for on_level in [true, false] {
@@ -125,10 +134,7 @@ fn a_line_that_refuses_to_go_off_is_tried_until_it_does() {
 /// The end of the program, whose line refuses at that moment: until the process is gone, the guard tries.
 #[test]
 fn a_line_that_refuses_at_the_end_is_tried_too() {
-    let (siren, guard, fake) = guarded(true);
-    siren.on().expect("on");
-    fake.refuse.store(true, Ordering::SeqCst);
-    siren.off().expect_err("refused");
+    let (siren, guard, fake) = refusing_to_go_off();
     siren.force_off().expect_err("refused");
     guard.wake();
     fake.refuse.store(false, Ordering::SeqCst);
@@ -137,10 +143,7 @@ fn a_line_that_refuses_at_the_end_is_tried_too() {
 
 #[test]
 fn an_alarm_sounds_while_its_line_still_refuses_to_go_off() {
-    let (siren, guard, fake) = guarded(true);
-    siren.on().expect("on");
-    fake.refuse.store(true, Ordering::SeqCst);
-    siren.off().expect_err("refused");
+    let (siren, guard, fake) = refusing_to_go_off();
     guard.wake();
     fake.refuse.store(false, Ordering::SeqCst);
     // Whether the guard came first or not.

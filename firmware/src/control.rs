@@ -288,7 +288,7 @@ impl Control {
     /// Runs until the source ends or a signal comes; outputs are safe when it returns.
     ///
     /// # Errors
-    /// Why the source broke off.
+    /// Why the source broke off, or standard output did not take its lines.
     pub fn run(mut self) -> Result<(), String> {
         self.say_start();
         for (fault, detail) in self.parts.faults.clone() {
@@ -303,6 +303,8 @@ impl Control {
         }
         let ready = self.alarm.step(0, Event::Ready);
         self.carry_out(ready, None);
+        // The first window may come before the first tick.
+        self.keep_quiet_hours();
         let tick = Duration::from_millis(led::TICK_MS_MAX);
         let mut next_tick = Instant::now();
         let signalled = loop {
@@ -558,7 +560,7 @@ impl Control {
             audio_s,
             elapsed_s: began.elapsed().as_secs_f64(),
         });
-        lines.end();
-        failure.map_or(Ok(()), Err)
+        let written = lines.end();
+        failure.map_or(written, Err)
     }
 }

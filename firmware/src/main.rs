@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         Command::Update(args) => update::run(&args),
     };
     logging::flush();
-    ended
+    if files::say::refused() { ExitCode::FAILURE } else { ended }
 }
 
 fn safe_outputs(args: &SafeOutputs) -> ExitCode {

@@ -13,7 +13,7 @@ mod profile;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use detector::alarm::{Alarm, Event, SirenSettings, us};
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
@@ -88,7 +88,7 @@ impl From<EngineArg> for Engine {
 /// Measures; false where the budget is broken.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     out_file::check(args.json.as_deref())?;
-    ensure!(args.budget_ms > 0.0 && args.budget_ms.is_finite(), "--budget-ms {}: must be above 0", args.budget_ms);
+    ensure!(args.budget_ms >= 0.0 && args.budget_ms.is_finite(), "--budget-ms {}: must be 0 or more", args.budget_ms);
     if args.pin {
         machine::pin(args.threads as usize)?;
     }
@@ -183,7 +183,7 @@ fn windows(manifest: &Manifest, model: Model, count: u64) -> anyhow::Result<Wind
         scorer.picture(&sound);
         let front_end_ms = ms(began);
         let middle = Instant::now();
-        scorer.score()?;
+        scorer.score().with_context(|| format!("the model {}", manifest.file))?;
         if window > 0 {
             front_end.push(front_end_ms);
             inference.push(ms(middle));

@@ -20,7 +20,7 @@ mod stream;
 pub mod table;
 mod worst;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use detector::manifest::Manifest;
@@ -105,12 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
     // Before the figures: a folder without labels has scores all the same.
     if let Some(path) = &args.scores {
-        let mut csv = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
-        csv.write_record(["file", "label", "class", "score"])?;
-        for clip in &scored {
-            csv.write_record([&clip.row.file, &clip.row.label, &clip.row.class, &format!("{:.6}", clip.score)])?;
-        }
-        csv.flush().with_context(|| path.display().to_string())?;
+        write_scores(path, &scored).with_context(|| path.display().to_string())?;
     }
     let threshold = manifest.decision.threshold_on;
     let laid = figures::labelled(&scored, |clip| clip.score);
@@ -255,7 +250,7 @@ fn print(report: &Report) {
         );
     }
     print_clips("whole: ", &report.whole);
-    say!("calibration error {:.4}, Brier {:.4}", report.reliability.ece, report.reliability.brier);
+    say!("calibration error {}, Brier {}", figure(report.reliability.ece), figure(report.reliability.brier));
     for class in &report.classes {
         say!("  {:18} {:4} of {:4} flagged", class.class, class.flagged, class.n);
     }
@@ -299,6 +294,15 @@ fn print(report: &Report) {
 }
 
 /// A figure of four decimals; without screams, or without others, some of them say nothing.
+fn write_scores(path: &Path, scored: &[clips::Scored]) -> anyhow::Result<()> {
+    let mut csv = csv::Writer::from_path(path)?;
+    csv.write_record(["file", "label", "class", "score"])?;
+    for clip in scored {
+        csv.write_record([&clip.row.file, &clip.row.label, &clip.row.class, &format!("{:.6}", clip.score)])?;
+    }
+    Ok(csv.flush()?)
+}
+
 fn figure(value: f64) -> String {
     if value.is_nan() { "-".into() } else { format!("{value:.4}") }
 }
@@ -347,13 +351,13 @@ fn print_stream(stream: &stream::Figures) {
     say!("  settings to choose from:");
     for setting in &stream.sweep {
         say!(
-            "  votes {} of {}, threshold {:.2}, hold {:4.1} s: {:3} false alarms ({:6.2} per hour), recall {}, {}",
+            "  votes {} of {}, threshold {:.2}, hold {:4.1} s: {:3} false alarms ({} per hour), recall {}, {}",
             setting.votes.needed,
             setting.votes.of,
             setting.threshold,
             setting.hold_s,
             setting.alarms,
-            setting.per_hour,
+            if setting.per_hour.is_finite() { format!("{:6.2}", setting.per_hour) } else { "     -".into() },
             figure(setting.recall),
             delay(&setting.onset_to_alarm_s)
         );

@@ -122,9 +122,10 @@ fn main() -> ExitCode {
         Command::Boards { command: BoardsCommand::Check } => boards::check(),
     };
     match done {
+        // As grep and diff have it: 1 is an answer, 2 is none.
+        Ok(_) if files::say::refused() => ExitCode::from(2),
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // As grep and diff have it: 1 is an answer, 2 is none.
         Err(error) => {
             eprintln!("host-tools: {error:#}");
             ExitCode::from(2)

@@ -163,7 +163,7 @@ fn a_reader_who_goes_away_stops_nothing() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let (reader, gone) = std::io::pipe().unwrap();
     drop(reader);
-    for (name, stdout, expect) in [("gone", Stdio::from(gone), 0), ("full", Stdio::from(full), 1)] {
+    for (name, stdout, expect) in [("gone", Stdio::from(gone), 0), ("full", Stdio::from(full), 2)] {
         let report = device.path(&format!("{name}.json"));
         let ran = Command::new(program("host-tools"))
             .args(["score".as_ref(), device.path("a.wav").as_os_str()])
@@ -176,8 +176,8 @@ fn a_reader_who_goes_away_stops_nothing() {
         let said = String::from_utf8_lossy(&ran.stderr);
         assert_eq!(ran.status.code(), Some(expect), "{name}: {said}");
         assert!(!said.contains("panicked"), "{name}: {said}");
-        assert_eq!(report.exists(), expect == 0, "{name}: {said}");
-        assert_eq!(said.contains("standard output: "), expect == 1, "{name}: {said}");
+        assert!(report.exists(), "{name}: what else was asked for is done: {said}");
+        assert_eq!(said.matches("standard output: ").count(), usize::from(expect == 2), "{name}: {said}");
     }
 }
 
@@ -193,7 +193,7 @@ fn bench_writes_what_people_read_into_the_manifest() {
     assert!(bench["total_ms"]["p99"].as_float().unwrap() > 0.0 && bench["windows"].as_integer() == Some(5), "{bench}");
     let refused = host_tools(&["bench", "--model", &model, "--budget-ms", "nan"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("--budget-ms NaN: must be above 0"), "{said}");
+    assert!(said.contains("--budget-ms NaN: must be 0 or more"), "{said}");
 }
 
 #[test]
@@ -224,8 +224,7 @@ fn bench_measures_and_judges() {
         (Some(20), Some(1), &true.into())
     );
     assert!(figures["load_ms"].as_f64().unwrap() > 0.0 && figures["rss_mib"].as_f64().unwrap() > 1.0);
-    let tight =
-        system_tests::host_tools(&["bench", "--model", &path("model"), "--windows", "20", "--budget-ms", "0.000001"]);
+    let tight = system_tests::host_tools(&["bench", "--model", &path("model"), "--windows", "20", "--budget-ms", "0"]);
     assert_eq!(tight.status.code(), Some(1), "over the budget");
 }
 

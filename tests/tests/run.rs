@@ -181,6 +181,43 @@ fn any_rate_channels_flac_and_standard_input() {
     }
 }
 
+/// A damaged or cut recording is said to be one, also where it comes through a pipe: what is missing must not be taken for silence.
+#[test]
+fn a_recording_that_breaks_off_in_a_pipe_has_failed() {
+    let device = Device::tiny("");
+    let whole = wav(&one_scream(RATE_HZ), RATE_HZ, 1);
+    let ran = device.hear_stdin(&whole[..whole.len() / 2]);
+    assert!(ran.code == 1 && ran.stderr.contains("truncated"), "{}: {}", ran.code, ran.stderr);
+    let flac = device.path("one.flac");
+    if write_flac(&flac, &one_scream(RATE_HZ), RATE_HZ).is_none() {
+        return;
+    }
+    let whole = std::fs::read(&flac).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    std::fs::write(&flac, &flipped).unwrap();
+    for ran in [device.hear_stdin(&flipped), device.hear_file(&flac)] {
+        assert!(ran.code == 1 && ran.stderr.contains("damaged after"), "{}: {}", ran.code, ran.stderr);
+    }
+    let ran = device.hear_stdin(&whole[..whole.len() / 2]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+}
+
+/// Whoever asked for lines and has not got them all must not take the run for a good one; the alarm was one all the same.
+#[test]
+fn a_full_disk_behind_standard_output_is_a_failure() {
+    let device = Device::tiny("");
+    let path = device.path("sound.wav");
+    std::fs::write(&path, wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut run = device.command("run");
+    run.arg("--wav").arg(&path).args(["--speed", "max", "--json"]).stdout(full);
+    let output = run.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("standard output"), "{:?}: {said}", output.status);
+    assert_eq!(device.events().len(), 2, "{said}");
+}
+
 #[test]
 fn the_end_is_padded_so_that_every_sample_is_scored() {
     let device = Device::tiny("");

@@ -1,6 +1,6 @@
 //! Bounds of everything that comes from outside, in one place, related by asserts that the compiler checks.
 
-/// A manifest, board or site file, bytes.
+/// A manifest or a site file, bytes; a board file has a bound of its own.
 pub const TOML_BYTES_MAX: u64 = 256 * 1024;
 /// A weights file, bytes. ResNet34 in f32 is 85 MB; three times that leaves room for larger networks.
 pub const MODEL_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -18,6 +18,8 @@ pub const N_MELS_MAX: usize = 512;
 pub const PICTURE_CELLS_MAX: usize = 1 << 20;
 /// Labels of a model.
 pub const LABELS_MAX: usize = 1024;
+/// A label, or a model's name or version, bytes.
+pub const TEXT_BYTES_MAX: usize = 128;
 /// Windows that can vote: they are kept as bits of one word.
 pub const VOTES_MAX: u32 = 64;
 /// Hold, cooldown and stride, seconds.

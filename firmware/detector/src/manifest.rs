@@ -263,6 +263,23 @@ impl Manifest {
         };
         check(self.schema == 1, "schema", format!("is {}, this program knows 1", self.schema));
         check(!self.name.is_empty(), "name", "must not be empty".into());
+        // They stand in every alert, whose size is bounded.
+        let texts = [("name", &self.name), ("version", &self.version)];
+        for (key, text) in texts.into_iter().chain(self.labels.iter().map(|label| ("labels", label))) {
+            let fits = text.len() <= limits::TEXT_BYTES_MAX && !text.chars().any(char::is_control);
+            check(
+                fits,
+                key,
+                format!("must be of {} bytes at most, without control characters", limits::TEXT_BYTES_MAX),
+            );
+        }
+        // The softmax of one number is 1, whatever was heard.
+        check(
+            self.labels.len() != 1 || self.output != Output::Logits,
+            "labels",
+            "one label of logits scores 1 always: end the network with a sigmoid and write output = \"probabilities\""
+                .into(),
+        );
         check(
             (1..=limits::LABELS_MAX).contains(&self.labels.len()),
             "labels",

@@ -23,7 +23,11 @@ pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)
         return Err((format!("`{}` holds a control character", device.escape_debug()), EXAMPLE.into()));
     }
     if let Some(path) = device.strip_prefix("usb:") {
-        let fine = !path.is_empty() && path.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.');
+        // The bus, then the port at each hub: 1-1.3.
+        let fine = path.split_once('-').is_some_and(|(bus, ports)| {
+            let number = |text: &str| !text.is_empty() && is_number(text);
+            number(bus) && ports.split('.').all(number)
+        });
         return if fine {
             Ok(())
         } else {
@@ -32,20 +36,45 @@ pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)
     }
     // What a plugin hands on (`plug:hw:0`, `plug:'hw:1,0'`) counts as what stands alone.
     let plain = device.replace(['\'', '"'], "");
-    let arguments = plain.split(':').skip(1).map(|part| part.split(',').next().unwrap_or(""));
-    let named = |argument: &&str| argument.trim_start_matches("SLAVE=").trim_start_matches("CARD=").to_string();
-    let numbered = |argument: &&str| named(argument).bytes().all(|b| b.is_ascii_digit());
-    let Some(first) = arguments.clone().find(numbered) else { return Ok(()) };
-    let card = named(&first);
+    let Some((first, card)) = plain.split(':').skip(1).find_map(card_number) else { return Ok(()) };
     if card.is_empty() {
         return Err((format!("`{device}` names no card"), EXAMPLE.into()));
     }
     let id = cards.and_then(|cards| std::fs::read_to_string(cards.join(format!("card{card}/id"))).ok());
     let hint = match id {
-        Some(id) => format!("write \"{}\"", device.replacen(&format!(":{first}"), &format!(":CARD={}", id.trim()), 1)),
+        // A card that stands first, or by its key; in other spellings only the id is told.
+        Some(id) if device.contains(&format!(":{first}")) => {
+            format!("write \"{}\"", device.replacen(&format!(":{first}"), &format!(":CARD={}", id.trim()), 1))
+        }
+        Some(id) => format!("write CARD={} in its place", id.trim()),
         None => "write the card's id, such as \"hw:CARD=Device\"; `arecord -L` lists them".into(),
     };
     Err((format!("card number {card} may be another card after a reboot"), hint))
+}
+
+/// The argument that names a card by its number, or by nothing, and that number; `arguments` is what follows a plugin's colon: values in
+/// their order, the card's first (`0,1`), by their keys (`DEV=0,CARD=1`), or as a table (`{CARD 1}`).
+fn card_number(arguments: &str) -> Option<(&str, &str)> {
+    let split = |argument: &'static [char]| move |c: char| argument.contains(&c);
+    // A table has its keys and values apart.
+    let words: Vec<&str> = arguments.split(split(&[' ', '{', '}', '\t'])).filter(|word| !word.is_empty()).collect();
+    let in_table = words.windows(2).find(|pair| pair[0] == "CARD" && is_number(pair[1].trim_end_matches(',')));
+    if let Some(pair) = in_table {
+        return Some((pair[1], pair[1].trim_end_matches(',')));
+    }
+    arguments.split(',').enumerate().find_map(|(place, argument)| {
+        let value = argument.trim_start_matches("SLAVE=").trim();
+        match value.split_once('=') {
+            Some(("CARD", card)) => is_number(card.trim()).then_some((argument, card.trim())),
+            Some(_) => None,
+            None => (place == 0 && is_number(value)).then_some((argument, value)),
+        }
+    })
+}
+
+/// Or nothing at all.
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -84,6 +113,8 @@ mod tests {
             "plug:hw:Device",
             "plug:'hw:CARD=Device,DEV=0'",
             "plug:SLAVE='dsnoop:CARD=Device'",
+            "hw:DEV=0,CARD=Device",
+            "hw:{CARD Device}",
         ] {
             check(fine, None);
         }
@@ -97,7 +128,15 @@ mod tests {
         check("hw:CARD=", Some("arecord -L"));
         check("plug:hw:", Some("arecord -L"));
         check("hw:7", Some("arecord -L"));
-        check("usb:x", Some("usb:1-1.3"));
+        check("hw:DEV=0,CARD=1", Some("write CARD=Device in its place"));
+        check("plug:SLAVE=\"hw:DEV=0,CARD=1\"", Some("write CARD=Device in its place"));
+        check("hw:{CARD 1}", Some("write CARD=Device in its place"));
+        check("hw:{ CARD 1, DEV 0 }", Some("CARD=Device"));
+        check("hw: 1", Some("CARD=Device"));
+        check("hw:CARD=1 ", Some("CARD=Device"));
+        for path in ["usb:x", "usb:..", "usb:-", "usb:1-", "usb:"] {
+            check(path, Some("usb:1-1.3"));
+        }
         check("", Some("arecord -L"));
         let (_, elsewhere) = stable("hw:1", None).unwrap_err();
         assert!(elsewhere.contains("arecord -L"), "another machine's cards are not asked: {elsewhere}");

@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 
 /// What went wrong, at which path, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot {step}: {source}", path.display())]
+#[error("{}: cannot {step}: {cause}", path.display())]
 pub struct WriteError {
     /// The file that was to be written (not the temporary one beside it).
     pub path: PathBuf,
     /// The step that failed, as a verb.
     pub step: &'static str,
-    /// The system's answer.
-    pub source: io::Error,
+    /// The system's answer: in the words above, so no `source` that whoever prints the chain would say once more.
+    pub cause: io::Error,
 }
 
 impl WriteError {
     /// True where the disk, its inodes or the user's share of it are used up.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(self.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
@@ -44,7 +44,7 @@ impl PrivateFile {
     /// # Errors
     /// Where `path` has no file name, its folder is missing, or nothing can be written there.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let fail = |source| WriteError { path: path.to_owned(), step: "create it", source };
+        let fail = |cause| WriteError { path: path.to_owned(), step: "create it", cause };
         let name = path.file_name().ok_or_else(|| fail(io::ErrorKind::InvalidFilename.into()))?;
         let mut temporary_name = std::ffi::OsString::from(".");
         temporary_name.push(name);
@@ -81,8 +81,8 @@ impl PrivateFile {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| self.error("store its folder", e))
     }
 
-    fn error(&self, step: &'static str, source: io::Error) -> WriteError {
-        WriteError { path: self.path.clone(), step, source }
+    fn error(&self, step: &'static str, cause: io::Error) -> WriteError {
+        WriteError { path: self.path.clone(), step, cause }
     }
 }
 

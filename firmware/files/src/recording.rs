@@ -3,6 +3,8 @@
 //! Nothing is skipped in silence: a file that holds less than it states, or a frame that does not decode, is an error that
 //! names the file. A WAV of unstated length (a recorder's pipe) is read to its end; `-` is standard input.
 
+mod wav;
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -11,17 +13,17 @@ use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
+use symphonia::core::io::{MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
 
 /// Channels that are averaged at the most: a file that states more is no recording of a room.
-const CHANNELS_MAX: usize = 32;
+const CHANNELS_MAX: usize = 1024;
 
 /// Sampling rates that are read, hertz: wider than a sound card's, narrow enough for the resampler's buffers.
 const RATE_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
-/// Data lengths of a WAV that state none, bytes: what recorders write that cannot go back to the header (arecord, sox, ffmpeg).
-const UNSTATED: [std::ops::RangeInclusive<u32>; 2] = [0x7fff_0000..=0x8000_0000, 0xffff_0000..=u32::MAX];
+/// Largest value that a sample of a float file may have: 60 dB over full scale. What is louder was not written as sound.
+const SAMPLE_MAX: f32 = 1000.0;
 
 /// Why a recording was refused or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +81,11 @@ pub struct Recording {
     decoder: Box<dyn AudioDecoder>,
     track: u32,
     rate_hz: u32,
-    channels: usize,
-    /// By a WAV's own header: a decoder that makes fewer of them would take other channels' samples for later ones.
-    stated_channels: Option<u16>,
+    /// Of a WAV, whose frames come as one channel.
+    wav: Option<wav::Head>,
     stated_frames: Option<u64>,
     frames: u64,
+    /// Decoded, frame by frame; what begins a frame that is not whole yet stays for the next packet.
     interleaved: Vec<f32>,
     mono: Vec<f32>,
 }
@@ -96,34 +98,47 @@ impl Recording {
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         let name = path.display().to_string();
         if path == Path::new("-") {
-            return Self::read("standard input".into(), Box::new(ReadOnlySource::new(std::io::stdin())), None, false);
+            return Ok(Self::read("standard input".into(), std::io::stdin())?.0);
         }
         let opened = |cause| RecordingError::Open { file: name.clone(), cause };
         let mut file = File::open(path).map_err(opened)?;
-        let regular = file.metadata().map_err(opened)?.is_file();
-        if path.is_dir() {
+        let held = file.metadata().map_err(opened)?;
+        if held.is_dir() {
             return Err(RecordingError::Format { file: name, cause: "it is a folder".into() });
         }
-        if regular {
-            let (channels, sized) = check_wav(&name, &mut file)?;
-            return Self::read(name, Box::new(file), channels, sized);
+        if held.is_file() && held.len() == 0 {
+            return Err(RecordingError::Empty { file: name });
         }
-        Self::read(name, Box::new(ReadOnlySource::new(file)), None, false)
+        let (recording, head) = Self::read(name.clone(), file.try_clone().map_err(opened)?)?;
+        let (true, Some(head)) = (held.is_file(), head) else { return Ok(recording) };
+        let behind = held.len().saturating_sub(head.place);
+        match head.data_bytes {
+            Some(data) if data > behind => Err(RecordingError::Truncated {
+                file: name,
+                stated: head.place + data,
+                held: held.len(),
+                unit: "bytes",
+            }),
+            None => {
+                // The two share one place in the file.
+                let now = file.stream_position().map_err(opened)?;
+                file.seek(SeekFrom::Start(head.place)).map_err(opened)?;
+                let none = wav::only_chunks(&mut std::io::BufReader::new(&file));
+                file.seek(SeekFrom::Start(now)).map_err(opened)?;
+                if none { Err(RecordingError::Empty { file: name }) } else { Ok(recording) }
+            }
+            Some(_) => Ok(recording),
+        }
     }
 
+    /// The recording, and a WAV's head.
     fn read(
         name: String,
-        source: Box<dyn MediaSource>,
-        stated_channels: Option<u16>,
-        sized: bool,
-    ) -> Result<Self, RecordingError> {
+        source: impl Read + Send + Sync + 'static,
+    ) -> Result<(Self, Option<wav::Head>), RecordingError> {
         let refused = |cause: String| RecordingError::Format { file: name.clone(), cause };
-        let readable = |channels: usize| match channels {
-            0..=CHANNELS_MAX => Ok(channels),
-            _ => Err(refused(format!("it has {channels} channels, at most {CHANNELS_MAX} are read"))),
-        };
-        readable(stated_channels.map_or(0, usize::from))?;
-        let stream = MediaSourceStream::new(source, Default::default());
+        let (wav, stream) = wav::begin(source).map_err(refused)?;
+        let stream = MediaSourceStream::new(Box::new(ReadOnlySource::new(stream)), Default::default());
         let format = symphonia::default::get_probe()
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
             .map_err(|error| refused(plain(&error)))?;
@@ -142,24 +157,17 @@ impl Recording {
                 rates.end()
             )));
         }
-        let channels = readable(parameters.channels.as_ref().map_or(0, |channels| channels.count()))?;
+        if let Some(channels) = wav.map(|head| head.channels).filter(|channels| *channels > CHANNELS_MAX) {
+            return Err(refused(format!("it has {channels} channels, at most {CHANNELS_MAX} are read")));
+        }
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|error| refused(plain(&error)))?;
-        let (track, stated_frames) = (track.id, track.num_frames.filter(|_| sized));
-        Ok(Self {
-            name,
-            track,
-            rate_hz,
-            channels,
-            stated_channels,
-            stated_frames,
-            frames: 0,
-            interleaved: Vec::new(),
-            mono: Vec::new(),
-            format,
-            decoder,
-        })
+        let stated_frames = if let Some(head) = &wav { head.frames() } else { track.num_frames };
+        let track = track.id;
+        let (frames, interleaved, mono) = (0, Vec::new(), Vec::new());
+        let recording = Self { name, format, decoder, track, rate_hz, wav, stated_frames, frames, interleaved, mono };
+        Ok((recording, wav))
     }
 
     /// Sampling rate, hertz.
@@ -172,7 +180,7 @@ impl Recording {
         self.stated_frames.map(|frames| frames as f64 / f64::from(self.rate_hz))
     }
 
-    /// The next piece of sound: channels averaged, -1..1. None at the end.
+    /// The next piece of sound: channels averaged, -1..1 but where a float WAV passes it. None at the end.
     ///
     /// # Errors
     /// [`RecordingError::Damaged`], [`RecordingError::Truncated`], or [`RecordingError::Empty`] at the end of nothing.
@@ -189,34 +197,37 @@ impl Recording {
             if packet.track_id != self.track {
                 continue;
             }
-            let frames = match self.decoder.decode(&packet) {
+            let first = packet.pts.get();
+            let begun = self.interleaved.len();
+            let channels = match self.decoder.decode(&packet) {
                 Ok(audio) => {
-                    self.channels = audio.spec().channels().count().max(1);
-                    if let Some(stated) = self.stated_channels.filter(|stated| usize::from(*stated) != self.channels) {
-                        let cause = format!("its header states {stated} channels, it decodes as {}", self.channels);
-                        return Err(self.damaged(&cause));
-                    }
-                    self.interleaved.resize(audio.samples_interleaved(), 0.0);
-                    audio.copy_to_slice_interleaved(&mut self.interleaved);
-                    audio.frames()
+                    self.interleaved.resize(begun + audio.samples_interleaved(), 0.0);
+                    audio.copy_to_slice_interleaved(&mut self.interleaved[begun..]);
+                    self.wav.map_or(audio.spec().channels().count().max(1), |head| head.channels)
                 }
                 Err(error) => return Err(self.damaged(&error)),
             };
-            if frames == 0 {
+            // A frame that the reader could not make out is left out by it, and all later ones would be heard too early.
+            if self.wav.is_none() && u64::try_from(first).is_ok_and(|first| first > self.frames) {
+                return Err(self.damaged(&"a frame does not decode"));
+            }
+            // A float file can hold what is no number at all: it would poison every window it touches.
+            if self.interleaved[begun..].iter().any(|sample| !sample.is_finite() || sample.abs() > SAMPLE_MAX) {
+                return Err(self.damaged(&"a sample is not a finite number, or a thousand times full scale"));
+            }
+            let whole = self.interleaved.len() - self.interleaved.len() % channels;
+            if whole == 0 {
                 continue;
             }
-            self.frames += frames as u64;
-            // A float file can hold what is no number at all: it would poison every window it touches.
-            if self.interleaved.iter().any(|sample| !sample.is_finite()) {
-                return Err(self.damaged(&"a sample is not a finite number"));
-            }
             self.mono.clear();
-            // Lossy codecs and float files can pass full scale; a converter cannot.
-            self.mono.extend(
-                self.interleaved
-                    .chunks_exact(self.channels)
-                    .map(|frame| (frame.iter().sum::<f32>() / self.channels as f32).clamp(-1.0, 1.0)),
-            );
+            let frames = self.interleaved[..whole].chunks_exact(channels);
+            self.mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / channels as f32));
+            self.interleaved.drain(..whole);
+            self.frames += self.mono.len() as u64;
+            if self.wav.is_none() {
+                // Lossy codecs pass full scale where the sound did not. A float WAV is taken as it was written.
+                self.mono.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
+            }
             return Ok(Some(&self.mono));
         }
     }
@@ -265,46 +276,5 @@ fn plain(error: &Error) -> String {
     }
 }
 
-/// A WAV file's data chunk must lie inside the file: known before a second of it has been heard. Its channels, where it is one, and
-/// whether it states its length: recorders that write into a pipe state the largest there is.
-fn check_wav(name: &str, file: &mut File) -> Result<(Option<u16>, bool), RecordingError> {
-    let io = |cause| RecordingError::Open { file: name.into(), cause };
-    let held = file.metadata().map_err(io)?.len();
-    if held == 0 {
-        return Err(RecordingError::Empty { file: name.into() });
-    }
-    let (mut place, mut channels, mut sized) = (12, None, true);
-    let mut header = [0; 12];
-    if file.read_exact(&mut header).is_ok() && &header[..4] == b"RIFF" && &header[8..] == b"WAVE" {
-        loop {
-            let mut chunk = [0; 8];
-            file.seek(SeekFrom::Start(place)).map_err(io)?;
-            if file.read_exact(&mut chunk).is_err() {
-                return Err(RecordingError::Format {
-                    file: name.into(),
-                    cause: "it ends before its data chunk".into(),
-                });
-            }
-            let length = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]);
-            if &chunk[..4] == b"data" {
-                let stated = place + 8 + u64::from(length);
-                sized = !UNSTATED.iter().any(|lengths| lengths.contains(&length)) || stated <= held;
-                if length == 0 {
-                    return Err(RecordingError::Empty { file: name.into() });
-                }
-                if stated > held && sized {
-                    return Err(RecordingError::Truncated { file: name.into(), stated, held, unit: "bytes" });
-                }
-                break;
-            }
-            if &chunk[..4] == b"fmt " {
-                let mut format = [0; 4];
-                file.read_exact(&mut format).map_err(io)?;
-                channels = Some(u16::from_le_bytes([format[2], format[3]]));
-            }
-            place += 8 + u64::from(length) + u64::from(length % 2);
-        }
-    }
-    file.rewind().map_err(io)?;
-    Ok((channels, sized))
-}
+#[cfg(test)]
+mod tests;

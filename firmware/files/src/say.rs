@@ -2,10 +2,14 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A line on standard output, as `println!`, but that a reader who went away (`| head -1`) stops nothing: what the command was asked
-/// to do is done all the same, and its files are written. Where standard output cannot take it otherwise (a full disk), that
-/// is an error: exit 1.
+/// A line could not be written.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// A line on standard output, as `println!`, but that it stops nothing where it cannot be written: what the command was asked
+/// to do is done all the same, its files are written, outputs and service are left as they should be. That a reader went away
+/// (`| head -1`) is his affair; anything else (a full disk) is said once, and the command has failed at its end: [`refused`].
 #[macro_export]
 macro_rules! say {
     () => { $crate::say::line(format_args!("")) };
@@ -18,8 +22,14 @@ pub fn line(words: Arguments<'_>) {
         Ok(()) => {}
         Err(gone) if gone.kind() == ErrorKind::BrokenPipe => {}
         Err(error) => {
-            eprintln!("standard output: {error}");
-            std::process::exit(1);
+            if !REFUSED.swap(true, Relaxed) {
+                eprintln!("standard output: {error}");
+            }
         }
     }
+}
+
+/// Whether a line was lost otherwise than by a reader who went away.
+pub fn refused() -> bool {
+    REFUSED.load(Relaxed)
 }

@@ -8,7 +8,7 @@
 
 use serde::Serialize;
 
-use crate::limits::{ALERT_BYTES_MAX, DETAIL_BYTES_MAX};
+use crate::limits::{ALERT_BYTES_MAX, DETAIL_BYTES_MAX, TEXT_BYTES_MAX};
 
 /// What an alert says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -24,7 +24,7 @@ pub enum EventType {
     Restore,
     /// A person tested the device.
     Test,
-    /// Armed, by whom `detail` says.
+    /// Armed.
     Armed,
     /// Disarmed.
     Disarmed,
@@ -147,7 +147,7 @@ impl Event {
     /// The payload without `delayed_s`, as the outbox stores it, at most [`ALERT_BYTES_MAX`] bytes.
     ///
     /// # Errors
-    /// Where even without `detail` it is larger, or cannot be written as JSON.
+    /// Where even without `detail`, and with its other texts cut, it is larger, or cannot be written as JSON.
     pub fn to_stored(&self) -> Result<Vec<u8>, EventError> {
         let mut event = self.clone();
         if let Some(detail) = &mut event.detail {
@@ -157,8 +157,13 @@ impl Event {
         if bytes.len() <= ALERT_BYTES_MAX {
             return Ok(bytes);
         }
-        // Control characters grow sixfold as JSON; the alert matters more than its text.
+        // Control characters grow sixfold as JSON; the alert matters more than its texts.
         event.detail = None;
+        let texts = [Some(&mut event.zone), event.label.as_mut(), event.model.as_mut()];
+        for text in texts.into_iter().flatten() {
+            text.retain(|c| !c.is_control());
+            cut(text, TEXT_BYTES_MAX);
+        }
         let bytes = serde_json::to_vec(&event)?;
         if bytes.len() <= ALERT_BYTES_MAX { Ok(bytes) } else { Err(EventError::TooLarge { bytes: bytes.len() }) }
     }
@@ -360,7 +365,13 @@ mod tests {
         assert_eq!(value["detail"].as_str().unwrap().len(), DETAIL_BYTES_MAX);
         event.detail = Some("\u{1}".repeat(DETAIL_BYTES_MAX));
         assert!(event.to_stored().unwrap().len() < ALERT_BYTES_MAX);
-        event.label = Some("x".repeat(ALERT_BYTES_MAX));
+        for text in ["x", "\u{1}", "ü"] {
+            (event.label, event.zone) = (Some(text.repeat(ALERT_BYTES_MAX)), text.repeat(ALERT_BYTES_MAX));
+            let stored = event.to_stored().unwrap();
+            let value: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+            assert_eq!(value["id"], "a1");
+        }
+        event.id = "x".repeat(ALERT_BYTES_MAX);
         assert!(matches!(event.to_stored(), Err(EventError::TooLarge { .. })));
     }
 

@@ -39,6 +39,8 @@ pub const ALERTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const ALERT_BYTES_MAX: usize = 4 * 1024;
 /// Free text inside an alert, bytes.
 pub const DETAIL_BYTES_MAX: usize = 1024;
+/// Zone, label and model of an alert that would be too large otherwise, bytes.
+pub const TEXT_BYTES_MAX: usize = 256;
 /// A segment of the outbox, bytes; then the next one is begun. Small, so that acknowledged alerts leave the disk soon.
 pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes on disk above twice the live ones at which the outbox is written anew. Large, to spare the flash.
@@ -115,6 +117,7 @@ pub const GOODBYE: Duration = Duration::from_secs(1);
 const _: () = assert!(ALERTS_MAX >= 10_000, "the contract's figure");
 const _: () = assert!(ALERT_BYTES_MAX < PACKET_BYTES_MAX, "every alert fits into a packet");
 const _: () = assert!(DETAIL_BYTES_MAX * 2 < ALERT_BYTES_MAX, "a cut detail always fits, escaped or not");
+const _: () = assert!(TEXT_BYTES_MAX * 3 * 2 < ALERT_BYTES_MAX / 2, "three cut texts always fit, escaped or not");
 const _: () = assert!(ALERT_BYTES_MAX as u64 * 4 < SEGMENT_BYTES_MAX, "a segment holds several of the largest alerts");
 const _: () = assert!(
     ALERTS_IN_FLIGHT_MAX + OTHERS_IN_FLIGHT_MAX < CLIENT_IN_FLIGHT_MAX as usize,

@@ -60,7 +60,7 @@ impl Control {
         }
     }
 
-    fn keep_quiet_hours(&mut self) {
+    pub(super) fn keep_quiet_hours(&mut self) {
         let quiet = self.parts.quiet.now();
         if quiet != self.quiet_now {
             self.quiet_now = quiet;

@@ -94,11 +94,11 @@ mod tests {
                 ca_file: Some("/etc/ca.pem".into()),
             }),
             pictures: false,
-            zone: "Küche\n[mqtt]".into(),
+            zone: "Küche \"[mqtt]\"".into(),
             device_id: Some("hall-1".into()),
         };
         let site = Site::parse("site.toml", &of(&answers)).unwrap();
-        assert_eq!((site.zone.as_str(), site.device_id.as_deref()), ("Küche\n[mqtt]", Some("hall-1")));
+        assert_eq!((site.zone.as_str(), site.device_id.as_deref()), ("Küche \"[mqtt]\"", Some("hall-1")));
         assert_eq!((site.mqtt_port(), site.mqtt.username.as_deref()), (1884, Some("a \"b\"")));
         assert_eq!(site.audio.device.as_deref(), Some("hw:CARD=Device"));
         assert!(!site.events.pictures && site.mqtt.tls.is_some());

@@ -69,6 +69,10 @@ impl Bed {
         let mut best = (f32::NEG_INFINITY, Vec::new());
         for next in first..first + self.files.len().max(1) {
             let sound = self.stretch(next, samples)?;
+            // No sound, no gap.
+            if span.is_empty() {
+                return Ok(sound);
+            }
             let over_db = 20.0 * (rms(&sound[span.clone()]) / rms(&sound)).log10();
             if over_db >= -GAP_DB {
                 return Ok(sound);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use detector::manifest::Manifest;
 use detector::model::{Model, RunError};
 use detector::pipeline::Scorer;
@@ -45,11 +46,12 @@ pub fn score(
             || Scorer::new(manifest, model.clone()),
             |scorer, row| {
                 let laid = laid(manifest, folder, &row.file, cut_s)?;
-                let scores = scores(manifest, scorer, &laid.sound)?;
+                let named = || format!("{}: the model {}", folder.join(&row.file).display(), manifest.file);
+                let scores = scores(manifest, scorer, &laid.sound).with_context(named)?;
                 let score = largest(&scores);
                 let window = scores.iter().position(|of| *of == score).unwrap_or(0);
                 scorer.picture(&laid.whole);
-                let whole = scorer.score()?.score;
+                let whole = scorer.score().with_context(named)?.score;
                 bar.inc(1);
                 Ok(Scored { row: row.clone(), score, window, whole })
             },

@@ -12,6 +12,8 @@ use crate::quiet_hours::QuietHours;
 
 /// Bounds of what stands in a site file.
 const ON_S_MAX: f64 = 3600.0;
+/// It stands in every alert, whose size is bounded.
+const ZONE_BYTES_MAX: usize = 256;
 const PRE_ROLL_S_MAX: f64 = 60.0;
 
 /// Every mistake of a parsed site file; `cards` as for [`card_name::stable`].
@@ -20,6 +22,10 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
     let plain = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if site.device_id.as_ref().is_some_and(|id| !(1..=64).contains(&id.len()) || !plain(id)) {
         wrong.push(KeyError::new(file, "device_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"));
+    }
+    if site.zone.len() > ZONE_BYTES_MAX || site.zone.chars().any(char::is_control) {
+        let cause = format!("must be of {ZONE_BYTES_MAX} bytes at most, without control characters");
+        wrong.push(KeyError::new(file, "zone", cause));
     }
     if let Some(device) = &site.audio.device
         && let Err((cause, hint)) = card_name::stable(device, cards)

@@ -7,46 +7,14 @@ import torch
 import torchvision
 
 
-# Of the third stage.
-STAGE_CHANNELS = 256
-
-
-class TwoDepths(torchvision.models.ResNet):
-    """ResNet34 whose logits are the last stage's and those of a dense layer over the third stage's means, added (early.py)."""
-
-    def __init__(self, classes):
-        super().__init__(torchvision.models.resnet.BasicBlock, [3, 4, 6, 3], num_classes=classes)
-        self.early_fc = torch.nn.Linear(STAGE_CHANNELS, classes)
-
-    def third_stage(self, picture):
-        """What the third stage makes of pictures: [batch, 256, bands / 16, frames / 16]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(picture))))
-        return self.layer3(self.layer2(self.layer1(x)))
-
-    def forward(self, picture):
-        stage = self.third_stage(picture)
-        third, last = (torch.flatten(self.avgpool(x), 1) for x in (stage, self.layer4(stage)))
-        return self.fc(last) + self.early_fc(third)
-
-
-def two_depths(manifest):
-    """The network that a manifest's pictures and labels ask for, with an early opinion."""
-    network = TwoDepths(len(manifest["labels"]))
-    return with_channels(network, 1 if manifest["front_end"]["colormap"] == "none" else 3)
-
-
-def with_channels(network, channels):
-    """The first convolution for pictures of so many channels."""
+def resnet34(channels, classes, depth=34):
+    """The network: only its first convolution differs from torchvision's, and only where `channels` is 1."""
+    build = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34}[depth]
+    network = build(weights=None, num_classes=classes, zero_init_residual=True)
     if channels != 3:
         network.conv1 = torch.nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         torch.nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     return network
-
-
-def resnet34(channels, classes, depth=34):
-    """The network: only its first convolution differs from torchvision's, and only where `channels` is 1."""
-    build = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34}[depth]
-    return with_channels(build(weights=None, num_classes=classes, zero_init_residual=True), channels)
 
 
 def of_manifest(manifest, depth=34):
@@ -56,8 +24,7 @@ def of_manifest(manifest, depth=34):
 
 def of_model(state):
     """The network of a `model.pt` as train.py writes it, for scoring."""
-    early = "early_fc.weight" in state["network"]
-    network = two_depths(state["manifest"]) if early else of_manifest(state["manifest"], state.get("depth", 34))
+    network = of_manifest(state["manifest"], state.get("depth", 34))
     network.load_state_dict(state["network"])
     return network.eval()
 

@@ -1,7 +1,7 @@
 //! From tract's graph to our own kernels, where every operation is one that they know; every other graph stays with tract.
 //!
 //! What is known is a residual network over one picture: convolutions, max pools, ReLUs, sums of two pictures, then the mean
-//! (or sum) of each channel, a dense layer, or several whose outputs add up (each over its own depth of the network), softmax. Anything else, a group, a dilation, an axis out of place, is refused here
+//! (or sum) of each channel, dense layers, softmax. Anything else, a group, a dilation, an axis out of place, is refused here
 //! and runs in tract as before; nothing is guessed.
 
 use std::sync::Arc;
@@ -28,16 +28,12 @@ enum Held {
         factor: f32,
         length: usize,
     },
-    Dense(Dense),
-}
-
-/// A dense layer to which a bias may still be added, and what other dense layers add to its output; nothing follows its softmax.
-#[derive(Clone)]
-struct Dense {
-    from: Value,
-    layer: Product,
-    others: Option<Value>,
-    softmax: bool,
+    /// A dense layer to which a bias may still be added; nothing follows its softmax.
+    Dense {
+        from: Value,
+        layer: Product,
+        softmax: bool,
+    },
 }
 
 /// A picture, with what tract makes of a convolution of one pixel: every so many rows and columns are taken, rows and
@@ -118,19 +114,11 @@ pub(crate) fn network(
             node.outputs[0].fact.konst = None;
         }
     }
-    let (mut builder, output) = read(&model, constants, |shape| Builder::new(kernels, arithmetic, shape))?;
-    let softmax = output.softmax;
-    let value = output.made(&mut builder);
+    let (mut builder, from, layer, softmax) =
+        read(&model, constants, |shape| Builder::new(kernels, arithmetic, shape))?;
+    let value = builder.dense(from, layer.weights, layer.bias);
     let network = value.and_then(|value| builder.finish(value)).map_err(|Refused(why)| why)?;
     Ok(Native { network, softmax })
-}
-
-impl Dense {
-    /// Its output.
-    fn made(self, builder: &mut Builder) -> Result<Value, Refused> {
-        let value = builder.dense(self.from, self.layer.weights, self.layer.bias)?;
-        self.others.map_or(Ok(value), |others| builder.add(value, others))
-    }
 }
 
 /// Every operation in its order, up to the dense layer that ends the graph.
@@ -138,7 +126,7 @@ fn read(
     model: &TypedModel,
     constants: Vec<Option<Arc<Tensor>>>,
     begin: impl Fn([usize; 3]) -> Result<(Builder, Value), Refused>,
-) -> Result<(Builder, Dense), String> {
+) -> Result<(Builder, Value, Product, bool), String> {
     let order = model.eval_order().map_err(|error| format!("{error:#}"))?;
     let [input] = model.inputs[..] else { return Err("a graph without one input".into()) };
     let source = &model.nodes[input.node];
@@ -159,7 +147,7 @@ fn read(
         }
     }
     match model.outputs.first().and_then(|outlet| reader.held[outlet.node].take()) {
-        Some(Held::Dense(dense)) => Ok((reader.builder, dense)),
+        Some(Held::Dense { from, layer, softmax }) => Ok((reader.builder, from, layer, softmax)),
         _ => Err("an output that is no dense layer".into()),
     }
 }
@@ -300,13 +288,8 @@ impl Reader<'_> {
             if !op.0.is::<Add>() {
                 return Err(Refused("another operation on two values"));
             }
-            return match (self.input(node, 0)?.clone(), self.input(node, 1)?.clone()) {
-                (Held::Dense(one), Held::Dense(other)) => self.dense_sum(one, other),
-                _ => {
-                    let (a, b) = (self.picture(node, 0)?, self.picture(node, 1)?);
-                    Ok(self.builder.add(a, b)?.into())
-                }
-            };
+            let (a, b) = (self.picture(node, 0)?, self.picture(node, 1)?);
+            return Ok(self.builder.add(a, b)?.into());
         };
         if op.0.is::<Max>() {
             if uniform(&constant)? != 0.0 {
@@ -330,25 +313,14 @@ impl Reader<'_> {
                 let product = Some(product);
                 Ok(Held::Picture(Picture { value, stride, flat, product }))
             }
-            Held::Dense(dense) if !dense.softmax && op.0.is::<Add>() => {
-                let layer = dense.layer.plus(floats(&constant)?)?;
-                Ok(Held::Dense(Dense { layer, ..dense }))
+            Held::Dense { from, layer, softmax: false } if op.0.is::<Add>() => {
+                Ok(Held::Dense { from, layer: layer.plus(floats(&constant)?)?, softmax: false })
             }
             Held::Vector { value, factor, length } if op.0.is::<Mul>() => {
                 Ok(Held::Vector { value, factor: factor * uniform(&constant)?, length })
             }
             _ => Err(Refused("another operation with a constant")),
         }
-    }
-
-    /// The first is put off further, so that a bias behind the sum still finds a layer to go into.
-    fn dense_sum(&mut self, one: Dense, other: Dense) -> Result<Held, Refused> {
-        if one.softmax || other.softmax {
-            return Err(Refused("a sum behind a softmax"));
-        }
-        let other = other.made(&mut self.builder)?;
-        let others = one.others.map_or(Ok(other), |others| self.builder.add(others, other))?;
-        Ok(Held::Dense(Dense { others: Some(others), ..one }))
     }
 
     fn reduce(&mut self, node: &TypedNode, op: &Reduce) -> Result<Held, Refused> {
@@ -369,7 +341,7 @@ impl Reader<'_> {
         let output = shape(&node.outputs[0].fact)?;
         let long = output.iter().filter(|extent| **extent != 1).count();
         match (self.input(node, 0)?.clone(), op) {
-            (held @ (Held::Vector { .. } | Held::Dense(_)), _) if long <= 1 => Ok(held),
+            (held @ (Held::Vector { .. } | Held::Dense { .. }), _) if long <= 1 => Ok(held),
             (Held::Picture(picture), AxisOp::Reshape(2, from, to)) if from.len() + to.len() == 3 => {
                 Ok(Held::Picture(Picture { flat: !picture.flat, ..picture }))
             }
@@ -398,7 +370,7 @@ impl Reader<'_> {
                 let mut weights = rows(op, place, &matrix, (summed, length), (kept, output[kept]))?;
                 weights.iter_mut().for_each(|weight| *weight *= factor);
                 let layer = Product { weights, bias: vec![0.0; output[kept]] };
-                Ok(Held::Dense(Dense { from: value, layer, others: None, softmax: false }))
+                Ok(Held::Dense { from: value, layer, softmax: false })
             }
             Held::Picture(picture) if picture.product.is_none() => {
                 // All axes but the channels' stay where they are.
@@ -421,10 +393,10 @@ impl Reader<'_> {
         let shape = shape(&node.outputs[0].fact)?;
         let over: usize = op.axes.iter().map(|axis| shape.get(*axis).copied().unwrap_or(0)).product();
         match (self.input(node, 0)?.clone(), &op.kind) {
-            (Held::Dense(dense), SoftmaxKind::Softmax)
-                if !dense.softmax && op.quant_output_dt.is_none() && over == dense.layer.bias.len() =>
+            (Held::Dense { from, layer, softmax: false }, SoftmaxKind::Softmax)
+                if op.quant_output_dt.is_none() && over == layer.bias.len() =>
             {
-                Ok(Held::Dense(Dense { softmax: true, ..dense }))
+                Ok(Held::Dense { from, layer, softmax: true })
             }
             _ => Err(Refused("another softmax")),
         }

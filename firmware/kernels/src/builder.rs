@@ -216,20 +216,18 @@ impl Builder {
         self.make(Op::Relu { x }, shape, stride, true, false)
     }
 
-    /// The sum of two pictures, or of two vectors.
+    /// The sum of two pictures.
     ///
     /// # Errors
     /// Where they have not one shape.
     pub fn add(&mut self, a: Value, b: Value) -> Result<Value, Refused> {
-        let (Some(first), Some(second)) = (self.made.get(a.0), self.made.get(b.0)) else {
-            return Err(Refused("a sum of what was not made"));
-        };
-        if first.shape != second.shape || first.stride != second.stride || first.vector != second.vector {
+        let (first, second) = (self.picture(a)?, self.picture(b)?);
+        if first.shape != second.shape || first.stride != second.stride {
             return Err(Refused("a sum of two shapes"));
         }
         let never_negative = first.never_negative && second.never_negative;
-        let (shape, stride, vector) = (first.shape, first.stride, first.vector);
-        self.make(Op::Add { a, b }, shape, stride, never_negative, vector)
+        let (shape, stride) = (first.shape, first.stride);
+        self.make(Op::Add { a, b }, shape, stride, never_negative, false)
     }
 
     /// The sum of each channel's pixels: a vector.

@@ -1,4 +1,4 @@
-//! Wall time, stamped on and never used for a duration.
+//! Wall time, stamped on and never used for a duration; and time since boot, for those.
 
 use std::time::Duration;
 

@@ -305,6 +305,7 @@ impl Control {
         self.carry_out(ready, None);
         // The first window may come before the first tick.
         self.keep_quiet_hours();
+        self.end_incident_of_before();
         let tick = Duration::from_millis(led::TICK_MS_MAX);
         let mut next_tick = Instant::now();
         let signalled = loop {

@@ -90,7 +90,13 @@ impl EventLog {
         let mut text = Vec::new();
         for (n, event) in (first..).zip(&self.waiting) {
             // Cut as the hub's are: an object, which the number goes into.
-            let Ok(stored) = event.to_stored() else { continue };
+            let stored = match event.to_stored() {
+                Ok(stored) => stored,
+                Err(error) => {
+                    log::error!("{}: event {} is left out: {error}", self.path.display(), event.id);
+                    continue;
+                }
+            };
             text.extend_from_slice(format!("{{\"n\":{n},").as_bytes());
             text.extend_from_slice(&stored[1..]);
             text.push(b'\n');

@@ -1,7 +1,8 @@
 //! Siren, LED and fault relay: opened at their safe levels first thing, driven by the control loop, bounded by a guard.
 //!
 //! A line that is missing or busy is an [`OutputProblem`] and no failure: the alarm still goes out over MQTT.
-//! Nothing in here waits for disk, network or another's lock; a call is one `ioctl` at most.
+//! Nothing in here waits for disk, network or another's lock; what switches a line is one `ioctl` at most. Only where a line is missing
+//! are the chips of /dev looked through again, every few seconds.
 //!
 //! | output | at its safe level | at the other |
 //! |---|---|---|

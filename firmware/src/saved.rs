@@ -21,6 +21,17 @@ impl<T: Copy, S: PartialEq> Set<T, S> {
     }
 }
 
+/// What `scream_end` says of an incident besides when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenIncident {
+    /// Of `scream_start`.
+    pub id: String,
+    /// Its score, 0..1.
+    pub score: f64,
+    /// The label that decided.
+    pub label: String,
+}
+
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -30,6 +41,8 @@ pub struct Saved {
     cooldown_s: Option<Set<f64, Option<f64>>>,
     /// `alarm/state`.
     pub latched: bool,
+    /// The announced incident that goes on: a start that finds one tells its end.
+    pub incident: Option<OpenIncident>,
     /// Names of the faults that people were told of and not yet told to be over: a start knows nothing of what was wrong before it.
     pub faults: BTreeSet<String>,
     /// Ids of the last commands, oldest first.
@@ -48,7 +61,15 @@ impl Saved {
     /// Reads it; the default where there is none.
     pub fn load(state_dir: &Path) -> Self {
         let path = Self::path(state_dir);
-        let Ok(bytes) = std::fs::read(&path) else { return Self::default() };
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    log::warn!("{}: {error}; the site file's values hold", path.display());
+                }
+                return Self::default();
+            }
+        };
         serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             log::warn!("{}: {error}; put aside, the site file's values hold", path.display());
             let _ = std::fs::rename(&path, path.with_extension("json.bad"));

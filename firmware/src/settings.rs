@@ -252,8 +252,11 @@ fn line_by(site: &Site, table: &str) -> &'static str {
 
 fn warnings(file: &str, site: &Site) -> Vec<String> {
     let mut warnings = Vec::new();
-    let here =
-        |host: &str| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let here = |host: &str| {
+        let name = host.trim_end_matches('.').to_ascii_lowercase();
+        ["localhost", "ip6-localhost", "ip6-loopback"].contains(&name.as_str())
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
     let away = site.mqtt.host.as_deref().is_some_and(|host| !here(host));
     if site.mqtt_enabled() && site.mqtt.password_file.is_some() && site.mqtt.tls.is_none() && away {
         warnings.push(format!(

@@ -56,16 +56,16 @@ pub struct Args {
     #[arg(long)]
     mqtt_host: Option<String>,
     /// [default: 1883, with --mqtt-ca-file 8883]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_mqtt")]
     mqtt_port: Option<u16>,
     /// At the broker
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_mqtt")]
     mqtt_username: Option<String>,
     /// Holds the password, readable by the service alone
     #[arg(long, requires = "mqtt_username")]
     mqtt_password_file: Option<PathBuf>,
     /// The broker's authority: TLS
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_mqtt")]
     mqtt_ca_file: Option<PathBuf>,
     /// No hub: nobody but the siren is told
     #[arg(long, conflicts_with = "mqtt_host")]
@@ -160,7 +160,7 @@ fn answers(
             password_file: args.mqtt_password_file.clone(),
             ca_file: args.mqtt_ca_file.clone(),
         }),
-        (None, false) => hub::question(ask)?,
+        (None, false) => hub::question(ask, args)?,
     };
     if let Some(hub) = &hub {
         // A hub that is not there today is no reason to write no site file: the device keeps its alerts until it is.
@@ -171,11 +171,15 @@ fn answers(
     }
     let pictures = match args.pictures {
         Some(kept) => kept,
-        None => ask.yes_no(
-            "Keep a picture of each event? It stays on the device; it can be turned back into rough sound",
-            true,
-            "--pictures true|false",
-        )?,
+        None => {
+            let question =
+                "Keep a picture of each event? It stays on the device; it can be turned back into rough sound";
+            match ask.yes_no(question, true, "--pictures true|false") {
+                // A script that answers what has no default is asked for no more.
+                Err(_) if ask.ended && !ask.terminal => true,
+                answered => answered?,
+            }
+        }
     };
     Ok(Answers {
         audio,

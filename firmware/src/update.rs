@@ -97,7 +97,9 @@ pub struct Device {
 
 impl Device {
     fn below(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), store: Store::below(root) }
+        // The program that `exec` starts runs in another folder.
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+        Self { store: Store::below(&root), root }
     }
 
     /// `path`, an absolute one, below the root.
@@ -165,6 +167,9 @@ impl Device {
     }
 
     fn apply(&self, bundle: &Path, allow_downgrade: bool, keys: &[PathBuf]) -> ExitCode {
+        // A person may name a link; what others place is opened as it is.
+        let found = bundle.canonicalize();
+        let bundle = found.as_deref().unwrap_or(bundle);
         let before = self.store.current().map_or_else(|| "the package's release".into(), |release| release.id);
         match self.try_apply(bundle, allow_downgrade, keys) {
             Ok(release) => {

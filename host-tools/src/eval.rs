@@ -102,6 +102,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
+    // Before the clips are scored, which takes minutes.
+    let background = args
+        .background
+        .as_deref()
+        .map(|folder| Ok::<_, anyhow::Error>((folder, table::read(folder, args.split.as_deref())?)))
+        .transpose()?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
     // Before the figures: a folder without labels has scores all the same.
     if let Some(path) = &args.scores {
@@ -115,11 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "{}: --write-measured needs clips with label 1 and clips with label 0",
         args.data.join("manifest.csv").display()
     );
-    let heard = args
-        .background
-        .as_deref()
-        .map(|folder| background::hear(&manifest, &model, folder, args.split.as_deref()))
-        .transpose()?;
+    let heard = background.map(|(folder, rows)| background::hear(&manifest, &model, folder, rows)).transpose()?;
     let streams = (args.full || heard.is_some())
         .then(|| Streams::hear(args, &manifest, &model, &rows, heard.as_ref()))
         .transpose()?;

@@ -80,6 +80,9 @@ fn a_manifest_of_another_shape() {
         ("hop = 512", "hop = 0", "hop"),
         ("alarm_labels = [\"scream\"]", "alarm_labels = [\"yell\"]", "alarm_labels"),
         ("threshold_off = 0.50", "threshold_off = 0.90", "threshold_off"),
+        // The softmax of one number is 1: it would alarm at every window.
+        ("[\"other\", \"scream\"]", "[\"scream\"]", "one label of logits"),
+        ("name = \"tiny\"", "name = \"ti\\nny\"", "`name`"),
     ] {
         assert!(text.contains(from));
         std::fs::write(&path, text.replace(from, to)).unwrap();
@@ -205,6 +208,16 @@ fn check_tells_every_problem_at_once() {
     let output = device.command("check").args(["--board", "none.toml"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     for name in ["none.toml", "decision.threshold_on", "mqtt.host", "audio.devise"] {
+        assert!(said.contains(name), "`{name}` is not in: {said}");
+    }
+    // An editor's byte order mark is no part of a key; a zone stands in every alert, whose size is bounded.
+    device.site("[audio]\ndevice = \"hw:DEV=0,CARD=1\"");
+    let rest = std::fs::read_to_string(device.path("site.toml")).unwrap();
+    let marked = format!("\u{feff}zonne = \"x\"\nzone = \"{}\"\n{rest}", "z".repeat(5_000));
+    std::fs::write(device.path("site.toml"), marked).unwrap();
+    let output = device.command("check").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    for name in ["`zonne`", "`zone`: must be of 256 bytes", "card number 1"] {
         assert!(said.contains(name), "`{name}` is not in: {said}");
     }
     device.site("[audio]\ndevice = \"default\"");

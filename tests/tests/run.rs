@@ -218,6 +218,33 @@ fn a_full_disk_behind_standard_output_is_a_failure() {
     assert_eq!(device.events().len(), 2, "{said}");
 }
 
+/// Whoever was told of a start waits for the end by its id, also where the program was killed between the two.
+#[test]
+fn an_incident_that_a_kill_cut_off_ends_at_the_next_start() {
+    let device = Device::tiny("");
+    let log = || std::fs::read_to_string(device.path("state/log.jsonl")).unwrap_or_default();
+    let of_type = |kind: &str| -> Vec<String> {
+        let events = log();
+        let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let wanted = events.filter(|event| event["event_type"] == kind);
+        wanted.map(|event| event["id"].as_str().unwrap().to_string()).collect()
+    };
+    let running = device.listens_to(&one_scream(RATE_HZ));
+    let until = Instant::now() + Duration::from_secs(60);
+    let open = || std::fs::read_to_string(device.path("state/settings.json")).is_ok_and(|text| text.contains("score"));
+    while !(open() && !of_type("scream_start").is_empty()) {
+        assert!(Instant::now() < until, "{}", device.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.kill();
+    assert_eq!(of_type("scream_end"), Vec::<String>::new());
+    for _ in 0..2 {
+        let ran = device.hear(&wav(&silence(RATE_HZ, 1.0), RATE_HZ, 1));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(of_type("scream_end"), of_type("scream_start"), "once: {}", log());
+    }
+}
+
 #[test]
 fn the_end_is_padded_so_that_every_sample_is_scored() {
     let device = Device::tiny("");

@@ -45,6 +45,25 @@ fn left(device: &Device) -> Vec<String> {
 const ALL: [&str; 8] =
     ["--audio", "hw:CARD=Device", "--board", "raspberry-pi-4", "--zone", "Hall", "--pictures", "false"];
 
+/// Neither user name nor TLS is forgotten because the host was typed, and what has a default needs no flag.
+#[test]
+fn flags_about_the_hub_hold_where_its_name_is_answered() {
+    let device = Device::tiny("");
+    let given = ["--audio", "default", "--board", "generic", "--mqtt-username", "bob", "--mqtt-port", "18831"];
+    let password = device.path("password");
+    std::fs::write(&password, "secret").unwrap();
+    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let output = answered(&device, &given, &format!("127.0.0.1\n{}\n", password.display()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let site: toml::Table = toml::from_str(&written(&device)).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let mqtt = &site["mqtt"];
+    assert_eq!((mqtt["host"].as_str(), mqtt["port"].as_integer()), (Some("127.0.0.1"), Some(18831)), "{said}");
+    assert_eq!(mqtt["username"].as_str(), Some("bob"));
+    let output = answered(&device, &["--audio", "default", "--board", "generic", "--no-mqtt", "--mqtt-port", "1"], "");
+    assert_eq!(output.status.code(), Some(2));
+}
+
 #[test]
 fn with_every_flag_nothing_is_asked() {
     let device = Device::tiny("");

@@ -126,7 +126,7 @@ impl Actions {
     }
 }
 
-/// Numbers of the site that the manifest does not have.
+/// Numbers that the manifest does not have: the site's length, and the board's bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SirenSettings {
     /// How long the siren sounds from each start.

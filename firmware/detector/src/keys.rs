@@ -127,7 +127,8 @@ pub fn parse_rest<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Ve
     const MISTAKES_MAX: usize = 50;
     let mut rest = None;
     let mut wrong = Vec::new();
-    let mut lines: Vec<&str> = text.lines().collect();
+    // An editor's byte order mark is no part of the first key.
+    let mut lines: Vec<&str> = text.trim_start_matches('\u{feff}').lines().collect();
     while wrong.len() < MISTAKES_MAX {
         match parse::<T>(file, &lines.join("\n")) {
             Ok(parsed) => {

@@ -290,10 +290,10 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// How far beyond 0 and 1 rounding may put a probability.
 const ROUNDED: f32 = 1e-3;
 
-/// Scores from what the network put out; `softmax` where the graph ends in one that the engine left to us.
+/// Scores from what the network put out; `softmax_left` where the graph ends in one that the engine left to us.
 fn put_scores(
     outputs: &[f32],
-    softmaxed: bool,
+    softmax_left: bool,
     output: Output,
     temperature: f32,
     scores: &mut [f32],
@@ -301,7 +301,7 @@ fn put_scores(
     if outputs.len() != scores.len() || outputs.iter().any(|x| !x.is_finite()) {
         return Err(RunError::NotFinite);
     }
-    match (output, softmaxed) {
+    match (output, softmax_left) {
         (Output::Logits, false) => softmax(outputs, temperature, scores),
         (Output::Probabilities, true) => softmax(outputs, 1.0, scores),
         (Output::Logits, true) => {

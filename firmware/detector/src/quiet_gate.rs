@@ -19,7 +19,7 @@ pub const BAND_DB: RangeInclusive<f64> = -100.0..=10.0;
 /// Bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuietGate {
-    /// Of the loudest stretch of 50 ms, RMS, dBFS.
+    /// Of the loudest stretch of 800 samples (50 ms at 16 kHz), RMS, dBFS.
     pub level_dbfs: f32,
     /// Of the strongest cell, decibels of mel power.
     pub band_db: f32,
@@ -32,7 +32,7 @@ impl QuietGate {
     }
 }
 
-/// RMS of the loudest stretch of 50 ms, dBFS; no number and infinity count as full scale.
+/// RMS of the loudest stretch of 800 samples (50 ms at 16 kHz), dBFS; no number and infinity count as full scale.
 pub fn loudest_dbfs(sound: &[f32]) -> f32 {
     let level = |stretch: &[f32]| crate::level::level_dbfs(stretch);
     let loudest =

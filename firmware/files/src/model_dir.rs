@@ -10,7 +10,7 @@ use detector::limits;
 use detector::manifest::Manifest;
 use detector::model::{Engine, Executor, Model, ModelError};
 
-/// Where models and boards are looked for, in this order.
+/// Where models are looked for, in this order.
 pub const ROOTS: [&str; 2] = ["", "/usr/share/screamd"];
 
 /// Why a model's folder was refused.

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::lines::Line;
 use crate::listen::Report;
 use crate::recorder::{Job, Storage};
+use crate::saved::OpenIncident;
 
 /// Seconds of picture before the deciding window.
 const BEFORE_S: f64 = 4.0;
@@ -101,6 +102,8 @@ impl Control {
             clip: None,
         };
         if let Some(event) = event {
+            self.saved.incident = Some(OpenIncident { id: event.id.clone(), score, label: label.clone() });
+            self.save();
             self.alert(event);
         }
         let incident = Incident { record, label, latency_ms };
@@ -125,12 +128,26 @@ impl Control {
         });
         record.end = Some(EventEnd { t_s, t_utc: clock::now_utc() });
         if announced {
-            let mut event = self.event(EventType::ScreamEnd, record.id.clone());
-            (event.score, event.label) = (Some(score), Some(label.clone()));
-            self.alert(event);
+            let ended = OpenIncident { id: record.id.clone(), score, label: label.clone() };
+            self.tell_end(ended, None);
         }
         let window_s = self.parts.settings.manifest.front_end.window_s;
         self.write(&incident, (incident.record.start.t_s - window_s).max(0.0));
+    }
+
+    /// The program was killed in an incident: whoever was told of its start is told of its end, by the same id.
+    pub(super) fn end_incident_of_before(&mut self) {
+        if let Some(incident) = self.saved.incident.clone() {
+            self.tell_end(incident, Some("the program had ended during it".into()));
+        }
+    }
+
+    fn tell_end(&mut self, incident: OpenIncident, detail: Option<String>) {
+        let mut event = self.event(EventType::ScreamEnd, incident.id);
+        (event.score, event.label, event.detail) = (Some(incident.score), Some(incident.label), detail);
+        self.alert(event);
+        self.saved.incident = None;
+        self.save();
     }
 
     /// Hands record, picture and sound to the recorder; `from_s` is where the deciding window begins.

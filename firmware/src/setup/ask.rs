@@ -14,12 +14,14 @@ pub struct Ask<R, W> {
     out: W,
     /// A person sits there.
     pub terminal: bool,
+    /// Nobody answers any more.
+    pub ended: bool,
 }
 
 impl<R: BufRead, W: Write> Ask<R, W> {
     /// Answers from `input`, questions to `out`.
     pub fn new(input: R, out: W, terminal: bool) -> Self {
-        Self { input, out, terminal }
+        Self { input, out, terminal, ended: false }
     }
 
     /// A line for the reader; whoever does not read has no question either.
@@ -42,6 +44,7 @@ impl<R: BufRead, W: Write> Ask<R, W> {
         let mut line = String::new();
         let read = self.input.read_line(&mut line).context("standard input")?;
         if read == 0 {
+            self.ended = true;
             self.say("");
             bail!("{question}: nobody answers; give {flag}");
         }

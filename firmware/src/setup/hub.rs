@@ -17,11 +17,11 @@ const LOOK: Duration = Duration::from_secs(3);
 /// A password, bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
-/// Asks.
+/// Asks for the broker, and for what else no flag has given.
 ///
 /// # Errors
 /// Nobody answers.
-pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Option<Hub>> {
+pub fn question(ask: &mut Ask<impl BufRead, impl Write>, given: &super::Args) -> anyhow::Result<Option<Hub>> {
     let mut found = Vec::new();
     if ask.terminal {
         ask.say("looking for hubs in the network ...");
@@ -33,18 +33,22 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Optio
     if host == "-" || host == "none" {
         return Ok(None);
     }
-    let port = found.iter().find(|hub| hub.host == host).and_then(|hub| hub.port);
-    let username = ask.text("User name there (empty for none)", "", "--mqtt-username")?;
+    let port = given.mqtt_port.or_else(|| found.iter().find(|hub| hub.host == host).and_then(|hub| hub.port));
+    let username = match &given.mqtt_username {
+        Some(name) => name.clone(),
+        None => ask.text("User name there (empty for none)", "", "--mqtt-username")?,
+    };
     let username = (!username.is_empty()).then_some(username);
-    let password_file = match &username {
-        Some(_) => {
+    let password_file = match (&username, &given.mqtt_password_file) {
+        (Some(_), Some(path)) => Some(path.clone()),
+        (Some(_), None) => {
             let path =
                 ask.text("File that holds its password", "/etc/screamd/mqtt.password", "--mqtt-password-file")?;
             Some(PathBuf::from(path))
         }
-        None => None,
+        (None, _) => None,
     };
-    Ok(Some(Hub { host, port, username, password_file, ca_file: None }))
+    Ok(Some(Hub { host, port, username, password_file, ca_file: given.mqtt_ca_file.clone() }))
 }
 
 /// What the broker says.

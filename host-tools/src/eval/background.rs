@@ -7,7 +7,7 @@ use detector::manifest::Manifest;
 use detector::model::Model;
 use serde::Serialize;
 
-use super::table::{self, Background};
+use super::table::Background;
 use crate::poisson;
 use crate::trace::Trace;
 
@@ -40,9 +40,8 @@ pub struct Heard {
     pub traces: Vec<Trace>,
 }
 
-/// Runs every recording from a fresh start.
-pub fn hear(manifest: &Manifest, model: &Model, folder: &Path, split: Option<&str>) -> anyhow::Result<Heard> {
-    let rows: Vec<Background> = table::read(folder, split)?;
+/// Runs every recording of `folder` from a fresh start.
+pub fn hear(manifest: &Manifest, model: &Model, folder: &Path, rows: Vec<Background>) -> anyhow::Result<Heard> {
     let bar = crate::progress::bar(rows.len() as u64, "background");
     let files: Vec<_> = rows.iter().map(|row| folder.join(&row.file)).collect();
     let traces = Trace::of_files(manifest, model, &files, || bar.inc(1))?;

@@ -57,6 +57,9 @@ pub trait Row {
     /// Its split; empty where none is said.
     fn split(&self) -> &str;
 
+    /// Its recording, below the folder.
+    fn file(&self) -> &str;
+
     /// What is wrong with it, in words.
     fn mistake(&self) -> Option<String> {
         None
@@ -66,6 +69,10 @@ pub trait Row {
 impl Row for Clip {
     fn split(&self) -> &str {
         &self.split
+    }
+
+    fn file(&self) -> &str {
+        &self.file
     }
 
     /// A word that is no label must not vanish from the figures.
@@ -78,6 +85,10 @@ impl Row for Clip {
 impl Row for Background {
     fn split(&self) -> &str {
         &self.split
+    }
+
+    fn file(&self) -> &str {
+        &self.file
     }
 }
 
@@ -97,6 +108,10 @@ pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> an
         path.display(),
         split.map(|split| format!(" of split `{split}`")).unwrap_or_default()
     );
+    // One that is missing would end the work after minutes of it.
+    if let Some(row) = kept.iter().find(|row| !folder.join(row.file()).exists()) {
+        bail!("{}: {}: there is no such file", path.display(), folder.join(row.file()).display());
+    }
     Ok(kept)
 }
 
@@ -108,6 +123,9 @@ mod tests {
     #[test]
     fn a_label_is_1_0_or_blank_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
+        for name in ["0", "1", "2", "3", "4", "a"] {
+            std::fs::write(folder.path().join(format!("{name}.wav")), "").unwrap();
+        }
         let read = |labels: &[&str]| {
             let rows: String = labels.iter().enumerate().map(|(i, label)| format!("{i}.wav,{label}\n")).collect();
             std::fs::write(folder.path().join("manifest.csv"), format!("file,label\n{rows}")).unwrap();
@@ -121,5 +139,8 @@ mod tests {
         std::fs::write(folder.path().join("manifest.csv"), rows).unwrap();
         assert_eq!(super::read::<Clip>(folder.path(), Some("test")).unwrap().len(), 1);
         assert!(super::read::<Clip>(folder.path(), None).is_err());
+        std::fs::remove_file(folder.path().join("a.wav")).unwrap();
+        let error = super::read::<Clip>(folder.path(), Some("test")).unwrap_err().to_string();
+        assert!(error.contains("a.wav: there is no such file"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 /// The boards' names: they become file names and stand in MQTT payloads.
 pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// Every problem of a parsed board.

@@ -1,13 +1,13 @@
 //! Standard output: JSON lines for programs, or words for people. Logs go to standard error.
 //!
 //! Whoever reads may go away, or stand still: then the lines are lost, the alarm goes on. Where they cannot be written (a full disk) it goes
-//! on too, and the run has failed at its end: whoever asked for them must not take what is there for all.
+//! on too, and the run has failed at its end ([`say`]): whoever asked for them must not take what is there for all.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::sync::{Arc, OnceLock};
 
+use files::say;
 use serde::Serialize;
 
 use crate::queued::Queue;
@@ -132,8 +132,6 @@ pub struct Lines {
     /// A pipe that nobody empties, or a journal that hangs, must not hold the siren's loop. None where sound waits for whoever reads: a
     /// recording at full speed.
     queue: Option<Queue>,
-    /// Why a line could not be written: the first cause.
-    refused: Arc<OnceLock<String>>,
     colour: bool,
     /// Each window's level and score, for who watches; not for the journal, which would write 43,200 of them a day to a card.
     meter: bool,
@@ -142,12 +140,9 @@ pub struct Lines {
 impl Lines {
     /// JSON or words. In `realtime` the device waits for no reader.
     pub fn new(json: bool, realtime: bool) -> Self {
-        let refused = Arc::<OnceLock<String>>::default();
-        let by_thread = Arc::clone(&refused);
-        let queue = realtime.then(|| Queue::start("lines", move |text| print(text, &by_thread))).and_then(Result::ok);
+        let queue = realtime.then(|| Queue::start("lines", |text| say!("{text}"))).and_then(Result::ok);
         Self {
             queue,
-            refused,
             json,
             colour: !json && std::io::stdout().is_terminal(),
             meter: json || !is_journal(std::io::stdout()),
@@ -178,19 +173,15 @@ impl Lines {
                 log::warn!("nobody reads standard output: its lines are lost");
             }
             Some(_) => {}
-            None => print(text, &self.refused),
+            None => say!("{text}"),
         }
     }
 
     /// Waits until all is written, where somebody reads.
-    ///
-    /// # Errors
-    /// Why a line could not be written, other than that its reader went away.
-    pub fn end(self) -> Result<(), String> {
+    pub fn end(self) {
         if let Some(lost) = self.queue.as_ref().map(Queue::flush).filter(|lost| *lost > 0) {
             log::warn!("{lost} line(s) of standard output are lost");
         }
-        self.refused.get().map_or(Ok(()), |cause| Err(cause.clone()))
     }
 
     fn words(&self, line: &Line) -> String {
@@ -232,16 +223,6 @@ impl Lines {
                 )
             }
         }
-    }
-}
-
-fn print(text: &str, refused: &OnceLock<String>) {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let _ = refused.set(format!("standard output: {error}"));
-        }
-        _ => {}
     }
 }
 

@@ -55,9 +55,8 @@ pub fn stable(device: &str, cards: Option<&Path>) -> Result<(), (String, String)
 /// The argument that names a card by its number, or by nothing, and that number; `arguments` is what follows a plugin's colon: values in
 /// their order, the card's first (`0,1`), by their keys (`DEV=0,CARD=1`), or as a table (`{CARD 1}`).
 fn card_number(arguments: &str) -> Option<(&str, &str)> {
-    let split = |argument: &'static [char]| move |c: char| argument.contains(&c);
     // A table has its keys and values apart.
-    let words: Vec<&str> = arguments.split(split(&[' ', '{', '}', '\t'])).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = arguments.split([' ', '{', '}', '\t']).filter(|word| !word.is_empty()).collect();
     let in_table = words.windows(2).find(|pair| pair[0] == "CARD" && is_number(pair[1].trim_end_matches(',')));
     if let Some(pair) = in_table {
         return Some((pair[1], pair[1].trim_end_matches(',')));

@@ -98,7 +98,7 @@ impl Recording {
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         let name = path.display().to_string();
         if path == Path::new("-") {
-            return Ok(Self::read("standard input".into(), std::io::stdin())?.0);
+            return Self::read("standard input".into(), std::io::stdin());
         }
         let opened = |cause| RecordingError::Open { file: name.clone(), cause };
         let mut file = File::open(path).map_err(opened)?;
@@ -109,8 +109,8 @@ impl Recording {
         if held.is_file() && held.len() == 0 {
             return Err(RecordingError::Empty { file: name });
         }
-        let (recording, head) = Self::read(name.clone(), file.try_clone().map_err(opened)?)?;
-        let (true, Some(head)) = (held.is_file(), head) else { return Ok(recording) };
+        let recording = Self::read(name.clone(), file.try_clone().map_err(opened)?)?;
+        let (true, Some(head)) = (held.is_file(), recording.wav) else { return Ok(recording) };
         let behind = held.len().saturating_sub(head.place);
         match head.data_bytes {
             Some(data) if data > behind => Err(RecordingError::Truncated {
@@ -131,11 +131,7 @@ impl Recording {
         }
     }
 
-    /// The recording, and a WAV's head.
-    fn read(
-        name: String,
-        source: impl Read + Send + Sync + 'static,
-    ) -> Result<(Self, Option<wav::Head>), RecordingError> {
+    fn read(name: String, source: impl Read + Send + Sync + 'static) -> Result<Self, RecordingError> {
         let refused = |cause: String| RecordingError::Format { file: name.clone(), cause };
         let (wav, stream) = wav::begin(source).map_err(refused)?;
         let stream = MediaSourceStream::new(Box::new(ReadOnlySource::new(stream)), Default::default());
@@ -166,8 +162,7 @@ impl Recording {
         let stated_frames = if let Some(head) = &wav { head.frames() } else { track.num_frames };
         let track = track.id;
         let (frames, interleaved, mono) = (0, Vec::new(), Vec::new());
-        let recording = Self { name, format, decoder, track, rate_hz, wav, stated_frames, frames, interleaved, mono };
-        Ok((recording, wav))
+        Ok(Self { name, format, decoder, track, rate_hz, wav, stated_frames, frames, interleaved, mono })
     }
 
     /// Sampling rate, hertz.

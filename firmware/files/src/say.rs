@@ -23,7 +23,8 @@ pub fn line(words: Arguments<'_>) {
         Err(gone) if gone.kind() == ErrorKind::BrokenPipe => {}
         Err(error) => {
             if !REFUSED.swap(true, Relaxed) {
-                eprintln!("standard output: {error}");
+                // Standard error may be gone as well: no reason to panic.
+                let _ = writeln!(std::io::stderr(), "standard output: {error}");
             }
         }
     }

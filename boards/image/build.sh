@@ -98,7 +98,7 @@ version=$(basename "$work"/boot/boot/vmlinuz-* | sed s/vmlinuz-//)
 cp "$work/boot/boot/vmlinuz-$version" "$work/card/vmlinuz"
 cp "$work/boot/boot/initrd.img-$version" "$work/card/initrd.img"
 cp "$work"/boot/usr/lib/raspi-firmware/* "$work/card/"
-for tree in bcm2711-rpi-4-b bcm2711-rpi-400 bcm2711-rpi-cm4-io bcm2837-rpi-3-b bcm2837-rpi-3-b-plus bcm2837-rpi-zero-2-w; do
+for tree in bcm2711-rpi-4-b bcm2711-rpi-400 bcm2711-rpi-cm4-io bcm2837-rpi-3-a-plus bcm2837-rpi-3-b bcm2837-rpi-3-b-plus bcm2837-rpi-zero-2-w; do
     cp "$work/boot/usr/lib/linux-image-$version/broadcom/$tree.dtb" "$work/card/"
 done
 # MBR disk ids name the root; nothing else on the card does.

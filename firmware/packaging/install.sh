@@ -84,7 +84,11 @@ if [ -n "$site" ]; then
         done
         [ -z "$password" ] || install -m 0600 "$password" "$checks/mqtt.password"
     fi
-    CREDENTIALS_DIRECTORY=$checks screamd check --config "$site" || fail "$site has mistakes; the site file in force is unchanged"
+    said=$(CREDENTIALS_DIRECTORY=$checks screamd check --config "$site" 2>&1) ||
+        { printf '%s\n' "$said" >&2; fail "$site has mistakes; the site file in force is unchanged"; }
+    printf '%s\n' "$said"
+    # For `check` a recording may do; here it would be an alarm that hears nothing.
+    ! grep -q 'audio.device.: missing' <<<"$said" || fail "$site: names no microphone (audio.device); the site file in force is unchanged"
     install -m 0644 "$site" /etc/screamd/site.toml
 fi
 

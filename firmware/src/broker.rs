@@ -21,6 +21,18 @@ pub fn ready(settings: &Settings, states: Vec<hub::State>) -> anyhow::Result<Opt
     Ok(Options { access: access(&settings.site.mqtt)?, ..options(settings, states) })
 }
 
+/// Options of a broker that an installer has named, before there is a site file.
+///
+/// # Errors
+/// A file that cannot be read, by name.
+pub fn to_try(mqtt: &Mqtt, device_id: &str) -> anyhow::Result<Options> {
+    let host = mqtt.host.as_deref().unwrap_or("localhost");
+    let mut options = Options::new(device_id, "", host, "");
+    (options.port, options.username) = (mqtt.port_in_force(), mqtt.username.clone());
+    options.access = access(mqtt)?;
+    Ok(options)
+}
+
 /// Options of a session that reads password and certificates before each connection; `states` hold at the start.
 pub fn options(settings: &Settings, states: Vec<hub::State>) -> Options {
     let mqtt = &settings.site.mqtt;
@@ -30,7 +42,7 @@ pub fn options(settings: &Settings, states: Vec<hub::State>) -> Options {
         mqtt.host.as_deref().unwrap_or("localhost"),
         &settings.site.state.dir,
     );
-    options.port = settings.site.mqtt_port();
+    options.port = settings.site.mqtt.port_in_force();
     options.username = mqtt.username.clone();
     let from = mqtt.clone();
     options.access_source = Some(AccessSource::new(move || access(&from).map_err(|error| format!("{error:#}"))));

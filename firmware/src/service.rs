@@ -1,5 +1,6 @@
 //! The running service, stopped while somebody tries its microphone and its lines by hand.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,13 +31,15 @@ struct Shared {
 impl Shared {
     fn stop(&self, what: &str) {
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        if !rustix::process::geteuid().is_root() || !systemctl(&["is-active", "--quiet", UNIT]) {
+        if !rustix::process::geteuid().is_root() || !is_up() {
             return;
         }
         log::info!("{UNIT} is stopped for the time of {what}");
-        *stopped = systemctl(&["stop", UNIT]);
-        if !*stopped {
-            log::warn!("{UNIT} could not be stopped: its lines and its microphone are busy");
+        // Whatever `systemctl` says: where it is broken off, the service manager goes on with what it was asked for, and an alarm that was
+        // stopped by request is started again by nobody else.
+        *stopped = true;
+        if !systemctl(&["stop", UNIT]) {
+            log::warn!("{UNIT} could not be stopped: its lines and its microphone may be busy");
         }
     }
 
@@ -107,9 +110,22 @@ impl Drop for Paused {
     }
 }
 
+/// Whether the service runs, or is about to: one that crashes again and again waits for its next start, and would take lines and microphone
+/// back in the middle.
+fn is_up() -> bool {
+    let state = command(&["is-active", UNIT]).stdout(Stdio::piped()).output();
+    let state = state.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
+    ["active", "activating", "reloading", "deactivating"].contains(&state.as_str())
+}
+
 /// Whether it succeeds; a system without systemd has no service to stop.
 fn systemctl(args: &[&str]) -> bool {
+    command(args).status().is_ok_and(|status| status.success())
+}
+
+/// In a process group of its own: Ctrl-C is for us, who start again what was stopped.
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new("systemctl");
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command
 }

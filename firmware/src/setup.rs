@@ -165,8 +165,8 @@ fn answers(
     if let Some(hub) = &hub {
         // A hub that is not there today is no reason to write no site file: the device keeps its alerts until it is.
         match hub::try_out(hub) {
-            Ok(said) => ask.say(&format!("hub {}: {said}", hub.host)),
-            Err(cause) => ask.say(&format!("warning: hub {}: {cause}", hub.host)),
+            Ok(()) => ask.say(&format!("hub {}: takes this device", hub.host)),
+            Err(cause) => ask.say(&format!("warning: hub {cause}")),
         }
     }
     let pictures = match args.pictures {

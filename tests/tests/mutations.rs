@@ -94,7 +94,9 @@ fn ten_thousand_spoilt_text_files_of_each_kind() {
         // What is left of a site file with mistakes is looked at all the same.
         taken(site, |text| {
             let parsed = Site::parse("site.toml", text);
-            parsed.is_ok_and(|site| site.decision(&decision).mistakes("site.toml").is_empty() && site.mqtt_port() > 0)
+            parsed.is_ok_and(|site| {
+                site.decision(&decision).mistakes("site.toml").is_empty() && site.mqtt.port_in_force() > 0
+            })
         }),
         taken(&read("boards/raspberry-pi-5.toml"), |text| Board::parse("board.toml", text).is_ok()),
     ];

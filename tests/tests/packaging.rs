@@ -44,8 +44,14 @@ fn what_makes_the_lines_safe_reads_the_boards_of_the_release_that_ran() {
 
 #[test]
 fn what_the_unit_starts_is_what_the_program_takes() {
-    for key in ["ExecStart", "ExecStopPost"] {
+    for (key, must) in [
+        ("ExecStart", &["--config /etc/screamd/site.toml", "--last-good"][..]),
+        ("ExecStopPost", &["--config /etc/screamd/site.toml"]),
+    ] {
         let line = unit(key);
+        for option in must {
+            assert!(line.contains(option), "{key}: no {option}: {line}");
+        }
         let mut words = line.split(' ');
         assert_eq!(words.next(), Some("/usr/bin/screamd"), "{key}");
         let verb = words.next().unwrap();

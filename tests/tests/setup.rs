@@ -114,7 +114,11 @@ impl Manager {
     fn new() -> Self {
         let device = Device::tiny("");
         let (bin, log) = (device.path("systemctl"), device.path("asked"));
-        std::fs::write(&bin, format!("#!/bin/sh\necho \"$*\" >>{}\n", log.display())).unwrap();
+        std::fs::write(
+            &bin,
+            format!("#!/bin/sh\necho \"$*\" >>{}\n[ \"$1\" != is-active ] || echo active\n", log.display()),
+        )
+        .unwrap();
         std::fs::set_permissions(&bin, std::fs::Permissions::from_mode(0o755)).unwrap();
         Self(device)
     }

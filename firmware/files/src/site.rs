@@ -101,6 +101,13 @@ pub struct Mqtt {
     pub tls: Option<Tls>,
 }
 
+impl Mqtt {
+    /// The broker's port.
+    pub fn port_in_force(&self) -> u16 {
+        self.port.unwrap_or(if self.tls.is_some() { 8883 } else { 1883 })
+    }
+}
+
 /// `[mqtt.tls]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -325,11 +332,6 @@ impl Site {
         self.mqtt.enabled == Some(true)
     }
 
-    /// The broker's port.
-    pub fn mqtt_port(&self) -> u16 {
-        self.mqtt.port.unwrap_or(if self.mqtt.tls.is_some() { 8883 } else { 1883 })
-    }
-
     /// What the site says of the board's lines.
     pub fn line_overrides(&self) -> LineOverrides {
         let of = |line: &Line| LineOverride {
@@ -453,7 +455,7 @@ url = ""
 "#;
         let site = Site::parse("site.toml", text).unwrap();
         assert!(site.mqtt_enabled());
-        assert_eq!(site.mqtt_port(), 1883);
+        assert_eq!(site.mqtt.port_in_force(), 1883);
         for host in ["192.0.2.7", "2001:db8::1", "::1", "hub_1.lan"] {
             assert!(Site::parse("site.toml", &format!("[mqtt]\nhost = \"{host}\"")).is_ok(), "{host}");
         }

@@ -1,11 +1,13 @@
-//! One round trip to the broker: a message that this device publishes and receives. For a self-test, beside or in place of
-//! a session: it has a client id of its own, no will, and touches no state and no outbox.
+//! Trying the broker out, beside or in place of a session: whether it takes this device, and a message that the device publishes and
+//! receives. A client id of its own, a clean session, no will, no state, no outbox: nothing stays at the broker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rumqttc::{AsyncClient, Event, EventLoop, NetworkOptions, Packet, PublishOptions, QoS, SubscribeFilterInput};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, NetworkOptions, Outgoing, Packet, PublishOptions, QoS, SubscribeFilterInput,
+};
 
 use crate::limits::CONNECT_S;
 use crate::options::{Options, OptionsError};
@@ -19,7 +21,7 @@ const LEAF: &str = "selftest/set";
 /// From SUBSCRIBE to the message's return.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// Why there was no round trip.
+/// Why the broker is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// An option that cannot work.
@@ -41,23 +43,54 @@ pub enum ProbeError {
 /// # Errors
 /// [`ProbeError`], after 15 s at the latest.
 pub fn round_trip(options: &Options) -> Result<Duration, ProbeError> {
+    let topic = Topics::new(&options.device_id).full(LEAF);
+    talk(options, "selftest", async |client, events| {
+        match tokio::time::timeout(Duration::from_secs(CONNECT_S) + ROUND, travel(client, events, &topic)).await {
+            Ok(went) => went,
+            Err(_) => Err("the message did not come back: has this device the rights to its own topics?".to_owned()),
+        }
+    })
+}
+
+/// Connects as `options` say, and goes again; says nothing but who it is.
+///
+/// # Errors
+/// [`ProbeError`], after 15 s at the latest.
+pub fn greeting(options: &Options) -> Result<(), ProbeError> {
+    talk(options, "setup", async |client, events| {
+        let greeted = async {
+            while !matches!(events.poll().await.map_err(|error| cause(&error))?, Event::Incoming(Packet::ConnAck(_))) {}
+            // DISCONNECT: gone without a trace. A broker that closes first has heard enough.
+            if client.try_disconnect().is_ok() {
+                while !matches!(events.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(_)) {}
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(Duration::from_secs(CONNECT_S) + ROUND, greeted).await {
+            Ok(greeted) => greeted,
+            Err(_) => Err("does not answer as an MQTT broker".to_owned()),
+        }
+    })
+}
+
+/// One connection of a client that calls itself the device's name and `role`.
+fn talk<T>(
+    options: &Options,
+    role: &str,
+    talk: impl AsyncFnOnce(&AsyncClient, &mut EventLoop) -> Result<T, String>,
+) -> Result<T, ProbeError> {
     options.check()?;
     let tls = options.access.tls.as_ref().map(tls::config).transpose().map_err(ProbeError::Tls)?;
     let runtime = runtime()?;
-    let topics = Topics::new(&options.device_id);
     let dialer = Arc::new(Dialer::new(&options.host, options.port));
-    let limit = Duration::from_secs(CONNECT_S) + ROUND;
     let went = runtime.block_on(async {
-        let client_id = format!("{}_selftest", topics.node());
+        let client_id = format!("{}_{role}", Topics::new(&options.device_id).node());
         let mqtt = client_options(options, &client_id, tls.as_ref(), &dialer);
         let (client, mut events) = AsyncClient::builder(mqtt).capacity(8).build();
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(CONNECT_S);
         events.set_network_options(network);
-        match tokio::time::timeout(limit, travel(&client, &mut events, &topics.full(LEAF))).await {
-            Ok(went) => went,
-            Err(_) => Err("the message did not come back: has this device the rights to its own topics?".to_owned()),
-        }
+        talk(&client, &mut events).await
     });
     runtime.shutdown_background();
     went.map_err(|cause| ProbeError::Broker(format!("{}:{}: {cause}", options.host, options.port)))
@@ -68,7 +101,7 @@ async fn travel(client: &AsyncClient, events: &mut EventLoop, topic: &str) -> Re
     let token = format!("{:016x}", pace::random().random::<u64>());
     let mut sent = Instant::now();
     loop {
-        match events.poll().await.map_err(|error| cause(&error.to_string()))? {
+        match events.poll().await.map_err(|error| cause(&error))? {
             Event::Incoming(Packet::ConnAck(_)) => {
                 let filter = SubscribeFilterInput::new(topic.to_owned(), QoS::AtLeastOnce);
                 client.try_subscribe_many([filter]).map_err(full)?;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use files::site::{Mqtt, Tls};
+
 /// Everything that the site file is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
@@ -39,8 +41,16 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// As the site file's default is.
-    pub fn port(&self) -> u16 {
-        self.port.unwrap_or(if self.ca_file.is_some() { 8883 } else { 1883 })
+    /// As the site file will say it.
+    pub fn as_site(&self) -> Mqtt {
+        let tls = self.ca_file.clone().map(|ca_file| Tls { ca_file, cert_file: None, key_file: None, crl_file: None });
+        Mqtt {
+            enabled: None,
+            host: Some(self.host.clone()),
+            port: self.port,
+            username: self.username.clone(),
+            password_file: self.password_file.clone(),
+            tls,
+        }
     }
 }

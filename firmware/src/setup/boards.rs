@@ -27,7 +27,8 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Strin
     let known = board::list(&board::default_roots());
     anyhow::ensure!(!known.is_empty(), "no board files in boards/ or /usr/share/screamd/boards");
     let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-    let likely = recognise(&machine(), &names);
+    let machine = machine();
+    let likely = recognise(&machine, &names);
     let options: Vec<String> = known
         .iter()
         .map(|(name, path)| match Board::load(path) {
@@ -35,6 +36,12 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>) -> anyhow::Result<Strin
             Err(_) => format!("{name}  (its file has mistakes: host-tools boards check)"),
         })
         .collect();
+    if !machine.is_empty() && likely == board::DEFAULT_BOARD {
+        ask.say(&format!(
+            "No board file is for this machine, which calls itself \"{machine}\". With `{likely}` no line is driven and NO SIREN SOUNDS; \
+             boards/README.md, \"Adding a board\", says how to make one"
+        ));
+    }
     ask.say("Boards:");
     let default = names.iter().position(|name| *name == likely).unwrap_or(0);
     let chosen = ask.choice("Which board", &options, default, "--board")?;
@@ -120,7 +127,17 @@ fn blink(board: &Board, stop: &AtomicBool) -> Result<(), String> {
 
 /// The board whose name's words all stand in the model's name; the one with most words where several do.
 fn recognise<'a>(model: &str, names: &[&'a str]) -> &'a str {
-    let words: Vec<String> = model.split([' ', '-']).map(str::to_lowercase).collect();
+    let mut words: Vec<String> = model.split([' ', '-']).map(str::to_lowercase).collect();
+    let says = |word: &str| words.iter().any(|said| said == word);
+    // What the makers call them, and whose header they have: the keyboards' is the board's inside, the Orin NX's that of its carrier. Not
+    // the AGX Orin's, which is another.
+    let kin: Vec<&str> = [("400", "4"), ("500", "5"), ("nvidia", "jetson")]
+        .into_iter()
+        .chain((says("orin") && says("nx")).then_some(("nx", "nano")))
+        .filter(|(said, _)| says(said))
+        .map(|(_, meant)| meant)
+        .collect();
+    words.extend(kin.into_iter().map(String::from));
     let fits = |name: &&&str| name.split('-').all(|word| words.iter().any(|said| said == word));
     let best = names.iter().filter(fits).max_by_key(|name| name.split('-').count());
     best.or_else(|| names.iter().find(|name| **name == board::DEFAULT_BOARD)).copied().unwrap_or(board::DEFAULT_BOARD)
@@ -132,14 +149,28 @@ mod tests {
 
     #[test]
     fn boards_are_recognised_by_what_the_device_tree_says() {
-        let names =
-            ["generic", "jetson-nano", "jetson-orin-nano", "raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero-2-w"];
+        let names = [
+            "generic",
+            "jetson-nano",
+            "jetson-orin-nano",
+            "raspberry-pi-3",
+            "raspberry-pi-4",
+            "raspberry-pi-5",
+            "raspberry-pi-zero-2-w",
+        ];
         for (model, expect) in [
             ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4"),
             ("Raspberry Pi 5 Model B Rev 1.0", "raspberry-pi-5"),
             ("Raspberry Pi Zero 2 W Rev 1.0", "raspberry-pi-zero-2-w"),
             ("NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "jetson-orin-nano"),
+            ("NVIDIA Orin Nano Developer Kit", "jetson-orin-nano"),
+            ("NVIDIA Orin NX Developer Kit", "jetson-orin-nano"),
+            ("NVIDIA Jetson AGX Orin Developer Kit", "generic"),
             ("NVIDIA Jetson Nano Developer Kit", "jetson-nano"),
+            ("Raspberry Pi 3 Model B Plus Rev 1.3", "raspberry-pi-3"),
+            ("Raspberry Pi 400 Rev 1.0", "raspberry-pi-4"),
+            ("Raspberry Pi 500 Rev 1.0", "raspberry-pi-5"),
+            ("Raspberry Pi Compute Module 4 Rev 1.0", "raspberry-pi-4"),
             ("linux,dummy-virt", "generic"),
             ("", "generic"),
         ] {

@@ -1,8 +1,6 @@
-//! The third question: which hub. It is tried at once: name, connection, and what the broker says to a CONNECT; a session
-//! of its own, with another client id and no message, so that nothing of it stays at the broker.
+//! The third question: which hub. It is tried at once: name, connection, certificate, and what the broker says to this user.
 
-use std::io::{BufRead, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,12 +8,8 @@ use super::answers::Hub;
 use super::ask::Ask;
 use super::found;
 
-/// Name, connection and answer, each.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long announcements are waited for.
 const LOOK: Duration = Duration::from_secs(3);
-/// A password, bytes.
-const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Asks for the broker, and for what else no flag has given.
 ///
@@ -51,76 +45,22 @@ pub fn question(ask: &mut Ask<impl BufRead, impl Write>, given: &super::Args) ->
     Ok(Some(Hub { host, port, username, password_file, ca_file: given.mqtt_ca_file.clone() }))
 }
 
-/// What the broker says.
+/// Whether the broker takes this device.
 ///
 /// # Errors
-/// Why it cannot be reached or does not take this device, in words.
-pub fn try_out(hub: &Hub) -> Result<&'static str, String> {
-    let at = (hub.host.as_str(), hub.port());
-    let addresses: Vec<_> = at.to_socket_addrs().map_err(|error| format!("its name: {error}"))?.collect();
-    let mut last = "its name has no address".to_string();
-    let connected = addresses.iter().find_map(|address| {
-        TcpStream::connect_timeout(address, PATIENCE).map_err(|error| last = format!("{address}: {error}")).ok()
-    });
-    let Some(mut stream) = connected else { return Err(last) };
-    if hub.ca_file.is_some() {
-        return Ok("answers; TLS is tried by `screamd selftest`");
-    }
-    let password = match &hub.password_file {
-        Some(path) => {
-            let path = crate::credentials::find(path);
-            let read = files::model_dir::read_bounded(&path, PASSWORD_BYTES_MAX);
-            Some(read.map_err(|error| error.to_string())?.trim_ascii_end().to_vec())
-        }
-        None => None,
-    };
-    let talk = |stream: &mut TcpStream| -> std::io::Result<[u8; 4]> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(&connect(hub.username.as_deref(), password.as_deref()))?;
-        let mut answer = [0u8; 4];
-        stream.read_exact(&mut answer)?;
-        // DISCONNECT: gone without a trace.
-        let _ = stream.write_all(&[0xe0, 0]);
-        Ok(answer)
-    };
-    let answer = talk(&mut stream).map_err(|error| format!("does not answer as an MQTT broker: {error}"))?;
-    match answer {
-        [0x20, 2, _, 0] => Ok("takes this device"),
-        [0x20, 2, _, 4] => Err("refuses user name or password".into()),
-        [0x20, 2, _, 5] => Err("does not let this user in".into()),
-        [0x20, 2, _, code] => Err(format!("refuses with code {code}")),
-        _ => Err("does not answer as an MQTT broker".into()),
-    }
-}
-
-/// CONNECT of MQTT 3.1.1, clean session, no will.
-fn connect(username: Option<&str>, password: Option<&[u8]>) -> Vec<u8> {
-    let field = |bytes: &[u8]| {
-        let length = bytes.len().min(usize::from(u16::MAX)) as u16;
-        [&length.to_be_bytes()[..], &bytes[..usize::from(length)]].concat()
-    };
-    let flags = 2 | if username.is_some() { 0x80 } else { 0 } | if password.is_some() { 0x40 } else { 0 };
-    let client = format!("screamd_setup_{}", std::process::id());
-    let mut body = [&field(b"MQTT")[..], &[4, flags], &30u16.to_be_bytes(), &field(client.as_bytes())].concat();
-    username.iter().for_each(|name| body.extend(field(name.as_bytes())));
-    password.iter().for_each(|password| body.extend(field(password)));
-    let (mut packet, mut length) = (vec![0x10], body.len());
-    loop {
-        let more = if length >= 128 { 0x80 } else { 0 };
-        packet.push((length % 128) as u8 | more);
-        length /= 128;
-        if length == 0 {
-            break;
-        }
-    }
-    packet.extend(body);
-    packet
+/// Why it cannot be reached, or does not, in words.
+pub fn try_out(hub: &Hub) -> Result<(), String> {
+    // A name that no device has: the one that is at work already is not to be thrown out.
+    let device_id = format!("setup-{}", std::process::id());
+    let options = crate::broker::to_try(&hub.as_site(), &device_id).map_err(|error| format!("{error:#}"))?;
+    hub::probe::greeting(&options).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::Read;
+
     use super::*;
 
     fn hub(port: u16) -> Hub {
@@ -146,16 +86,18 @@ mod tests {
     #[test]
     fn what_a_broker_says_is_told() {
         for (answer, expect) in [
-            (&[0x20, 2, 0, 0][..], Ok("takes this device")),
-            (&[0x20, 2, 0, 4], Err("refuses user name or password")),
-            (&[0x20, 2, 0, 5], Err("does not let this user in")),
-            (b"HTTP", Err("does not answer as an MQTT broker")),
-            (&[], Err("does not answer as an MQTT broker")),
+            (&[0x20, 2, 0, 0][..], None),
+            (&[0x20, 2, 0, 4], Some("refuses user name or password")),
+            (&[0x20, 2, 0, 5], Some("does not let this user in")),
+            (b"HTTP", Some("")),
+            (&[], Some("")),
         ] {
             let (port, thread) = broker(answer);
             match (try_out(&hub(port)), expect) {
-                (Ok(said), Ok(expect)) => assert_eq!(said, expect),
-                (Err(said), Err(expect)) => assert!(said.starts_with(expect), "{said}"),
+                (Ok(()), None) => {}
+                (Err(said), Some(expect)) => {
+                    assert!(said.starts_with(&format!("127.0.0.1:{port}: ")) && said.contains(expect), "{said}");
+                }
                 (said, expect) => panic!("{said:?} instead of {expect:?}"),
             }
             let sent = thread.join().unwrap();
@@ -165,13 +107,18 @@ mod tests {
         assert!(try_out(&hub(9)).unwrap_err().contains("127.0.0.1:9"));
     }
 
+    /// The password is the file's without its last line's end, as the session will send it.
     #[test]
-    fn a_password_of_any_length_is_framed() {
-        let packet = connect(Some("u"), Some(&[b'x'; 200]));
-        assert_eq!(
-            (packet[1] & 0x80, usize::from(packet[1] & 0x7f) + usize::from(packet[2]) * 128),
-            (0x80, packet.len() - 3)
-        );
-        assert_eq!(packet[10], 0xc2);
+    fn user_and_password_are_the_sites() {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, thread) = broker(&[0x20, 2, 0, 0]);
+        let mut hub = hub(port);
+        hub.username = Some("hall".into());
+        hub.password_file = Some(dir.path().join("password"));
+        let gone = try_out(&hub).unwrap_err();
+        assert!(gone.contains("password: No such file"), "{gone}");
+        std::fs::write(dir.path().join("password"), "canary\n").unwrap();
+        try_out(&hub).unwrap();
+        assert!(thread.join().unwrap().ends_with(b"\0\x04hall\0\x06canary"));
     }
 }

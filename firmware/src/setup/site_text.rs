@@ -99,7 +99,7 @@ mod tests {
         };
         let site = Site::parse("site.toml", &of(&answers)).unwrap();
         assert_eq!((site.zone.as_str(), site.device_id.as_deref()), ("Küche \"[mqtt]\"", Some("hall-1")));
-        assert_eq!((site.mqtt_port(), site.mqtt.username.as_deref()), (1884, Some("a \"b\"")));
+        assert_eq!((site.mqtt.port_in_force(), site.mqtt.username.as_deref()), (1884, Some("a \"b\"")));
         assert_eq!(site.audio.device.as_deref(), Some("hw:CARD=Device"));
         assert!(!site.events.pictures && site.mqtt.tls.is_some());
         assert!(!site.line_overrides().siren.is_empty() && !site.line_overrides().led.is_empty());

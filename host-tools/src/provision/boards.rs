@@ -3,10 +3,11 @@
 use files::board::{self, Board};
 use files::model_dir::read_text;
 
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("generic", include_str!("../../../boards/generic.toml")),
     ("jetson-nano", include_str!("../../../boards/jetson-nano.toml")),
     ("jetson-orin-nano", include_str!("../../../boards/jetson-orin-nano.toml")),
+    ("raspberry-pi-3", include_str!("../../../boards/raspberry-pi-3.toml")),
     ("raspberry-pi-4", include_str!("../../../boards/raspberry-pi-4.toml")),
     ("raspberry-pi-5", include_str!("../../../boards/raspberry-pi-5.toml")),
     ("raspberry-pi-zero-2-w", include_str!("../../../boards/raspberry-pi-zero-2-w.toml")),

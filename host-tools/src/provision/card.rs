@@ -194,8 +194,9 @@ impl Card {
                    ssh_authorized_keys: [{}]\n",
                 quoted(key)
             )),
-            // Nobody logs in, and nobody is asked for a name at the console.
-            None => text.push_str("users: []\n"),
+            // Nobody logs in. Without any user Raspberry Pi OS asks for one at the console, and multi-user.target, behind which cloud-init
+            // runs us, waits for the answer.
+            None => text.push_str("users:\n- name: installer\n  shell: /usr/sbin/nologin\n  lock_passwd: true\n"),
         }
         // At each boot, and once: where the once was cut, what the first has armed goes on.
         text.push_str("bootcmd:\n- [sh, /boot/firmware/screamd-first-boot.sh, arm]\n");
@@ -307,7 +308,10 @@ mod tests {
         assert!(!network.contains("password: \"password\""), "the password itself is not on the card");
         assert!(!files.iter().any(|(name, _)| name == "cmdline.txt" || name == "firstrun.sh"));
         let nobody = Card { ssh: None, ..card() }.files(Os::Trixie, None).unwrap();
-        assert!(text(&nobody, "user-data").contains("users: []"));
+        let user = text(&nobody, "user-data");
+        assert!(user.contains("users:\n- name: ") && user.contains("lock_passwd: true"), "{user}");
+        assert!(!user.contains("ssh") || user.contains("ssh_pwauth: false"), "{user}");
+        assert!(!user.contains("sudo") && !user.contains("authorized"), "{user}");
         let opens = |files: &[(String, Vec<u8>)]| files.iter().any(|(name, _)| name == "ssh");
         assert!(opens(&files) && !opens(&nobody));
     }

@@ -126,6 +126,8 @@ check() {
     status=$?
     rm -rf "$secrets"
     [ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')$2"
+    # For `check` a recording may do; here it would be an alarm that hears nothing.
+    deaf=$(printf '%s\n' "$said" | grep -m 1 'audio.device.: missing') && failed "screamd check: $deaf$2"
 }
 # A board of one's own, which the site file names: before anybody checks that.
 take_boards() {
@@ -201,9 +203,9 @@ fi
 systemctl disable --now userconfig.service >/dev/null 2>&1
 systemctl daemon-reload
 systemctl enable screamd.service >/dev/null 2>&1
-systemctl restart screamd.service || failed "the service did not start: journalctl -u screamd"
-
+# Before the service, which would say less, and in a journal that nobody here can read.
 [ -n "$again" ] || check "$root/etc/screamd/site.toml" ""
+systemctl restart screamd.service || failed "the service did not start: journalctl -u screamd"
 
 mkdir -p "$(dirname "$done_mark")"
 # Before its mark: what the mark stands for is on the disk.

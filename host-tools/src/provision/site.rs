@@ -64,6 +64,12 @@ pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<
         }
         secrets.push((name, read_bounded(&from, SECRET_BYTES_MAX)?));
     }
+    if site.audio.device.is_none() {
+        warnings.push(format!(
+            "{}: `audio.device`: missing: the device will not know what to listen to, and its first boot will say so",
+            named()
+        ));
+    }
     for path in given {
         let name = path.file_name().and_then(|name| name.to_str()).context("--secret: names no file")?;
         if !secrets.iter().any(|(secret, _)| secret == name) {
@@ -104,7 +110,11 @@ mod tests {
                 .unwrap();
         assert!(read.text.starts_with("board = \"raspberry-pi-4\"\nzone"), "{}", read.text);
         assert_eq!(read.secrets, [("mqtt.password".to_string(), b"secret".to_vec())]);
-        assert!(read.warnings.is_empty());
+        assert!(
+            read.warnings.len() == 1 && read.warnings[0].contains("`audio.device`: missing"),
+            "{:?}",
+            read.warnings
+        );
         let read =
             site("board = \"raspberry-pi-4\"\n[mqtt]\nhost = \"h\"\n[mqtt.tls]\nca_file = \"ca.pem\"\ncert_file = \"/etc/x/c\"\nkey_file = \"/etc/x/k\"", &[]).unwrap();
         assert!(read.text.starts_with("board = \"raspberry-pi-4\"\n[mqtt]"), "{}", read.text);

@@ -166,9 +166,15 @@ fn boards_are_found_by_name_in_the_first_root() {
 #[test]
 fn every_board_of_the_repository_is_good() {
     let boards = list(&[&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")]);
-    for wanted in
-        ["raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero-2-w", "jetson-orin-nano", "jetson-nano", DEFAULT_BOARD]
-    {
+    for wanted in [
+        "raspberry-pi-3",
+        "raspberry-pi-4",
+        "raspberry-pi-5",
+        "raspberry-pi-zero-2-w",
+        "jetson-orin-nano",
+        "jetson-nano",
+        DEFAULT_BOARD,
+    ] {
         assert!(boards.iter().any(|(name, _)| name == wanted), "{wanted} is missing");
     }
     for (name, path) in boards {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{
-    AsyncClient, Event, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet, Publish, PublishOptions,
-    PublishResult, QoS, SubscribeFilterInput, TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet,
+    Publish, PublishOptions, PublishResult, QoS, SubscribeFilterInput, TlsConfiguration, Transport,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
@@ -83,7 +83,7 @@ impl Link {
                     Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish),
                     Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Closed { cause: "disconnected".into() },
                     Ok(_) => continue,
-                    Err(error) => LinkEvent::Closed { cause: cause(&error.to_string()) },
+                    Err(error) => LinkEvent::Closed { cause: cause(&error) },
                 };
                 let last = matches!(event, LinkEvent::Closed { .. });
                 // A full channel holds the reading back, and TCP the broker. A dropped one means a dropped link.
@@ -141,8 +141,28 @@ impl Drop for Link {
     }
 }
 
-/// The client's error without the names of the layers it came through: "certificate expired" is what an installer needs.
-pub fn cause(error: &str) -> String {
+/// The client's error in an installer's words: what a refusal means, and anything else without the names of the layers it came through.
+pub fn cause(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(code) => refusal(*code).to_owned(),
+        ConnectionError::NotConnAck(_) => "does not answer as an MQTT broker".to_owned(),
+        other => without_layers(&other.to_string()),
+    }
+}
+
+/// CONNACK's return codes: MQTT 3.1.1, table 3.1.
+fn refusal(code: ConnectReturnCode) -> &'static str {
+    match code {
+        ConnectReturnCode::Success => "the broker took the connection, and did not",
+        ConnectReturnCode::RefusedProtocolVersion => "the broker does not speak MQTT 3.1.1",
+        ConnectReturnCode::BadClientId => "the broker does not take this device's id",
+        ConnectReturnCode::ServiceUnavailable => "the broker takes nobody now",
+        ConnectReturnCode::BadUserNamePassword => "the broker refuses user name or password",
+        ConnectReturnCode::NotAuthorized => "the broker does not let this user in",
+    }
+}
+
+fn without_layers(error: &str) -> String {
     const LAYERS: [&str; 5] =
         ["Mqtt state: ", "Mqtt serialization/deserialization error: ", "Io error: ", "IO: ", "I/O: "];
     let mut rest = error;

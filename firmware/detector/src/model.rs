@@ -246,7 +246,8 @@ impl Model {
         let failed = |error: TractError| RunError::Failed(format!("{error:#}"));
         match &mut self.running {
             Running::Native { network, workspace, softmax } => {
-                // A ReLU makes 0 of what is no number: it must not come that far.
+                // A ReLU makes 0 of what is no number: it must not come that far. (Weights are finite; sums that overflow all the same are
+                // those of no network that anybody trained, and the manifest's golden scores show them.)
                 if picture.iter().any(|x| !x.is_finite()) {
                     return Err(RunError::NotFinite);
                 }

@@ -96,7 +96,8 @@ pub(crate) struct Native {
 pub(crate) fn fits(model: &TypedModel, kernels: &'static Kernels) -> Result<(), String> {
     let constants = model.nodes.iter().map(|node| node.op_as::<Const>().map(|op| op.val().clone())).collect();
     let dry = |shape| Builder::new(kernels, Arithmetic::Float, shape).map(|(builder, value)| (builder.dry(), value));
-    read(model, constants, dry).map(|_| ())
+    let (mut builder, from, layer, _) = read(model, constants, dry)?;
+    builder.dense(from, layer.weights, layer.bias).map(|_| ()).map_err(|Refused(why)| why.to_string())
 }
 
 /// A `model` that [`fits`] for the kernels of this processor. Weights are given back one by one as they are packed: loading
@@ -186,6 +187,16 @@ impl Reader<'_> {
             && shape(&node.outputs[0].fact)? != self.shape(picture)
         {
             return Err(Refused("another shape than tract's"));
+        }
+        let length = match &made {
+            Held::Vector { length, .. } => Some(*length),
+            Held::Dense { layer, .. } => Some(layer.bias.len()),
+            _ => None,
+        };
+        if let Some(length) = length
+            && shape(&node.outputs[0].fact)?.iter().product::<usize>() != length
+        {
+            return Err(Refused("another length than tract's"));
         }
         Ok(made)
     }

@@ -6,7 +6,7 @@ use crate::isa::Kernels;
 use crate::network::Network;
 use crate::plan;
 
-/// Most values that one buffer may hold: 20 s of sound through 64 channels are a tenth of that.
+/// Most values that one buffer, or one layer's weights, may hold: 20 s of sound through 64 channels are a hundredth of that.
 const VALUES_MAX: usize = 1 << 28;
 
 /// A border that no usual window exceeds; [`Builder::conv`] looks at its own.
@@ -180,6 +180,12 @@ impl Builder {
         }
         if weights.iter().chain(bias).any(|x| !x.is_finite()) {
             return Err(Refused("a weight that is not finite"));
+        }
+        // Packed, output channels are padded to whole panels and input channels as their picture is.
+        let area = window.size[0].checked_mul(window.size[1]).and_then(|area| area.checked_mul(stride));
+        let packed = area.and_then(|area| area.checked_mul(bias.len().checked_next_multiple_of(self.kernels.panel)?));
+        if packed.is_none_or(|values| values > VALUES_MAX) {
+            return Err(Refused("weights that are too many once they are packed"));
         }
         if self.dry {
             let stride = bias.len().next_multiple_of(self.kernels.panel);

@@ -8,7 +8,7 @@ use crate::winograd::{Patch, Square};
 ///
 /// # Safety
 /// Every function may be called only where the processor has the family's instructions; pointers must be valid for the
-/// number of values named, at any alignment.
+/// number of values named, and aligned as one of them is; those of `quad` to 4.
 #[allow(unsafe_code)]
 pub(crate) trait Isa {
     /// [`Self::LANES`] f32, one an output channel.

@@ -26,7 +26,7 @@ pub struct Network {
 }
 
 /// Buffers of one network. A run allocates nothing else, but for the first on a larger pool, which brings each thread its
-/// scratch. A clone has buffers of its own.
+/// scratch, and for what rayon's own queue of jobs takes. A clone has buffers of its own.
 #[derive(Debug)]
 pub struct Workspace {
     buffers: Vec<Buffer>,
@@ -173,7 +173,8 @@ impl Network {
             }
             Step::Quantise { from, to } => {
                 let most = largest(workspace, from);
-                let inverse = if most > 0.0 { ACTIVATION_MAX / most } else { 0.0 };
+                // Of next to nothing there is none, and processors disagree about infinity.
+                let inverse = Some(ACTIVATION_MAX / most).filter(|inverse| inverse.is_finite()).unwrap_or(0.0);
                 self.quantise(workspace, from, to, inverse);
             }
             Step::Conv { conv, from, residual, to, relu, activations_of } => {

@@ -3,7 +3,7 @@
 use crate::builder::{Picture, Window};
 use crate::plan::Slot;
 
-/// The larger; what is not a number is left out, as `f32::max` does, in a form that becomes one instruction.
+/// The larger, or `b` where `a` is not a number; in a form that becomes one instruction.
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }

@@ -32,6 +32,8 @@ impl Matrix {
         let mut scales = Vec::with_capacity(self.channels);
         for row in self.values.chunks_exact(self.positions) {
             let scale = row.iter().fold(0f32, |most, x| most.max(x.abs())) / CODE_MAX;
+            // Of what is smaller there is no inverse: all of it is 0, which it is to every sum.
+            let scale = if scale < f32::MIN_POSITIVE { 0.0 } else { scale };
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             for value in row {
                 let code = value * inverse;
@@ -107,6 +109,8 @@ mod tests {
         let mut other = values;
         other[1] *= 1.05;
         assert!(Matrix { channels: 2, positions: 3, values: other }.codes().is_none());
+        let next_to_nothing = Matrix { channels: 1, positions: 3, values: vec![-1e-38, 0.0, 1e-39] }.codes().unwrap();
+        assert_eq!((&next_to_nothing.values[..], next_to_nothing.scales[0]), (&[0; 3][..], 0.0));
         let nothing = Matrix { channels: 1, positions: 2, values: vec![0.0; 2] }.codes().unwrap();
         assert_eq!((nothing.values, nothing.scales), (vec![0, 0], vec![0.0]));
     }

@@ -1,6 +1,6 @@
 //! Which card is meant now: the microphone behind a name that stays (`files::card_name`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use files::card_name::CARDS;
 
@@ -11,10 +11,7 @@ use files::card_name::CARDS;
 pub fn alsa_name(device: &str) -> Result<String, String> {
     let Some(port) = device.strip_prefix("usb:") else { return Ok(device.to_string()) };
     let entries = std::fs::read_dir(CARDS).map_err(|error| format!("{CARDS}: {error}"))?;
-    let on_port = |card: &PathBuf| {
-        // .../usb1/1-1/1-1.3/1-1.3:1.0/sound/card2
-        std::fs::canonicalize(card).is_ok_and(|path| path.components().any(|part| part.as_os_str() == port))
-    };
+    let on_port = |card: &PathBuf| std::fs::canonicalize(card).is_ok_and(|path| is_on_port(&path, port));
     let card = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("card")))
@@ -24,10 +21,31 @@ pub fn alsa_name(device: &str) -> Result<String, String> {
     Ok(format!("hw:CARD={}", id.trim()))
 }
 
+/// Whether the device of `path` in /sys is in that very port, and in none of a hub that is in it: .../usb1/1-1/1-1.3/1-1.3:1.0/sound/card2 is
+/// in 1-1.3, whose interface is 1.0.
+fn is_on_port(path: &Path, port: &str) -> bool {
+    let is_interface = |part: &str| part.rsplit_once(':').is_some_and(|(before, _)| before == port);
+    path.components().any(|part| part.as_os_str().to_str().is_some_and(is_interface))
+}
+
 /// The cards that are there now, by the kernel's own names: a change means that one has come or gone.
 pub fn cards() -> Vec<std::ffi::OsString> {
     let entries = std::fs::read_dir(CARDS).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_behind_a_hub_is_not_in_the_hubs_port() {
+        let path = Path::new("/sys/devices/pci0000:00/0000:00:14.0/usb1/1-1/1-1.3/1-1.3:1.0/sound/card2");
+        assert!(is_on_port(path, "1-1.3"));
+        for other in ["1-1", "usb1", "1-1.3:1.0", "0000", "1-1.3.1", ""] {
+            assert!(!is_on_port(path, other), "{other}");
+        }
+    }
 }

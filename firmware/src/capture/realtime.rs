@@ -12,7 +12,7 @@ pub fn claim() {
         Err(error) => log::info!("capture: no real-time priority: {error} (LimitRTPRIO={PRIORITY} allows it)"),
     }
     // On fault: pages that are never touched, such as most of each thread's stack, stay out of memory. Not for what
-    // comes later: an allocation that the limit forbids would fail, and all that capture needs is there by now.
+    // comes later: an allocation that the limit forbids would fail; the ring is there by now, and what each session opens is small.
     if let Err(error) = lock_memory() {
         log::info!("capture: memory is not locked: {error} (LimitMEMLOCK=infinity allows it)");
     }

@@ -27,7 +27,7 @@ const STALLED_MIN: Duration = Duration::from_secs(1);
 const SPURIOUS_MAX: u32 = 8;
 /// Between two tries to resume a suspended card, and how long it is tried.
 const RESUME: (Duration, u32) = (Duration::from_millis(50), 20);
-/// Restarts in a row that brought no frame until the card is given up and opened anew, and the rest before each but the first.
+/// Restarts and resumptions in a row that brought no frame until the card is given up and opened anew, and the rest before each but the first.
 const RESTARTS: (u32, Duration) = (20, Duration::from_millis(50));
 
 /// What a session asks of a card.
@@ -198,16 +198,23 @@ impl<C: Card> Session<C> {
         }
     }
 
-    /// Begins anew after an xrun. A card that fails again at once would take a whole core, and never be missed.
+    /// Begins anew after an xrun.
     fn restart(&mut self) -> Result<(), Errno> {
+        self.again(Errno::PIPE)?;
+        self.card.restart()
+    }
+
+    /// Counts that the card failed for `cause` since the last frame. One that fails again at once would take a whole core, and never be
+    /// missed.
+    fn again(&mut self, cause: Errno) -> Result<(), Errno> {
         self.restarts += 1;
         if self.restarts > RESTARTS.0 {
-            return Err(Errno::PIPE);
+            return Err(cause);
         }
         if self.restarts > 1 {
             self.card.rest(RESTARTS.1);
         }
-        self.card.restart()
+        Ok(())
     }
 
     /// The card runs again after a failure: what has passed since the last frame is missing.
@@ -226,6 +233,7 @@ impl<C: Card> Session<C> {
 
     /// Until it does not say "not yet"; a card that cannot is started anew.
     fn resume(&mut self) -> Result<(), Errno> {
+        self.again(Errno::STRPIPE)?;
         for _ in 0..RESUME.1 {
             match self.card.resume() {
                 Err(Errno::AGAIN) => self.card.rest(RESUME.0),
@@ -233,7 +241,7 @@ impl<C: Card> Session<C> {
                 Err(_) => break,
             }
         }
-        self.restart()
+        self.card.restart()
     }
 }
 

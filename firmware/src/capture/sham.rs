@@ -14,12 +14,18 @@ pub struct Sham {
     pub frames: u32,
     /// Each wait and read is an xrun.
     pub fails: bool,
+    /// Each wait and read finds it suspended, and each resumption succeeds.
+    pub flaps: bool,
     pub restarts: u32,
 }
 
 impl Sham {
     fn asked(&self) -> Result<(), Errno> {
-        if self.fails { Err(Errno::PIPE) } else { Ok(()) }
+        match (self.fails, self.flaps) {
+            (true, _) => Err(Errno::PIPE),
+            (_, true) => Err(Errno::STRPIPE),
+            _ => Ok(()),
+        }
     }
 }
 

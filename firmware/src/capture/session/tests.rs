@@ -333,3 +333,13 @@ fn a_card_that_fails_at_each_restart_is_given_up_and_takes_no_core_until_then() 
     assert_eq!((end, session.card.restarts), (End::Lost(Errno::PIPE), RESTARTS.0));
     assert!(session.card.now >= RESTARTS.1 * (RESTARTS.0 - 1), "{:?}", session.card.now);
 }
+
+/// Suspended, resumed, suspended: a driver that flaps.
+#[test]
+fn a_card_that_is_suspended_again_and_again_is_given_up_too() {
+    let (mut sink, _sound) = sink::ring(1_000);
+    let mut session = Session::new(Sham { flaps: true, ..Sham::default() }, AGREED);
+    let end = session.run(&mut sink, &mut None, &Status::default());
+    assert_eq!(end, End::Lost(Errno::STRPIPE));
+    assert!(session.card.now >= RESTARTS.1 * (RESTARTS.0 - 1), "{:?}", session.card.now);
+}

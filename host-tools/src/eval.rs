@@ -8,7 +8,7 @@
 //! (`robustness`). Figures at the manifest's `threshold_on`, never at the best one. All cores.
 
 mod background;
-mod bed;
+pub mod bed;
 mod bootstrap;
 pub mod clips;
 mod figures;
@@ -16,7 +16,7 @@ pub mod lay;
 mod plots;
 mod reliability;
 mod robustness;
-mod stream;
+pub mod stream;
 pub mod table;
 mod worst;
 
@@ -101,7 +101,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
-    let rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
+    let mut rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
+    // Without a label a clip is scored for whoever asks (`--scores`), where it is there.
+    rows.retain(|row| row.truth().is_some() || args.data.join(&row.file).exists());
     // Before the clips are scored, which takes minutes.
     let background = args
         .background
@@ -337,6 +339,9 @@ fn print_stream(stream: &stream::Figures) {
         stream.alarms,
         stream.hours
     );
+    if let Some(snr) = stream.snr_db {
+        say!("  screams over their beds: {:.1} dB median, {:.1} p5, {:.1} p95", snr.median, snr.p5, snr.p95);
+    }
     for at in &stream.rates {
         match (at.threshold, at.recall) {
             (Some(threshold), Some(recall)) => {
@@ -347,7 +352,10 @@ fn print_stream(stream: &stream::Figures) {
                     delay(&at.onset_to_alarm_s)
                 );
             }
-            _ => say!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed),
+            _ if stream.hours < at.hours_needed => {
+                say!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed);
+            }
+            _ => say!("  {:13} no threshold keeps it", at.rate),
         }
     }
     say!("  settings to choose from:");

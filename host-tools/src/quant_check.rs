@@ -30,6 +30,8 @@ const RECALL_LOST_MAX: f64 = 0.01;
 /// More recall lost than this refuses, each model at its own threshold: a calibration that does not fit the weights, not the rounding of a
 /// few clips beside the threshold.
 const OWN_RECALL_LOST_MAX: f64 = 0.05;
+/// More of the other clips flagged than this refuses, each model at its own threshold; one clip more is always allowed.
+const OWN_FLAGGED_MORE_MAX: f64 = 0.05;
 /// A window that takes more than this times as long refuses.
 const SPEED_RATIO_MAX: f64 = 1.10;
 /// Pairs of runs that are timed: enough for a median, then more while they are short.
@@ -142,6 +144,15 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     if own_reference - own_candidate > OWN_RECALL_LOST_MAX + 1e-9 {
         reasons.push(format!(
             "recall at its own threshold, {}, is {own_candidate:.4}, the reference's at {} is {own_reference:.4}: `threshold_on` or `temperature` does not fit its scores",
+            thresholds[1], thresholds[0]
+        ));
+    }
+    let others = truth.iter().filter(|t| **t == Some(false)).count();
+    let flagged = truth.iter().zip(&of_candidate).filter(|(t, s)| **t == Some(false) && **s >= thresholds[1]).count();
+    let allowed = false_alarms + ((others as f64 * OWN_FLAGGED_MORE_MAX) as usize).max(1);
+    if flagged > allowed {
+        reasons.push(format!(
+            "at its own threshold, {}, {flagged} of {others} other clips are flagged, by the reference at {} {false_alarms}: `threshold_on` or `temperature` does not fit its scores",
             thresholds[1], thresholds[0]
         ));
     }

@@ -18,6 +18,8 @@ fn recordings(device: &Device) {
         write_wav(&data.join(format!("soft{i}.wav")), &soft_hiss(16_000, 1.2, 200, i), 16_000);
         manifest.push_str(&format!("loud{i}.wav,1\nsoft{i}.wav,0\n"));
     }
+    // A blank label is in no figure, and its recording may be gone.
+    manifest.push_str("gone.wav,\n");
     std::fs::write(data.join("manifest.csv"), manifest).unwrap();
     write_wav(&background.join("still.wav"), &soft_hiss(16_000, 120.0, 400, 9), 16_000);
     std::fs::write(background.join("manifest.csv"), "file\nstill.wav\n").unwrap();

@@ -91,6 +91,24 @@ fn a_manifest_that_cannot_be_completed_is_refused() {
     }
 }
 
+/// Ranks alone would not tell: it alarms at everything.
+#[test]
+fn a_threshold_that_flags_the_other_clips_is_refused() {
+    let (device, shifted) = (Device::tiny(""), Device::tiny(""));
+    let manifest = shifted.path("model/manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let number = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().to_string();
+    let low = text
+        .replace(&number("threshold_on"), "threshold_on = 0.0")
+        .replace(&number("threshold_off"), "threshold_off = 0.0");
+    std::fs::write(&manifest, low).unwrap();
+    let data = clips(&device);
+    let out = device.path("q.json");
+    let (code, figures) = quant_check(&device.path("model"), &shifted.path("model"), &data, &out);
+    assert_eq!((code, &figures["recall_candidate"]), (Some(1), &figures["recall_reference"]), "{figures}");
+    assert!(figures["reasons"].to_string().contains("6 of 6 other clips are flagged"), "{figures}");
+}
+
 #[test]
 fn a_model_that_gives_no_number_is_refused_with_the_reasons() {
     let (device, broken) = (Device::tiny(""), Device::tiny(""));

@@ -7,7 +7,9 @@ use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 /// Level of the noise under the clip's own, dB.
-const UNDER_DB: f64 = 40.0;
+pub const UNDER_DB: f64 = 40.0;
+/// And never less, of full scale: -100 dB. Around a clip of digital silence, too, no microphone gives zeros.
+const NOISE_MIN: f32 = 1e-5;
 
 /// The `length` samples of largest energy, the first of them where several are equal.
 pub fn loudest(sound: &[f32], length: usize) -> &[f32] {
@@ -32,7 +34,7 @@ pub fn lay(clip: &[f32], name: &str, window: usize, stride: f64) -> Vec<f32> {
     let stride = stride.max(1.0);
     let beyond = (clip.len().saturating_sub(window) as f64 / stride).ceil();
     let length = window + (beyond * stride).ceil() as usize;
-    let level = (f64::from(rms(clip)) * 10f64.powf(-UNDER_DB / 20.0)) as f32;
+    let level = ((f64::from(rms(clip)) * 10f64.powf(-UNDER_DB / 20.0)) as f32).max(NOISE_MIN);
     let mut laid = pink_noise(name, length);
     laid.iter_mut().for_each(|x| *x *= level);
     let start = (length - clip.len()) / 2;
@@ -103,6 +105,7 @@ mod tests {
         let rms = (laid[..1500].iter().map(|x| x * x).sum::<f32>() / 1500.0).sqrt();
         assert!((20.0 * (rms / 0.5).log10() + 40.0).abs() < 3.0, "{rms}");
         assert!(laid.iter().all(|&x| x != 0.0), "no digital zeros");
+        assert!(lay(&[0.0; 1000], "a.flac", 4000, 2000.0).iter().all(|&x| x != 0.0), "nor around digital silence");
         assert_eq!(laid, lay(&clip, "a.flac", 4000, 2000.0));
         assert_ne!(laid, lay(&clip, "b.flac", 4000, 2000.0));
         assert_eq!(lay(&vec![0.1; 4001], "c", 4000, 2000.0).len(), 6000);

@@ -1,7 +1,8 @@
 //! Stream figures: what the product makes of hours of sound, with its votes, hold and cooldown.
 //!
 //! A *soundscape* is a long bed (`bed`) with the split's screams set into it, each cut as in the clip figures, 0 to 20 dB
-//! over the bed's level at its place (seeded), so far apart that no cooldown hides the next. A scream is *found* by an alarm
+//! over the bed's level at its place (seeded) or as far as full scale lets it, since a microphone's does not grow with a loud room; so far
+//! apart that no cooldown hides the next (`snr_db` is what came of it). A scream is *found* by an alarm
 //! that starts while a window that decides can hold some of it; the time to the alarm runs from its *onset*, the first
 //! moment within 20 dB of its loudest, to the end of the deciding window. False alarms are counted over scream-free sound:
 //! the background recordings, or the bed of clips alone where there are none. A rate is only claimed where the hours allow
@@ -25,12 +26,13 @@ use crate::calibrate::lowest;
 use crate::poisson;
 use crate::trace::{self, Cores, Trace};
 
-/// Screams of one soundscape: short enough to hold in memory, long enough to be a stream.
+/// Screams of one soundscape: short enough to hold in memory, long enough to be a stream. One where a cooldown is longer than
+/// [`APART_S_MAX`].
 const SCREAMS: usize = 8;
 const SNR_DB: std::ops::Range<f32> = 0.0..20.0;
 /// A bed quieter than this counts as so loud: a scream in a silent room is no whisper. RMS of full scale, -45 dB.
 const QUIET: f32 = 5.6e-3;
-/// From one scream's end to the next one's start, at the most, seconds.
+/// Of several screams in one soundscape, from one's end to the next one's start, at the most; and around one alone. Seconds.
 const APART_S_MAX: f64 = 300.0;
 /// Rates at which recall is looked up: a half an hour, one a day, one a week.
 const RATES: [(&str, f64); 3] = [("0.5 per hour", 0.5), ("1 per day", 1.0 / 24.0), ("1 per week", 1.0 / 168.0)];
@@ -61,6 +63,8 @@ pub struct Figures {
     pub events: usize,
     pub found: usize,
     pub recall: f64,
+    /// Of the screams over their beds; none without screams.
+    pub snr_db: Option<Snr>,
     pub onset_to_alarm_s: Option<Delay>,
     pub rates: Vec<AtRate>,
     pub sweep: Vec<Setting>,
@@ -71,6 +75,23 @@ pub struct Figures {
 pub struct Delay {
     pub median: f64,
     pub p95: f64,
+}
+
+/// How far the screams lie over their beds, dB.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Snr {
+    pub p5: f32,
+    pub median: f32,
+    pub p95: f32,
+}
+
+impl Snr {
+    /// Nearest rank.
+    fn of(mut snrs_db: Vec<f32>) -> Option<Self> {
+        snrs_db.sort_by(f32::total_cmp);
+        let at = |q: f64| snrs_db[((q * snrs_db.len() as f64).ceil() as usize).clamp(1, snrs_db.len()) - 1];
+        (!snrs_db.is_empty()).then(|| Self { p5: at(0.05), median: at(0.5), p95: at(0.95) })
+    }
 }
 
 /// Recall at a rate of false alarms.
@@ -105,6 +126,8 @@ pub type Scream = (f64, f64);
 pub struct Soundscape {
     trace: Trace,
     events: Vec<Scream>,
+    /// Of each scream over its bed.
+    snrs_db: Vec<f32>,
 }
 
 /// Whether an alarm that starts at `t_s` can be for a scream: the deciding window, `reach_s` long, holds some of it.
@@ -122,37 +145,46 @@ pub fn hear(
     bed: &Bed,
 ) -> anyhow::Result<Vec<Soundscape>> {
     let bar = crate::progress::bar(rows.len() as u64, "stream");
-    let count = rows.len().div_ceil(SCREAMS).max(1);
+    let each = if apart_s(manifest) > APART_S_MAX { 1 } else { SCREAMS };
+    let count = rows.len().div_ceil(each).max(1);
     let heard = rows
-        .par_chunks(SCREAMS)
+        .par_chunks(each)
         .enumerate()
         .map(|(number, rows)| {
             let screams: Vec<Vec<f32>> =
                 rows.iter().map(|row| clips::cut(manifest, folder, &row.file, cut_s)).collect::<anyhow::Result<_>>()?;
             // Beds begin at different files, as far apart as there are.
-            let (sound, events) = lay(manifest, bed, (number, number * bed.files() / count), &screams)?;
+            let Laid { sound, events, snrs_db } = lay(manifest, bed, (number, number * bed.files() / count), &screams)?;
             let trace = Trace::of_sound(manifest, model, &sound, Cores::One).context("a soundscape")?;
             bar.inc(rows.len() as u64);
-            Ok(Soundscape { trace, events })
+            Ok(Soundscape { trace, events, snrs_db })
         })
         .collect();
     bar.finish_and_clear();
     heard
 }
 
-/// Soundscape `number`, whose bed begins with file `first`, and onset and end of each scream in it.
-fn lay(
-    manifest: &Manifest,
-    bed: &Bed,
-    (number, first): (usize, usize),
-    screams: &[Vec<f32>],
-) -> anyhow::Result<(Vec<f32>, Vec<Scream>)> {
-    let rate_hz = f64::from(manifest.front_end.sample_rate_hz);
-    let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
+/// From one scream's end to the next one's start, so that no cooldown hides it, seconds.
+fn apart_s(manifest: &Manifest) -> f64 {
     let decision = manifest.decision;
     // The sweep's longest hold may not reach the next scream either.
     let hold_s = HOLDS_S.into_iter().fold(decision.hold_s, f64::max);
-    let apart_s = (hold_s + decision.cooldown_s + 2.0 * manifest.front_end.window_s).min(APART_S_MAX);
+    hold_s + decision.cooldown_s + 2.0 * manifest.front_end.window_s
+}
+
+/// A soundscape before it is heard.
+struct Laid {
+    sound: Vec<f32>,
+    events: Vec<Scream>,
+    snrs_db: Vec<f32>,
+}
+
+/// Soundscape `number`, whose bed begins with file `first`, and onset and end of each scream in it.
+fn lay(manifest: &Manifest, bed: &Bed, (number, first): (usize, usize), screams: &[Vec<f32>]) -> anyhow::Result<Laid> {
+    let rate_hz = f64::from(manifest.front_end.sample_rate_hz);
+    let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
+    // One scream alone needs no more.
+    let apart_s = apart_s(manifest).min(APART_S_MAX);
     // Each its own: where there are more soundscapes than files, several begin with one.
     let mut rng = SmallRng::seed_from_u64(first.max(number) as u64);
     let mut starts = Vec::with_capacity(screams.len());
@@ -164,16 +196,17 @@ fn lay(
         end = start + scream.len();
     }
     let mut sound = bed.stretch(first, end + samples(apart_s))?;
-    let mut events = Vec::with_capacity(screams.len());
+    let (mut events, mut snrs_db) = (Vec::with_capacity(screams.len()), Vec::with_capacity(screams.len()));
     for (scream, start) in screams.iter().zip(starts) {
         let level = rms(&sound[start..start + scream.len()]).max(QUIET);
         let peak = scream.iter().fold(1e-9f32, |peak, x| peak.max(x.abs()));
         let gain = bed::gain_over(scream, level, rng.random_range(SNR_DB)).min(1.0 / peak);
+        snrs_db.push(20.0 * (gain * rms(scream).max(1e-9) / level).log10());
         bed::add(&mut sound, start, scream, gain);
         events.push(((start + onset(scream, samples(0.02))) as f64 / rate_hz, (start + scream.len()) as f64 / rate_hz));
     }
     sound.iter_mut().for_each(|x| *x = x.clamp(-1.0, 1.0));
-    Ok((sound, events))
+    Ok(Laid { sound, events, snrs_db })
 }
 
 /// The first sample of the first block within 20 dB of the loudest.
@@ -261,6 +294,7 @@ pub fn figures(manifest: &Manifest, soundscapes: &[Soundscape], quiet: &[Trace])
         events: soundscapes.iter().map(|soundscape| soundscape.events.len()).sum(),
         found: judged.found,
         recall: judged.recall,
+        snr_db: Snr::of(soundscapes.iter().flat_map(|soundscape| soundscape.snrs_db.iter().copied()).collect()),
         onset_to_alarm_s: judged.delay,
         rates: rates.collect(),
         sweep: sweep.collect(),

@@ -27,8 +27,9 @@ const TILE_STEP: f64 = 0.5;
 const WORTH: f32 = 0.05;
 /// Which frame of a band shows what it holds where little is to be heard.
 const QUIET_QUANTILE: f64 = 0.25;
-/// Scores beyond this are as sure as f32 says, in log-odds.
-const LOG_ODDS_MAX: f32 = 20.0;
+/// Log-odds beyond this are as sure as f32 says: a softmax's scores are exact down to e^-87, 1 less a probability to e^-16.
+const LOG_ODDS_MAX: f32 = 80.0;
+const LOG_ODDS_OF_PROBABILITY_MAX: f32 = 20.0;
 
 /// What a window's score rests on.
 pub struct Occlusion {
@@ -185,7 +186,11 @@ fn log_odds(manifest: &Manifest, model: &mut Model, picture: &[f32]) -> Result<f
         Output::Probabilities => 1.0 - alarm.min(1.0),
     };
     let odds = alarm.max(f32::MIN_POSITIVE).ln() - others.max(f32::MIN_POSITIVE).ln();
-    Ok(odds.clamp(-LOG_ODDS_MAX, LOG_ODDS_MAX))
+    let most = match manifest.output {
+        Output::Logits => LOG_ODDS_MAX,
+        Output::Probabilities => LOG_ODDS_OF_PROBABILITY_MAX,
+    };
+    Ok(odds.clamp(-most, most))
 }
 
 /// For each cell the mean fall of the patches that cover it; 0 where none does.

@@ -5,6 +5,7 @@ use std::path::Path;
 use detector::model::Executor;
 use files::model_dir;
 use files::say;
+use files::site::Site;
 
 use crate::settings::{Paths, Settings};
 
@@ -20,6 +21,10 @@ pub fn run(paths: &Paths) -> bool {
                 && let Err(error) = model_dir::load_weights(&dir, &manifest, Executor::SingleThread)
             {
                 eprintln!("{error}");
+            }
+            // And the folders, by what of the site file can be read.
+            if let (Some(site), _) = Site::load_rest(&paths.config) {
+                folders_take_files(&paths.config, &site);
             }
             return false;
         }
@@ -40,20 +45,7 @@ pub fn run(paths: &Paths) -> bool {
         eprintln!("{}: `mqtt`: {error:#}", paths.config.display());
         well = false;
     }
-    for (name, dir) in [("events.dir", &settings.site.events.dir), ("state.dir", &settings.site.state.dir)] {
-        // Made by whoever runs, so that it is theirs; where it is not there yet, the folder above must take it.
-        let above = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
-        if !above.is_dir() {
-            eprintln!(
-                "{}: `{name}`: {}: is a file, and no folder can be there",
-                paths.config.display(),
-                above.display()
-            );
-            well = false;
-        } else if let Err(error) = tempfile(above) {
-            eprintln!("warning: {}: `{name}`: {}: {error}", paths.config.display(), dir.display());
-        }
-    }
+    well &= folders_take_files(&paths.config, &settings.site);
     settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     say!("{:16} {:28} from", "key", "value");
     for (key, value, origin) in &settings.origins {
@@ -63,6 +55,22 @@ pub fn run(paths: &Paths) -> bool {
         say!("quiet hours are local time: here it is {}", crate::clock::local_words());
     }
     say!("{}: {}", paths.config.display(), if well { "fine" } else { "not usable" });
+    well
+}
+
+/// Says what is wrong with the site's folders; false where no folder can be there.
+fn folders_take_files(config: &Path, site: &Site) -> bool {
+    let mut well = true;
+    for (name, dir) in [("events.dir", &site.events.dir), ("state.dir", &site.state.dir)] {
+        // Made by whoever runs, so that it is theirs; where it is not there yet, the folder above must take it.
+        let above = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
+        if !above.is_dir() {
+            eprintln!("{}: `{name}`: {}: is a file, and no folder can be there", config.display(), above.display());
+            well = false;
+        } else if let Err(error) = tempfile(above) {
+            eprintln!("warning: {}: `{name}`: {}: {error}", config.display(), dir.display());
+        }
+    }
     well
 }
 

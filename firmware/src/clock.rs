@@ -1,5 +1,6 @@
 //! Wall time, stamped on and never used for a duration; and time since boot, for those.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -59,7 +60,10 @@ pub fn uptime_ms() -> u64 {
     since_boot().as_millis() as u64
 }
 
-/// The kernel's id of this boot.
+/// The kernel's id of this boot. Read once: no event waits for a file.
 pub fn boot_id() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_string())
+    static ID: LazyLock<Option<String>> = LazyLock::new(|| {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_string())
+    });
+    ID.clone()
 }

@@ -4,12 +4,16 @@
 //! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
 
 mod commands;
+mod disk_watch;
+mod every;
 mod figures;
+mod gaps;
 mod incident;
 mod senses;
 mod sounded;
 mod telling;
 mod tick;
+mod unlogged;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,8 +42,12 @@ use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
 
+use disk_watch::DiskWatch;
+use every::Every;
+use gaps::Gaps;
 use incident::Incident;
 use sounded::Sounded;
+use unlogged::Unlogged;
 
 /// What the loop is told.
 pub enum Message {
@@ -66,14 +74,19 @@ pub enum Message {
     Update(update::agent::Notice),
 }
 
-/// How long an end waits for the disk after a recording, and after a signal: the service manager gives all of it five seconds.
-const RECORDER_WAIT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(1500));
-/// As [`RECORDER_WAIT`], for the broker's acknowledgements; the goodbye may take a second more.
-const BROKER_WAIT: (Duration, Duration) = (Duration::from_secs(9), Duration::from_millis(500));
+/// How long an end waits for something.
+struct EndWait {
+    /// After a recording, whose user waits for its files.
+    recording: Duration,
+    /// Once a signal has come: the service manager gives all of the end five seconds.
+    signal: Duration,
+}
+/// For the disk.
+const RECORDER_WAIT: EndWait = EndWait { recording: Duration::from_secs(60), signal: Duration::from_millis(1500) };
+/// For the broker's acknowledgements; the goodbye may take a second more.
+const BROKER_WAIT: EndWait = EndWait { recording: Duration::from_secs(9), signal: Duration::from_millis(500) };
 /// Between two words that somebody has silenced a device with nothing to silence.
 const SILENCED_EVERY: Duration = Duration::from_secs(10);
-/// Gaps nearer to each other are told as one.
-const GAP_EVERY: Duration = Duration::from_secs(1);
 
 /// What the loop is made of.
 pub struct Parts {
@@ -140,9 +153,7 @@ pub struct Control {
     anchor: (Us, Instant),
     sounded: Sounded,
     defects: Vec<Defect>,
-    /// Sound missing that has not been told yet: from when on, and how much, seconds.
-    gap: Option<(f64, f64)>,
-    gap_at: Instant,
+    gaps: Gaps,
     windows: u64,
     /// Of those, without the network.
     skipped: u64,
@@ -159,16 +170,14 @@ pub struct Control {
     failed_lines: BTreeSet<&'static str>,
     boot: String,
     health: Health,
-    telemetry_at: Instant,
+    telemetry: Every,
     /// Somebody watches until then.
     live_until: Option<Instant>,
-    reopen_at: Instant,
+    /// Lines that could not be opened.
+    reopening: Every,
     silenced_at: Option<Instant>,
-    /// In which turn the hub's thread waits for the disk, and since when.
-    at_disk: Option<(u64, Instant)>,
-    /// What happened and is not handed in to the log yet.
-    unlogged: Vec<hub::Event>,
-    unlogged_lost: u64,
+    disk_watch: DiskWatch,
+    unlogged: Unlogged,
     stored: Vec<std::path::PathBuf>,
     failure: Option<String>,
 }
@@ -211,8 +220,7 @@ impl Control {
             anchor: (0, now),
             sounded: Sounded::default(),
             defects: Vec::new(),
-            gap: None,
-            gap_at: now,
+            gaps: Gaps::default(),
             windows: 0,
             skipped: 0,
             late_until_window: 0,
@@ -229,13 +237,12 @@ impl Control {
                 std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), now) as u32
             ),
             health: Health { level_dbfs: f64::from(detector::level::LEVEL_DBFS_MIN), ..Health::default() },
-            telemetry_at: now + tick::TELEMETRY_EVERY,
+            telemetry: Every::new(tick::TELEMETRY_EVERY, now),
             live_until: None,
-            reopen_at: now + tick::REOPEN_EVERY,
+            reopening: Every::new(tick::REOPEN_EVERY, now),
             silenced_at: None,
-            at_disk: None,
-            unlogged: Vec::new(),
-            unlogged_lost: 0,
+            disk_watch: DiskWatch::default(),
+            unlogged: Unlogged::default(),
             stored: Vec::new(),
             failure: None,
             parts,
@@ -344,10 +351,7 @@ impl Control {
                 self.fault(Fault::InferenceLate, "a window was not scored: the processor is behind");
             }
             Message::Capture(notice) => self.capture(notice),
-            Message::Gap { t_s, length_s } => {
-                let (first_s, sum_s) = self.gap.unwrap_or((t_s, 0.0));
-                self.gap = Some((first_s, sum_s + length_s));
-            }
+            Message::Gap { t_s, length_s } => self.gaps.add(t_s, length_s),
             Message::Sound(finding) => self.sound(finding),
             Message::Stored(storage, stored) => {
                 // Told at the end of a recording; a service would gather them for years.
@@ -488,12 +492,10 @@ impl Control {
 
     /// Hands in what is to be written; what the recorder's queue does not take waits for the next tick.
     fn hand_in(&mut self) {
-        // One job for all of them: incidents and settings need places too.
-        if !self.unlogged.is_empty() {
-            let (events, lost) = (std::mem::take(&mut self.unlogged), std::mem::take(&mut self.unlogged_lost));
-            if let Some(Job::Events { events, lost }) = self.parts.recorder.offer(Job::Events { events, lost }) {
-                (self.unlogged, self.unlogged_lost) = (events, lost);
-            }
+        if let Some(job) = self.unlogged.take()
+            && let Some(refused) = self.parts.recorder.offer(job)
+        {
+            self.unlogged.give_back(refused);
         }
         for storage in std::mem::take(&mut self.to_write) {
             let job = if storage == Storage::Settings { self.settings_file() } else { Job::Missed };
@@ -522,12 +524,14 @@ impl Control {
         let audio_s = audio_us as f64 / 1e6;
         let last: Vec<Job> =
             self.to_write.contains(&Storage::Settings).then(|| self.settings_file()).into_iter().collect();
-        let Self {
-            parts, lines, windows, alarms, began, mut stored, failure, unstored, unlogged, unlogged_lost, ..
-        } = self;
-        let Parts { recorder, hub, inbox, .. } = parts;
-        let events = (!unlogged.is_empty()).then_some(Job::Events { events: unlogged, lost: unlogged_lost });
-        recorder.finish(events.into_iter().chain(last), if signalled { RECORDER_WAIT.1 } else { RECORDER_WAIT.0 });
+        let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, mut unlogged, .. } = self;
+        let Parts { recorder, hub, inbox, terminate, .. } = parts;
+        // Also one that comes during the end of a recording.
+        let signalled = || terminate.load(Relaxed);
+        let ended = Instant::now();
+        recorder.finish(unlogged.take().into_iter().chain(last), || {
+            ended.elapsed() >= if signalled() { RECORDER_WAIT.signal } else { RECORDER_WAIT.recording }
+        });
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Stored(_, Ok(path)) => stored.extend(path),
@@ -539,7 +543,8 @@ impl Control {
             }
         }
         if let Some(hub) = hub {
-            let left = hub.stop(if signalled { BROKER_WAIT.1 } else { BROKER_WAIT.0 });
+            let wait = if signalled() { BROKER_WAIT.signal } else { BROKER_WAIT.recording };
+            let left = hub.stop(wait, || wait > BROKER_WAIT.signal && signalled());
             if left > 0 {
                 log::warn!("{left} alert(s) stay in the outbox and go out at the next start");
             }

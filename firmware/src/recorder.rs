@@ -106,27 +106,27 @@ impl Recorder {
         }
     }
 
-    /// Writes what waits and, behind it, `last`, and ends; after `wait` without it: a disk that hangs must not hang the exit, nor keep the
-    /// hub from its goodbye.
-    pub fn finish(self, last: impl IntoIterator<Item = Job>, wait: Duration) {
-        let until = Instant::now() + wait;
+    /// Writes what waits and, behind it, `last`, and ends; without it once `over` says so: a disk that hangs must not hang the exit, nor keep
+    /// the hub from its goodbye.
+    pub fn finish(self, last: impl IntoIterator<Item = Job>, over: impl Fn() -> bool) {
+        let began = Instant::now();
         for job in last {
             let mut left = self.offer(job);
-            while let Some(job) = left.take_if(|_| Instant::now() < until) {
+            while let Some(job) = left.take_if(|_| !over()) {
                 std::thread::sleep(FINISH_LOOK);
                 left = self.offer(job);
             }
         }
         drop(self.jobs);
-        while !self.thread.is_finished() && Instant::now() < until {
+        while !self.thread.is_finished() && !over() {
             std::thread::sleep(FINISH_LOOK);
         }
         match self.thread.is_finished() {
             true if self.thread.join().is_err() => log::error!("recorder: the thread panicked"),
             true => {}
             false => log::error!(
-                "recorder: the disk has not answered for {} s: what was to be written is lost",
-                wait.as_secs()
+                "recorder: the disk has not answered for {:.1} s: what was to be written is lost",
+                began.elapsed().as_secs_f64()
             ),
         }
     }
@@ -308,7 +308,7 @@ mod tests {
         let (out, _told) = sync_channel(JOBS);
         let recorder = Recorder::start(open, EventLog::new(Path::new("/nonexistent")), out).unwrap();
         let began = Instant::now();
-        recorder.finish((0..2 * JOBS).map(|_| Job::Missed), Duration::from_millis(100));
+        recorder.finish((0..2 * JOBS).map(|_| Job::Missed), || began.elapsed() >= Duration::from_millis(100));
         assert!((100..30_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
         drop(release);
     }

@@ -1,5 +1,6 @@
 //! `screamd run`: everything is opened and checked here, in the order in which it may fail; then the control loop runs.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -102,6 +103,9 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
         .iter()
         .filter(|warning| args.wav.is_none() || !warning.contains("audio.device"))
         .for_each(|warning| log::warn!("{warning}"));
+    if let Some(refused) = foreign_state(&startup.settings.site.state.dir) {
+        return Err(vec![format!("{}: `state.dir`: {refused}", args.paths.config.display())]);
+    }
     // A hub that lacks its password, or another model, is nothing against the site file.
     let refused = |fault: &Fault| matches!(fault, Fault::ConfigInvalid | Fault::CrashLoop);
     if !startup.faults.iter().any(|(fault, _)| refused(fault)) {
@@ -219,6 +223,19 @@ fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Con
         None => crash.forget(),
     });
     Ok(control.watched_by(supervisor))
+}
+
+/// Why root must not run in the service's folder: what it writes there is root's, and the service could no longer read its own outbox.
+fn foreign_state(dir: &Path) -> Option<String> {
+    let owner = std::fs::metadata(dir).ok()?.uid();
+    let user = rustix::process::geteuid();
+    (user.is_root() && owner != user.as_raw()).then(|| {
+        format!(
+            "{}: belongs to user {owner}, and root would leave files there that it cannot read (the service: systemctl restart screamd; \
+             by hand: another `state.dir`, or sudo -u '#{owner}')",
+            dir.display()
+        )
+    })
 }
 
 /// Of the service, whose hub may come later: a password or certificate that is gone or spoilt costs it the hub (`PathDown`, tried

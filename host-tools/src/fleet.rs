@@ -305,7 +305,7 @@ impl Fleet {
         let Self { hubs, listener, ids, incoming, .. } = self;
         drop(incoming);
         hubs.into_par_iter().for_each(|hub| {
-            let _left = hub.stop(Duration::from_secs(1));
+            let _left = hub.stop(Duration::from_secs(1), || false);
         });
         let until = Instant::now() + LISTENER;
         for id in &ids {

@@ -210,6 +210,15 @@ fn check_tells_every_problem_at_once() {
     for name in ["none.toml", "decision.threshold_on", "mqtt.host", "audio.devise"] {
         assert!(said.contains(name), "`{name}` is not in: {said}");
     }
+    // Also the folders, though a key is misspelt.
+    std::fs::write(device.path("events"), "").unwrap();
+    device.site("max_mb = 3");
+    let said = device.command("check").output().unwrap().stderr;
+    let said = String::from_utf8_lossy(&said);
+    for name in ["max_mb", "`events.dir`", "is a file, and no folder can be there"] {
+        assert!(said.contains(name), "`{name}` is not in: {said}");
+    }
+    std::fs::remove_file(device.path("events")).unwrap();
     // An editor's byte order mark is no part of a key; a zone stands in every alert, whose size is bounded.
     device.site("[audio]\ndevice = \"hw:DEV=0,CARD=1\"");
     let rest = std::fs::read_to_string(device.path("site.toml")).unwrap();

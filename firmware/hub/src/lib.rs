@@ -26,7 +26,7 @@ pub mod topics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -193,12 +193,25 @@ impl Hub {
         &self.topics
     }
 
-    /// Waits at most `wait` for acknowledgements, says `offline`, disconnects (a second at most) and ends the thread.
-    /// Returns how many alerts are left; they go out at the next start.
-    pub fn stop(mut self, wait: Duration) -> usize {
-        self.mailbox.stop(Instant::now() + wait);
-        // A disk that hangs must not hang the exit: then the thread is left to the process's end.
-        if self.done.recv_timeout(wait + limits::GOODBYE * 2).is_ok()
+    /// Waits at most `wait` for acknowledgements, and no longer once `hurry` says so; says `offline`, disconnects (a second at most) and
+    /// ends the thread. Returns how many alerts are left; they go out at the next start.
+    pub fn stop(mut self, wait: Duration, hurry: impl Fn() -> bool) -> usize {
+        let mut until = Instant::now() + wait;
+        self.mailbox.stop(until);
+        let ended = loop {
+            // A disk that hangs must not hang the exit: then the thread is left to the process's end.
+            let left = (until + limits::GOODBYE * 2).saturating_duration_since(Instant::now());
+            match self.done.recv_timeout(left.min(limits::HURRY_LOOK)) {
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => break false,
+                Err(RecvTimeoutError::Timeout) => {}
+                ended => break ended.is_ok(),
+            }
+            if Instant::now() < until && hurry() {
+                until = Instant::now();
+                self.mailbox.stop(until);
+            }
+        };
+        if ended
             && let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -256,6 +269,22 @@ mod tests {
             assert!(Instant::now() < until);
             std::thread::sleep(Duration::from_millis(20));
         }
-        hub.stop(Duration::ZERO);
+        hub.stop(Duration::ZERO, || false);
+    }
+
+    /// A recording has ended, its alert waits for a broker that is not there, and somebody presses Ctrl-C.
+    #[test]
+    fn who_waits_for_acknowledgements_can_be_hurried() {
+        let dir = tempfile::tempdir().unwrap();
+        // The port of a listener that is gone.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut options = Options::new("test-1", "Hall", "127.0.0.1", dir.path());
+        options.port = port;
+        let hub = Hub::start(options, sync_channel(8).0).unwrap();
+        hub.alert(Event::new(EventType::ScreamStart, "1", "2026-01-01T00:00:00Z", true));
+        let began = Instant::now();
+        let pressed = || began.elapsed() >= Duration::from_millis(300);
+        assert_eq!(hub.stop(Duration::from_secs(600), pressed), 1, "it waits in the outbox");
+        assert!((300..60_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     }
 }

@@ -10,7 +10,7 @@ use crate::lines::Line;
 use crate::listen::Report;
 
 impl Control {
-    pub(super) fn telemetry(&mut self) {
+    pub(super) fn tell_health(&mut self) {
         // No window since the last time: the level stays, since 0 would be full scale.
         let level_dbfs = self.health.level_dbfs;
         let health = std::mem::replace(&mut self.health, Health { level_dbfs, ..Health::default() });

@@ -1,12 +1,10 @@
 //! What the device perceives beside screams: the card's coming and going, the sound's health, what is missing of it, the
 //! case and the button.
 
-use std::time::Instant;
-
 use detector::alarm::Event;
 use detector::sound_health::Finding;
 
-use super::{Control, GAP_EVERY};
+use super::Control;
 use crate::capture::Notice;
 use crate::faults::{self, Fault};
 use crate::inputs::Change;
@@ -41,16 +39,6 @@ impl Control {
             self.fault(fault, words.stands);
         } else if !self.defects.iter().any(|known| Fault::of_defect(*known) == fault) {
             self.restore(fault, words.over);
-        }
-    }
-
-    /// One line for all that was missing within a second: a card that stutters must not flood who reads.
-    pub(super) fn tell_gap(&mut self) {
-        if Instant::now() >= self.gap_at
-            && let Some((t_s, length_s)) = self.gap.take()
-        {
-            self.gap_at = Instant::now() + GAP_EVERY;
-            self.lines.write(&Line::Gap { t_s, length_s });
         }
     }
 

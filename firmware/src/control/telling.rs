@@ -16,8 +16,6 @@ use crate::recorder::Storage;
 const SETTLED_S: f64 = 90.0;
 /// The same for a covered microphone, which takes half a day to show.
 const COVERED_S: f64 = 13.0 * 3600.0;
-/// Events that wait for the recorder's queue.
-const UNLOGGED_MAX: usize = 1000;
 
 fn settled_s(fault: &str) -> f64 {
     if fault == Fault::MicDegraded.name() { COVERED_S } else { SETTLED_S }
@@ -120,11 +118,7 @@ impl Control {
 
     /// To the log, and to the hub where the site has one.
     pub(super) fn alert(&mut self, event: hub::Event) {
-        if self.unlogged.len() < UNLOGGED_MAX {
-            self.unlogged.push(event.clone());
-        } else {
-            self.unlogged_lost += 1;
-        }
+        self.unlogged.push(event.clone());
         if let Some(hub) = &self.parts.hub {
             hub.alert(event);
         }

@@ -25,7 +25,9 @@ impl Control {
         }
         self.watch_clock();
         self.read_inputs();
-        self.tell_gap();
+        if let Some(line) = self.gaps.due(Instant::now()) {
+            self.lines.write(&line);
+        }
         self.keep_quiet_hours();
         if self.parts.realtime {
             self.step(Event::Tick);
@@ -37,26 +39,23 @@ impl Control {
             self.restore(Fault::Crashed, "it has run well since");
         }
         self.show();
-        if Instant::now() >= self.reopen_at {
-            self.reopen_at = Instant::now() + REOPEN_EVERY;
+        if self.reopening.due(Instant::now()) {
             self.reopen();
         }
-        if Instant::now() >= self.telemetry_at {
-            self.telemetry_at = Instant::now() + TELEMETRY_EVERY;
-            self.telemetry();
+        if self.telemetry.due(Instant::now()) {
+            self.tell_health();
         }
     }
 
-    /// A disk that gives no answer at all is no error of any file: the hub's thread waits in one and the same call.
     fn watch_disk(&mut self) {
-        let Some(turn) = self.parts.hub.as_ref().and_then(Hub::at_disk) else {
-            self.at_disk = None;
-            return self.storage(Storage::Disk, Ok(()));
-        };
-        let (_, since) = self.at_disk.take_if(|(known, _)| *known == turn).unwrap_or_else(|| (turn, Instant::now()));
-        self.at_disk = Some((turn, since));
-        if since.elapsed() >= DISK_PATIENCE {
-            self.storage(Storage::Disk, Err(format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs())));
+        let turn = self.parts.hub.as_ref().and_then(Hub::at_disk);
+        match self.disk_watch.waits(turn, Instant::now()) {
+            None => self.storage(Storage::Disk, Ok(())),
+            Some(waited) if waited < DISK_PATIENCE => {}
+            Some(_) => {
+                let cause = format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs());
+                self.storage(Storage::Disk, Err(cause));
+            }
         }
     }
 

@@ -320,7 +320,7 @@ impl Device {
     }
 
     pub fn stop(&mut self, wait: Duration) -> usize {
-        self.hub.take().unwrap().stop(wait)
+        self.hub.take().unwrap().stop(wait, || false)
     }
 }
 

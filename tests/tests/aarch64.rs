@@ -35,6 +35,22 @@ fn on_both(args: &[&str], out: &[PathBuf; 2]) {
     }
 }
 
+/// What `screamd` says of `sound`, line by line, and the kinds of files that it leaves.
+fn lines_and_files(mut screamd: Command, dir: &Path, sound: &Path) -> (Vec<Value>, Vec<String>) {
+    std::fs::create_dir(dir).unwrap();
+    let site = format!("[state]\ndir = \"{0}/state\"\n[events]\ndir = \"{0}/events\"\n", dir.display());
+    std::fs::write(dir.join("site.toml"), site).unwrap();
+    screamd.args(["run", "--speed", "max", "--json", "--model", "models/default", "--config"]);
+    let output = screamd.arg(dir.join("site.toml")).arg("--wav").arg(sound).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let files = std::fs::read_dir(dir.join("events")).unwrap();
+    let kind = |path: PathBuf| path.extension().map(|kind| kind.to_str().unwrap().to_string());
+    let mut kinds: Vec<String> = files.filter_map(|file| kind(file.unwrap().path())).collect();
+    kinds.sort();
+    (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), kinds)
+}
+
 /// Six seconds of the demo's scene around its scream: two windows of the default model.
 fn scream(dir: &Path) -> PathBuf {
     const RATE_HZ: usize = 16_000;
@@ -108,4 +124,24 @@ fn scores_of_the_default_model_are_the_same() {
     println!("{compared} scores of {} windows, largest difference {worst:.1e}", here.len());
     assert!(worst <= TOLERANCE, "a score differs by {worst:e}");
     assert!(here.iter().any(|window| window["score"].as_f64().unwrap() > 0.5), "nothing was heard: {here:?}");
+}
+
+#[test]
+#[ignore = "needs the aarch64 build: tests/aarch64.sh"]
+fn screamd_raises_the_same_alarm_and_leaves_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let sound = scream(dir.path());
+    let mut emulated = Command::new(root().join(".cargo/aarch64-run"));
+    emulated.arg(aarch64("screamd"));
+    let (here, files_here) = lines_and_files(Command::new(program("screamd")), &dir.path().join("here"), &sound);
+    let (there, files_there) = lines_and_files(emulated, &dir.path().join("there"), &sound);
+    assert_eq!(files_here, files_there);
+    assert_eq!(files_here, ["json", "png"]);
+    let kinds = |lines: &[Value]| -> Vec<String> { lines.iter().map(|line| line["type"].to_string()).collect() };
+    assert_eq!(kinds(&here), kinds(&there));
+    let worst = here.iter().zip(&there).filter_map(|(a, b)| Some((a["score"].as_f64()? - b["score"].as_f64()?).abs()));
+    let worst = worst.fold(0.0, f64::max);
+    let started = there.iter().any(|line| line["type"] == "alarm" && line["state"] == "start" && line["siren"] == true);
+    println!("{} lines, largest difference of a score {worst:.1e}", there.len());
+    assert!(started && worst <= TOLERANCE, "{worst:e} in {there:?}");
 }

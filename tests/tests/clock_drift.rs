@@ -1,4 +1,4 @@
-//! A7: a card whose clock is 500 ppm off. Its samples are taken for the model's rate, so the sound is that much higher or
+//! A7 of tests/FAULTS.md: a card whose clock is 500 ppm off. Its samples are taken for the model's rate, so the sound is that much higher or
 //! lower and longer or shorter; what the network makes of it must not change.
 #![allow(clippy::unwrap_used)]
 

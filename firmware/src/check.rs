@@ -7,7 +7,7 @@ use files::model_dir;
 use files::say;
 use files::site::Site;
 
-use crate::settings::{Paths, Settings};
+use crate::settings::{self, Paths, Settings};
 
 /// Prints what is wrong, or what is in force; true where all is well.
 pub fn run(paths: &Paths) -> bool {
@@ -46,7 +46,8 @@ pub fn run(paths: &Paths) -> bool {
         well = false;
     }
     well &= folders_take_files(&paths.config, &settings.site);
-    settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let no_microphone = settings::no_microphone(&paths.config, &settings.site);
+    settings.warnings.iter().chain(&no_microphone).for_each(|warning| eprintln!("warning: {warning}"));
     say!("{:16} {:28} from", "key", "value");
     for (key, value, origin) in &settings.origins {
         say!("{key:16} {value:28} {origin}");

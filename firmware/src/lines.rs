@@ -140,7 +140,11 @@ pub struct Lines {
 impl Lines {
     /// JSON or words. In `realtime` the device waits for no reader.
     pub fn new(json: bool, realtime: bool) -> Self {
-        let queue = realtime.then(|| Queue::start("lines", |text| say!("{text}"))).and_then(Result::ok);
+        let queue = realtime.then(|| Queue::start("lines", |text| say!("{text}")));
+        let told = |error: &std::io::Error| {
+            log::warn!("the thread that writes standard output: {error}; a reader who stands still holds the alarm")
+        };
+        let queue = queue.and_then(|queue| queue.inspect_err(told).ok());
         Self {
             queue,
             json,

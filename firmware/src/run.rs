@@ -97,12 +97,7 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
     } else {
         (None, Crash::default(), last_good::load(&args.paths, kind)?)
     };
-    startup
-        .settings
-        .warnings
-        .iter()
-        .filter(|warning| args.wav.is_none() || !warning.contains("audio.device"))
-        .for_each(|warning| log::warn!("{warning}"));
+    startup.settings.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     if let Some(refused) = foreign_state(&startup.settings.site.state.dir) {
         return Err(vec![format!("{}: `state.dir`: {refused}", args.paths.config.display())]);
     }
@@ -134,43 +129,16 @@ fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Con
     let (inputs, input_problems) = Inputs::open(&settings.board);
     output_problems.extend(input_problems);
 
-    let model_rate_hz = settings.manifest.front_end.sample_rate_hz;
     let (messages, inbox) = sync_channel::<Message>(MESSAGES);
-    let (source, name) = match recording {
-        Some(recording) => {
-            let name = args.wav.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-            (Source::Recording { recording, paced: args.speed == Speed::Realtime }, name)
-        }
-        None => {
-            let device = settings.site.audio.device.clone().context("`audio.device`: missing")?;
-            let notify = messages.clone();
-            let wanted =
-                capture::Source { device: device.clone(), model_rate_hz, period_frames: settings.board.period_frames };
-            let capture = capture::start(wanted, move |notice| {
-                // Full: the control loop stands still, and the watchdog says so.
-                let _ = notify.try_send(Message::Capture(notice));
-            });
-            (Source::Microphone(capture.context("the capture thread")?), device)
-        }
-    };
+    let (source, source_name) = open_source(args, &settings, recording, &messages)?;
     let capture_status = match &source {
         Source::Microphone(capture) => Some(Arc::clone(&capture.status)),
         Source::Recording { .. } => None,
     };
-    let source_rate_hz = source.rate_hz(model_rate_hz);
+    let source_rate_hz = source.rate_hz(settings.manifest.front_end.sample_rate_hz);
     let pipeline = Pipeline::new(&settings.manifest, model, source_rate_hz, settings.decision.stride_s)?;
     let centres_hz = pipeline.front_end().centres_hz().to_vec();
-
-    let events = settings.site.events.clone();
-    let retention = Retention { max_mib: events.max_mib, max_days: events.max_days };
-    // A person at a PC, whose clock is set. On a device, or at a pipe, which may be a microphone's, time must first show that it is true.
-    let at_a_desk = settings.board.simulated && args.wav.as_deref().is_some_and(|path| path != Path::new("-"));
-    let open = move || {
-        let store = EventStore::open(&events.dir, retention, events.pictures, events.clips)?;
-        if at_a_desk { store.with_proven_clock() } else { Ok(store) }
-    };
-    let log = EventLog::new(&settings.site.state.dir);
-    let recorder = Recorder::start(open, log, messages.clone()).context("the recorder's thread")?;
+    let recorder = start_recorder(args, &settings, messages.clone())?;
 
     let quiet = QuietHours::new(&settings.site.siren.quiet_hours);
     let quiet = Quiet::start(quiet).context("the thread that knows quiet hours")?;
@@ -209,7 +177,7 @@ fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Con
         terminate,
         capture_status,
         centres_hz,
-        source_name: name,
+        source_name,
         json: args.json,
         realtime,
     });
@@ -223,6 +191,44 @@ fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Con
         None => crash.forget(),
     });
     Ok(control.watched_by(supervisor))
+}
+
+/// The recording, or the microphone that the site names; and its name.
+fn open_source(
+    args: &Args,
+    settings: &Settings,
+    recording: Option<Recording>,
+    messages: &SyncSender<Message>,
+) -> anyhow::Result<(Source, String)> {
+    if let Some(recording) = recording {
+        let name = args.wav.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+        return Ok((Source::Recording { recording, paced: args.speed == Speed::Realtime }, name));
+    }
+    let device = settings.site.audio.device.clone().context("`audio.device`: missing")?;
+    let wanted = capture::Source {
+        device: device.clone(),
+        model_rate_hz: settings.manifest.front_end.sample_rate_hz,
+        period_frames: settings.board.period_frames,
+    };
+    let notify = messages.clone();
+    let capture = capture::start(wanted, move |notice| {
+        // Full: the control loop stands still, and the watchdog says so.
+        let _ = notify.try_send(Message::Capture(notice));
+    });
+    Ok((Source::Microphone(capture.context("the capture thread")?), device))
+}
+
+fn start_recorder(args: &Args, settings: &Settings, out: SyncSender<Message>) -> anyhow::Result<Recorder> {
+    let events = settings.site.events.clone();
+    let retention = Retention { max_mib: events.max_mib, max_days: events.max_days };
+    // A person at a PC, whose clock is set. On a device, or at a pipe, which may be a microphone's, time must first show that it is true.
+    let at_a_desk = settings.board.simulated && args.wav.as_deref().is_some_and(|path| path != Path::new("-"));
+    let open = move || {
+        let store = EventStore::open(&events.dir, retention, events.pictures, events.clips)?;
+        if at_a_desk { store.with_proven_clock() } else { Ok(store) }
+    };
+    let log = EventLog::new(&settings.site.state.dir);
+    Recorder::start(open, log, out).context("the recorder's thread")
 }
 
 /// Why root must not run in the service's folder: what it writes there is root's, and the service could no longer read its own outbox.

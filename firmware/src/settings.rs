@@ -153,6 +153,16 @@ impl Settings {
     }
 }
 
+/// What `check` says of a site without a microphone; `run` refuses it where it would listen to one.
+pub fn no_microphone(file: &Path, site: &Site) -> Option<String> {
+    site.audio.device.is_none().then(|| {
+        format!(
+            "{}: `audio.device`: missing, only `--wav` works (such as \"hw:CARD=Device\"; `arecord -L` lists names)",
+            file.display()
+        )
+    })
+}
+
 /// The board of a site file, a board file, or both: for `safe-outputs`, which needs no model.
 ///
 /// # Errors
@@ -272,11 +282,6 @@ fn warnings(file: &str, site: &Site) -> Vec<String> {
         && let Err(error) = std::fs::File::open(&path)
     {
         warnings.push(format!("{file}: `update.ca_file`: {}: {error}; no update can be fetched", path.display()));
-    }
-    if site.audio.device.is_none() {
-        warnings.push(format!(
-            "{file}: `audio.device`: missing, only `--wav` works (such as \"hw:CARD=Device\"; `arecord -L` lists names)"
-        ));
     }
     if !site.mqtt_enabled() {
         warnings.push(format!("{file}: `mqtt`: off, nobody but the siren is told"));

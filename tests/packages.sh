@@ -105,8 +105,9 @@ step "purged: nothing is left but the user"
 fresh
 cp firmware/packaging/install.sh "$root/tmp/"
 mv "$root/tmp/screamd.deb" "$root/tmp/$(basename "$package")"
-printf 'zone = "Attic"\n[mqtt]\nhost = "hub.local"\nusername = "attic"\npassword_file = "mqtt.password"\n' >"$root/tmp/site.toml"
+printf 'zone = "Attic"\n[audio]\ndevice = "hw:CARD=Device"\n[mqtt]\nhost = "hub.local"\nusername = "attic"\npassword_file = "mqtt.password"\n' >"$root/tmp/site.toml"
 printf 'zonne = "Attic"\n' >"$root/tmp/wrong.toml"
+printf 'zone = "Deaf"\n' >"$root/tmp/deaf.toml"
 echo canary-7431 >"$root/tmp/password"
 inside /tmp/install.sh --site /tmp/site.toml --password /tmp/password >"$work/log" 2>&1 || { cat "$work/log"; fail "install.sh"; }
 grep -q '^zone = "Attic"' "$site" || fail "install.sh did not put the site file there"
@@ -114,9 +115,11 @@ grep -q canary "$work/log" && fail "install.sh shows the password"
 [ "$(stat -c '%a %U' "$root/etc/credstore/screamd.mqtt.password")" = "600 root" ] || fail "the password can be read by others"
 inside /tmp/install.sh --site /tmp/wrong.toml >"$work/log" 2>&1 && fail "install.sh took a site file with a mistake"
 grep -q 'zone' "$work/log" && grep -q '^zone = "Attic"' "$site" || fail "the refused site file is in force, or not named"
+inside /tmp/install.sh --site /tmp/deaf.toml >"$work/log" 2>&1 && fail "install.sh took a site file without a microphone"
+grep -q 'audio.device' "$work/log" && grep -q '^zone = "Attic"' "$site" || fail "the site file without a microphone is in force, or that is not said"
 inside /tmp/install.sh >"$work/log" 2>&1 || { cat "$work/log"; fail "install.sh again"; }
 grep -q '^zone = "Attic"' "$site" || fail "install.sh alone changed the site file"
-step "install.sh: site file and password in place, a wrong site file refused, a second run changes nothing"
+step "install.sh: site file and password in place, a wrong site file and one without a microphone refused, a second run changes nothing"
 
 rm -rf "$root" "$work/later"
 step "all passed"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs screamd on a board that already runs its own system (Raspberry Pi OS, JetPack, Debian, Ubuntu), or upgrades it there.
 #   sudo ./install.sh [--site FILE] [--password FILE] [PACKAGE.deb]
-# --site FILE       becomes /etc/screamd/site.toml, after `screamd check` has found nothing wrong with it
+# --site FILE       becomes /etc/screamd/site.toml, after `screamd check` has found nothing wrong with it; it must name a
+#                   microphone
 # --password FILE   the broker's password; from then on only root and the service can read it
 # PACKAGE.deb       else the one beside this script for this machine
 # From a PC:  scp install.sh screamd_*_arm64.deb site.toml board:  &&  ssh -t board sudo ./install.sh --site site.toml
@@ -12,7 +13,7 @@ fail() { echo "install.sh: $*" >&2; exit 1; }
 site= password= package=
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --site | --password)
             [ $# -ge 2 ] || fail "$1 needs a file"
             [ -f "$2" ] || fail "$2: no such file"

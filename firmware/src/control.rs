@@ -83,8 +83,8 @@ struct EndWait {
 }
 /// For the disk.
 const RECORDER_WAIT: EndWait = EndWait { recording: Duration::from_secs(60), signal: Duration::from_millis(1500) };
-/// For the broker's acknowledgements; the goodbye may take a second more.
-const BROKER_WAIT: EndWait = EndWait { recording: Duration::from_secs(9), signal: Duration::from_millis(500) };
+/// For the broker's acknowledgements after a recording; [`hub::limits::HURRIED`] once a signal has come. The goodbye may take a second more.
+const BROKER_WAIT: Duration = Duration::from_secs(9);
 /// Between two words that somebody has silenced a device with nothing to silence.
 const SILENCED_EVERY: Duration = Duration::from_secs(10);
 
@@ -543,8 +543,7 @@ impl Control {
             }
         }
         if let Some(hub) = hub {
-            let wait = if signalled() { BROKER_WAIT.signal } else { BROKER_WAIT.recording };
-            let left = hub.stop(wait, || wait > BROKER_WAIT.signal && signalled());
+            let left = hub.stop(BROKER_WAIT, signalled);
             if left > 0 {
                 log::warn!("{left} alert(s) stay in the outbox and go out at the next start");
             }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use files::private_file::write_private;
+use files::private_file::{give, write_private};
 use serde::Deserialize;
 
 /// Events that are kept at the least (EN 50131-1 grade 4 asks for 1,000).
@@ -135,7 +135,9 @@ impl EventLog {
             write_private(&self.path, rest.as_bytes()).map_err(io::Error::other)?;
         }
         self.lines = kept.len();
-        self.file = Some(OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?);
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        give(&file, folder)?;
+        self.file = Some(file);
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Instant, SystemTime};
 
 use files::event_record::{self, EventRecord};
 use files::private_file::{self, PrivateFile, WriteError, write_private};
+use files::wav;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock;
@@ -195,7 +196,7 @@ impl EventStore {
         let stem = stem(record)?;
         self.make_folder()?;
         let picture = picture.filter(|_| self.pictures);
-        let clip = clip.filter(|_| self.clips).map(|(samples, rate_hz)| wav(samples, rate_hz));
+        let clip = clip.filter(|_| self.clips).map(|(samples, rate_hz)| wav::bytes(samples, rate_hz));
         let room = self.retention.max_mib.saturating_mul(1 << 20);
         let room = room.saturating_sub(self.encode(record, &stem)?.len() as u64);
         // The picture tells more for its size than the sound, so it chooses first.
@@ -273,8 +274,13 @@ impl EventStore {
     }
 
     fn make_folder(&self) -> Result<(), EventError> {
+        if self.dir.is_dir() {
+            return Ok(());
+        }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
-        made.map_err(|source| io_error(&self.dir, "make the events folder", source))
+        let above = self.dir.parent().unwrap_or(&self.dir);
+        let given = made.and_then(|()| private_file::give(&File::open(&self.dir)?, above));
+        given.map_err(|source| io_error(&self.dir, "make the events folder", source))
     }
 
     /// Removes what a killed process left half written.
@@ -418,29 +424,6 @@ fn remove(path: &Path) -> Result<(), EventError> {
 
 fn io_error(path: &Path, step: &'static str, source: io::Error) -> EventError {
     EventError::Io { path: path.to_owned(), step, source }
-}
-
-/// A WAV file of one channel and 16 bits.
-fn wav(samples: &[f32], rate_hz: u32) -> Vec<u8> {
-    // The format counts bytes in 32 bits; at 192 kHz that is three hours, and longer sound is cut there.
-    let samples = &samples[..samples.len().min((u32::MAX as usize - 44) / 2)];
-    let data_bytes = samples.len() as u32 * 2;
-    let mut bytes = Vec::with_capacity(44 + data_bytes as usize);
-    bytes.extend(b"RIFF");
-    bytes.extend((36 + data_bytes).to_le_bytes());
-    bytes.extend(b"WAVEfmt ");
-    bytes.extend(16u32.to_le_bytes());
-    bytes.extend(1u16.to_le_bytes()); // PCM
-    bytes.extend(1u16.to_le_bytes()); // channels
-    bytes.extend(rate_hz.to_le_bytes());
-    bytes.extend(rate_hz.saturating_mul(2).to_le_bytes()); // bytes a second
-    bytes.extend(2u16.to_le_bytes()); // bytes a sample of all channels
-    bytes.extend(16u16.to_le_bytes()); // bits
-    bytes.extend(b"data");
-    bytes.extend(data_bytes.to_le_bytes());
-    // A cast from float saturates, and takes NaN to silence.
-    bytes.extend(samples.iter().flat_map(|sample| ((sample * 32_767.0).round() as i16).to_le_bytes()));
-    bytes
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! `screamd run`: everything is opened and checked here, in the order in which it may fail; then the control loop runs.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -98,9 +97,6 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
         (None, Crash::default(), last_good::load(&args.paths, kind)?)
     };
     startup.settings.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    if let Some(refused) = foreign_state(&startup.settings.site.state.dir) {
-        return Err(vec![format!("{}: `state.dir`: {refused}", args.paths.config.display())]);
-    }
     // A hub that lacks its password, or another model, is nothing against the site file.
     let refused = |fault: &Fault| matches!(fault, Fault::ConfigInvalid | Fault::CrashLoop);
     if !startup.faults.iter().any(|(fault, _)| refused(fault)) {
@@ -229,19 +225,6 @@ fn start_recorder(args: &Args, settings: &Settings, out: SyncSender<Message>) ->
     };
     let log = EventLog::new(&settings.site.state.dir);
     Recorder::start(open, log, out).context("the recorder's thread")
-}
-
-/// Why root must not run in the service's folder: what it writes there is root's, and the service could no longer read its own outbox.
-fn foreign_state(dir: &Path) -> Option<String> {
-    let owner = std::fs::metadata(dir).ok()?.uid();
-    let user = rustix::process::geteuid();
-    (user.is_root() && owner != user.as_raw()).then(|| {
-        format!(
-            "{}: belongs to user {owner}, and root would leave files there that it cannot read (the service: systemctl restart screamd; \
-             by hand: another `state.dir`, or sudo -u '#{owner}')",
-            dir.display()
-        )
-    })
 }
 
 /// Of the service, whose hub may come later: a password or certificate that is gone or spoilt costs it the hub (`PathDown`, tried

@@ -30,7 +30,7 @@ use files::say;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::eval::{bed, lay, stream};
+use crate::eval::{lay, stream};
 use crate::out_file;
 use crate::poisson;
 use crate::trace::{self, Cores, Trace};
@@ -208,10 +208,7 @@ fn laid_scream(manifest: &Manifest, model: &Model, path: &Path, number: usize) -
     let clip = lay::loudest(&sound, (CUT_S * f64::from(rate_hz)).round() as usize);
     let name = path.display().to_string();
     let start = window + phase;
-    let level = (f64::from(lay::rms(clip)) * 10f64.powf(-lay::UNDER_DB / 20.0)) as f32;
-    let mut laid = lay::pink_noise(&name, start + clip.len() + window);
-    laid.iter_mut().for_each(|x| *x *= level);
-    bed::add(&mut laid, start, clip, 1.0);
+    let laid = lay::lay_at(clip, &name, start, start + clip.len() + window);
     let mut trace = Trace::of_sound(manifest, model, &laid, Cores::One).with_context(|| name)?;
     let seconds = |samples: usize| samples as f64 / f64::from(rate_hz);
     let event = (seconds(start), seconds(start + clip.len()));

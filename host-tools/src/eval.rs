@@ -8,7 +8,7 @@
 //! (`robustness`). Figures at the manifest's `threshold_on`, never at the best one. All cores.
 
 mod background;
-pub mod bed;
+mod bed;
 mod bootstrap;
 pub mod clips;
 mod figures;
@@ -103,7 +103,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
     let mut rows: Vec<table::Clip> = table::read(&args.data, args.split.as_deref())?;
     // Without a label a clip is scored for whoever asks (`--scores`), where it is there.
+    let all = rows.len();
     rows.retain(|row| row.truth().is_some() || args.data.join(&row.file).exists());
+    if rows.len() < all {
+        eprintln!("warning: {}: {} row(s) without a label have no recording", args.data.display(), all - rows.len());
+    }
+    ensure!(!rows.is_empty(), "{}: none of its {all} recordings is there", args.data.join("manifest.csv").display());
     // Before the clips are scored, which takes minutes.
     let background = args
         .background

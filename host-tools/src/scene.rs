@@ -12,13 +12,12 @@ mod room;
 mod scream;
 mod speech;
 mod voice;
-pub(crate) mod wav;
 
 use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use files::say;
+use files::{say, wav};
 
 use scream::Scream;
 
@@ -46,7 +45,7 @@ pub struct Args {
 /// Writes the scene and says what is where.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let scene = Scene::new(args.seconds);
-    std::fs::write(&args.out, wav::bytes(&scene.sound)).with_context(|| args.out.display().to_string())?;
+    std::fs::write(&args.out, wav::bytes(&scene.sound, RATE_HZ)).with_context(|| args.out.display().to_string())?;
     say!(
         "{}: {} s, a scream from {:.2} to {:.2} s",
         args.out.display(),

@@ -75,8 +75,8 @@ def cut_and_lay(sound, name, window, cut=int(2.5 * RATE)):
         sound = loudest(sound, cut)
     length = max(window, len(sound))
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    # Never under -100 dB of full scale: no microphone gives zeros, and a clip may hold nothing else.
-    level = max(np.sqrt(np.mean(sound**2)) * 10 ** (-40 / 20), 1e-5)
+    # Around digital silence -100 dB of full scale: no microphone gives zeros.
+    level = np.sqrt(np.mean(sound**2)) * 10 ** (-40 / 20) or 1e-5
     laid = pink_noise(np.random.default_rng(seed), length) * level
     start = (length - len(sound)) // 2
     laid[start : start + len(sound)] += sound

@@ -263,53 +263,49 @@ impl Board {
 }
 
 fn override_output(slot: &mut Option<OutputLine>, given: &LineOverride) -> bool {
-    let line = match (&mut *slot, &given.line) {
-        (Some(line), _) => line,
-        (None, Some(line)) => slot.insert(OutputLine {
+    if let (None, Some(line)) = (&slot, &given.line) {
+        *slot = Some(OutputLine {
             line: line.clone(),
             chip: Labels::default(),
             active_low: false,
             safe_level: Level::Inactive,
             header_pin: None,
-        }),
-        (None, None) => return false,
-    };
-    if let Some(wanted) = &given.line {
-        if line.line != *wanted {
-            line.header_pin = None;
-        }
-        line.line = wanted.clone();
+        });
     }
-    if let Some(chip) = &given.chip {
-        line.chip = chip.clone();
-    }
-    line.active_low = given.active_low.unwrap_or(line.active_low);
+    let Some(line) = slot else { return false };
+    given.over(&mut line.line, &mut line.chip, &mut line.active_low, &mut line.header_pin);
     true
 }
 
 fn override_input(slot: &mut Option<InputLine>, given: &LineOverride, active_low: bool) -> bool {
-    let line = match (&mut *slot, &given.line) {
-        (Some(line), _) => line,
-        (None, Some(line)) => slot.insert(InputLine {
+    if let (None, Some(line)) = (&slot, &given.line) {
+        *slot = Some(InputLine {
             line: line.clone(),
             chip: Labels::default(),
             active_low,
             bias: Bias::PullUp,
             header_pin: None,
-        }),
-        (None, None) => return false,
-    };
-    if let Some(wanted) = &given.line {
-        if line.line != *wanted {
-            line.header_pin = None;
-        }
-        line.line = wanted.clone();
+        });
     }
-    if let Some(chip) = &given.chip {
-        line.chip = chip.clone();
-    }
-    line.active_low = given.active_low.unwrap_or(line.active_low);
+    let Some(line) = slot else { return false };
+    given.over(&mut line.line, &mut line.chip, &mut line.active_low, &mut line.header_pin);
     true
+}
+
+impl LineOverride {
+    /// What is given takes the place of the board's; another line has another pin, which nobody knows.
+    fn over(&self, line: &mut LineRef, chip: &mut Labels, active_low: &mut bool, header_pin: &mut Option<u32>) {
+        if let Some(wanted) = &self.line {
+            if line != wanted {
+                *header_pin = None;
+            }
+            line.clone_from(wanted);
+        }
+        if let Some(wanted) = &self.chip {
+            chip.clone_from(wanted);
+        }
+        *active_low = self.active_low.unwrap_or(*active_low);
+    }
 }
 
 /// No board of that name.

@@ -12,3 +12,4 @@ pub mod quiet_hours;
 pub mod recording;
 pub mod say;
 pub mod site;
+pub mod wav;

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// What went wrong, at which path, and why.
@@ -57,6 +57,7 @@ impl PrivateFile {
             _ => {}
         }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(fail)?;
+        give(&file, folder_of(path)).map_err(fail)?;
         Ok(Self { path: path.to_owned(), temporary, file, committed: false })
     }
 
@@ -77,8 +78,9 @@ impl PrivateFile {
         fs::rename(&self.temporary, &self.path).map_err(|e| self.error("put it in its place", e))?;
         self.committed = true;
         // The rename alone is not durable on ext4 and XFS: the folder has to be stored too.
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| self.error("store its folder", e))
+        File::open(folder_of(&self.path))
+            .and_then(|folder| folder.sync_all())
+            .map_err(|e| self.error("store its folder", e))
     }
 
     fn error(&self, step: &'static str, cause: io::Error) -> WriteError {
@@ -103,6 +105,23 @@ impl Drop for PrivateFile {
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What root makes in somebody's folder becomes that somebody's: whoever tries the alarm by hand must not lock the service out of its own
+/// files.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn give(made: &File, folder: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(folder)?;
+    if owner.uid() == 0 { Ok(()) } else { fchown(made, Some(owner.uid()), Some(owner.gid())) }
 }
 
 /// The end of a temporary file's name; it starts with a dot.

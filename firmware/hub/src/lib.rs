@@ -193,10 +193,10 @@ impl Hub {
         &self.topics
     }
 
-    /// Waits at most `wait` for acknowledgements, and no longer once `hurry` says so; says `offline`, disconnects (a second at most) and
+    /// Waits at most `wait` for acknowledgements, and [`limits::HURRIED`] more once `hurry` says so; says `offline`, disconnects (a second at most) and
     /// ends the thread. Returns how many alerts are left; they go out at the next start.
     pub fn stop(mut self, wait: Duration, hurry: impl Fn() -> bool) -> usize {
-        let mut until = Instant::now() + wait;
+        let (mut until, mut hurried) = (Instant::now() + wait, false);
         self.mailbox.stop(until);
         let ended = loop {
             // A disk that hangs must not hang the exit: then the thread is left to the process's end.
@@ -206,8 +206,9 @@ impl Hub {
                 Err(RecvTimeoutError::Timeout) => {}
                 ended => break ended.is_ok(),
             }
-            if Instant::now() < until && hurry() {
-                until = Instant::now();
+            if !hurried && hurry() {
+                hurried = true;
+                until = until.min(Instant::now() + limits::HURRIED);
                 self.mailbox.stop(until);
             }
         };

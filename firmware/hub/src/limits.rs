@@ -113,7 +113,9 @@ pub const BIRTH_DELAY_MS: std::ops::Range<u64> = 200..3_000;
 pub const BEAT: Duration = Duration::from_secs(1);
 /// `status` offline, DISCONNECT and their flush at the stop.
 pub const GOODBYE: Duration = Duration::from_secs(1);
-/// Between two looks whether the caller is in a hurry at the stop.
+/// How long a stop whose caller is in a hurry waits for acknowledgements.
+pub const HURRIED: Duration = Duration::from_millis(500);
+/// Between two looks whether he is.
 pub const HURRY_LOOK: Duration = Duration::from_millis(20);
 
 const _: () = assert!(ALERTS_MAX >= 10_000, "the contract's figure");

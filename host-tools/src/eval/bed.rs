@@ -123,7 +123,7 @@ mod tests {
     /// A recording of 16 kHz, named `name`.
     fn recording(folder: &Path, name: &str, samples: &[f32]) -> PathBuf {
         let path = folder.join(name);
-        std::fs::write(&path, crate::scene::wav::bytes(samples)).unwrap();
+        std::fs::write(&path, files::wav::bytes(samples, 16_000)).unwrap();
         path
     }
 

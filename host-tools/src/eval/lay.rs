@@ -7,9 +7,9 @@ use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 /// Level of the noise under the clip's own, dB.
-pub const UNDER_DB: f64 = 40.0;
-/// And never less, of full scale: -100 dB. Around a clip of digital silence, too, no microphone gives zeros.
-const NOISE_MIN: f32 = 1e-5;
+const UNDER_DB: f64 = 40.0;
+/// RMS of the noise around digital silence, of full scale: -100 dB. No microphone gives zeros there either.
+const NOISE_OF_SILENCE: f32 = 1e-5;
 
 /// The `length` samples of largest energy, the first of them where several are equal.
 pub fn loudest(sound: &[f32], length: usize) -> &[f32] {
@@ -34,11 +34,21 @@ pub fn lay(clip: &[f32], name: &str, window: usize, stride: f64) -> Vec<f32> {
     let stride = stride.max(1.0);
     let beyond = (clip.len().saturating_sub(window) as f64 / stride).ceil();
     let length = window + (beyond * stride).ceil() as usize;
-    let level = ((f64::from(rms(clip)) * 10f64.powf(-UNDER_DB / 20.0)) as f32).max(NOISE_MIN);
+    lay_at(clip, name, (length - clip.len()) / 2, length)
+}
+
+/// `clip` from sample `start` on in `length` samples of such noise.
+///
+/// # Panics
+/// Where it does not fit.
+pub fn lay_at(clip: &[f32], name: &str, start: usize, length: usize) -> Vec<f32> {
+    let level = match rms(clip) {
+        0.0 => NOISE_OF_SILENCE,
+        rms => (f64::from(rms) * 10f64.powf(-UNDER_DB / 20.0)) as f32,
+    };
     let mut laid = pink_noise(name, length);
     laid.iter_mut().for_each(|x| *x *= level);
-    let start = (length - clip.len()) / 2;
-    for (out, x) in laid[start..].iter_mut().zip(clip) {
+    for (out, x) in laid[start..start + clip.len()].iter_mut().zip(clip) {
         *out += x;
     }
     laid

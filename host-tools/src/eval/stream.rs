@@ -198,10 +198,10 @@ fn lay(manifest: &Manifest, bed: &Bed, (number, first): (usize, usize), screams:
     let mut sound = bed.stretch(first, end + samples(apart_s))?;
     let (mut events, mut snrs_db) = (Vec::with_capacity(screams.len()), Vec::with_capacity(screams.len()));
     for (scream, start) in screams.iter().zip(starts) {
-        let level = rms(&sound[start..start + scream.len()]).max(QUIET);
+        let level = rms(&sound[start..start + scream.len()]);
         let peak = scream.iter().fold(1e-9f32, |peak, x| peak.max(x.abs()));
-        let gain = bed::gain_over(scream, level, rng.random_range(SNR_DB)).min(1.0 / peak);
-        snrs_db.push(20.0 * (gain * rms(scream).max(1e-9) / level).log10());
+        let gain = bed::gain_over(scream, level.max(QUIET), rng.random_range(SNR_DB)).min(1.0 / peak);
+        snrs_db.push(20.0 * (gain * rms(scream).max(1e-9) / level.max(1e-9)).log10());
         bed::add(&mut sound, start, scream, gain);
         events.push(((start + onset(scream, samples(0.02))) as f64 / rate_hz, (start + scream.len()) as f64 / rate_hz));
     }

@@ -127,7 +127,8 @@ check() {
     rm -rf "$secrets"
     [ "$status" = 0 ] || failed "screamd check: $(printf '%s' "$said" | head -n 5 | tr '\n' ' ')$2"
     # For `check` a recording may do; here it would be an alarm that hears nothing.
-    deaf=$(printf '%s\n' "$said" | grep -m 1 'audio.device.: missing') && failed "screamd check: $deaf$2"
+    deaf=$(printf '%s\n' "$said" | grep -m 1 'audio.device.: missing')
+    [ -z "$deaf" ] || failed "screamd check: $deaf$2"
 }
 # A board of one's own, which the site file names: before anybody checks that.
 take_boards() {
@@ -203,9 +204,12 @@ fi
 systemctl disable --now userconfig.service >/dev/null 2>&1
 systemctl daemon-reload
 systemctl enable screamd.service >/dev/null 2>&1
-# Before the service, which would say less, and in a journal that nobody here can read.
-[ -n "$again" ] || check "$root/etc/screamd/site.toml" ""
-systemctl restart screamd.service || failed "the service did not start: journalctl -u screamd"
+# Its words first: the service would say less, and in a journal that nobody here can read. Started it is all the same: without its hub,
+# say, it is an alarm still, and what ran before it may be a site that was nobody's.
+checked=yes
+[ -n "$again" ] || (check "$root/etc/screamd/site.toml" "") || checked=
+if ! systemctl restart screamd.service && [ -n "$checked" ]; then failed "the service did not start: journalctl -u screamd"; fi
+[ -n "$checked" ] || exit 1
 
 mkdir -p "$(dirname "$done_mark")"
 # Before its mark: what the mark stands for is on the disk.

@@ -19,9 +19,9 @@ fn between(scene: &Scene, range_s: Range<f64>) -> &[f32] {
 #[test]
 fn the_same_bytes_twice_and_as_long_and_loud_as_stated() {
     let scene = Scene::new(30);
-    assert_eq!(wav::bytes(&scene.sound), wav::bytes(&Scene::new(30).sound));
+    assert_eq!(wav::bytes(&scene.sound, RATE_HZ), wav::bytes(&Scene::new(30).sound, RATE_HZ));
     assert_eq!(scene.sound.len(), 30 * 16_000);
-    assert_eq!(wav::bytes(&scene.sound).len(), 44 + 2 * 30 * 16_000);
+    assert_eq!(wav::bytes(&scene.sound, RATE_HZ).len(), 44 + 2 * 30 * 16_000);
     let peak = scene.sound.iter().fold(0f32, |peak, sample| sample.abs().max(peak));
     let peak_dbfs = 20.0 * f64::from(peak).log10();
     assert!((-6.1..-5.9).contains(&peak_dbfs), "{peak_dbfs}");

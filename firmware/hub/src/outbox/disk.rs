@@ -2,8 +2,8 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
 
 use crate::limits::SEGMENT_READ_BYTES_MAX;
 
@@ -34,6 +34,15 @@ pub trait Disk {
     fn sync_dir(&self) -> io::Result<()>;
 }
 
+/// What root makes in somebody's folder becomes that somebody's: a device that is tried by hand keeps its outbox.
+fn give(made: &File, folder: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(folder)?;
+    if owner.uid() == 0 { Ok(()) } else { fchown(made, Some(owner.uid()), Some(owner.gid())) }
+}
+
 /// A folder of the file system.
 #[derive(Debug)]
 pub struct Folder {
@@ -52,10 +61,14 @@ impl Disk for Folder {
     type File = File;
 
     fn prepare(&mut self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        if !self.path.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+            give(&File::open(&self.path)?, self.path.parent().unwrap_or(&self.path))?;
+        }
         if self.lock.is_none() {
             // Two writers would give two alerts the same number. The lock ends with the process, however it ends.
             let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.path.join("lock"))?;
+            give(&lock, &self.path)?;
             lock.try_lock().map_err(|error| match error {
                 TryLockError::WouldBlock => io::Error::other("another screamd uses this outbox"),
                 TryLockError::Error(error) => error,
@@ -81,7 +94,9 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.path.join(name))
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.path.join(name))?;
+        give(&file, &self.path)?;
+        Ok(file)
     }
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {

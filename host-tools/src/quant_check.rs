@@ -128,8 +128,10 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let (of_reference, of_candidate) = (plain(of_reference), plain(of_candidate));
     let truth: Vec<Option<bool>> = rows.iter().map(Clip::truth).collect();
     let thresholds = [&reference, &candidate].map(|side| side.manifest.decision.threshold_on);
-    let false_alarms =
-        truth.iter().zip(&of_reference).filter(|(t, s)| **t == Some(false) && **s >= thresholds[0]).count();
+    let flagged_others = |scores: &[f64], on: f64| {
+        truth.iter().zip(scores).filter(|(truth, score)| **truth == Some(false) && **score >= on).count()
+    };
+    let false_alarms = flagged_others(&of_reference, thresholds[0]);
     let recall_reference = recall_at(&truth, &of_reference, false_alarms);
     let recall_candidate = recall_at(&truth, &of_candidate, false_alarms);
     // One clip's rounding in the subtraction must not decide.
@@ -148,7 +150,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         ));
     }
     let others = truth.iter().filter(|t| **t == Some(false)).count();
-    let flagged = truth.iter().zip(&of_candidate).filter(|(t, s)| **t == Some(false) && **s >= thresholds[1]).count();
+    let flagged = flagged_others(&of_candidate, thresholds[1]);
     let allowed = false_alarms + ((others as f64 * OWN_FLAGGED_MORE_MAX) as usize).max(1);
     if flagged > allowed {
         reasons.push(format!(

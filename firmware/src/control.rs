@@ -90,9 +90,9 @@ const SILENCED_EVERY: Duration = Duration::from_secs(10);
 
 /// What the loop is made of.
 pub struct Parts {
-    /// Files.
+    /// Site, board and model settings in force.
     pub settings: Settings,
-    /// Lines.
+    /// Siren, LED and fault relay.
     pub outputs: Outputs,
     /// Tamper contact and silence button.
     pub inputs: Inputs,
@@ -114,11 +114,11 @@ pub struct Parts {
     pub inbox: Receiver<Message>,
     /// A signal has come.
     pub terminate: Arc<AtomicBool>,
-    /// Of the microphone.
+    /// The capture thread's counters and faults; none for a recording.
     pub capture_status: Option<Arc<capture::Status>>,
-    /// Of the mel bands.
+    /// Centre of each mel band, Hz.
     pub centres_hz: Vec<f32>,
-    /// Of the source.
+    /// The recording's path or the ALSA device.
     pub source_name: String,
     /// JSON lines.
     pub json: bool,
@@ -423,7 +423,7 @@ impl Control {
         self.announce(actions, report);
     }
 
-    /// The part that must not wait: one call a line.
+    /// The part that must not wait: one call per line.
     fn switch(&mut self, actions: &Actions) {
         for action in actions.iter() {
             let Action::Siren(on) = action else { continue };

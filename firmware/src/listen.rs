@@ -44,17 +44,17 @@ pub struct Report {
     pub t_start_s: f64,
     /// Seconds of the sound.
     pub t_end_s: f64,
-    /// One a label.
+    /// One score per label in the manifest's order, 0..=1, six decimals.
     pub scores: Vec<f64>,
     /// Of the alarm labels together; none where the network gave no number.
     pub score: Option<f64>,
-    /// Place of the alarm label.
+    /// Index of the alarm label that scores highest.
     pub label: usize,
     /// RMS, dBFS.
     pub level_dbfs: f32,
-    /// Time for the picture.
+    /// Time for the picture, milliseconds.
     pub front_end_ms: f64,
-    /// Time for the network.
+    /// Time for the network, milliseconds.
     pub inference_ms: f64,
     /// So quiet that the network was not asked: scored 0.
     pub skipped: bool,

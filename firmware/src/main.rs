@@ -59,9 +59,9 @@ enum Command {
     Run(run::Args),
     /// Every problem of site, board and model in one run; exit 0 or 2
     Check(Paths),
-    /// Microphone, inference, LED, siren and broker, each once; exit 0 or 1
+    /// Microphone, inference, LED, siren and broker, each once; exit 0, 1 (a check failed) or 2 (configuration refused)
     Selftest(selftest::Args),
-    /// Drives every output to its safe level and exits; 1 where a line is held by another
+    /// Drives every output to its safe level and exits; 1 where a line is held by another, 2 where site or board file is refused
     SafeOutputs(SafeOutputs),
     /// The installer's questions, each by a flag too; writes a checked site file
     Setup(setup::Args),

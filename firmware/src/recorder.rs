@@ -281,6 +281,9 @@ mod tests {
     use super::*;
     use crate::events::Retention;
 
+    /// A folder that not even root can make.
+    const NOWHERE: &str = "/dev/null/nowhere";
+
     /// The thread over a folder that `open` opens: where its jobs go, what it tells, and itself.
     fn started(
         open: impl Fn() -> Result<EventStore, EventError> + Send + 'static,
@@ -288,7 +291,7 @@ mod tests {
     ) -> (SyncSender<Job>, Receiver<Message>, JoinHandle<()>) {
         let (jobs, waiting) = sync_channel(JOBS);
         let (out, told) = sync_channel(JOBS);
-        let log = EventLog::new(Path::new("/nonexistent"));
+        let log = EventLog::new(Path::new(NOWHERE));
         (jobs, told, std::thread::spawn(move || work(&open, log, &waiting, &out, pauses)))
     }
 
@@ -303,10 +306,10 @@ mod tests {
         let hangs = std::sync::Mutex::new(hangs);
         let open = move || {
             let _released = hangs.lock().unwrap().recv();
-            store(Path::new("/nonexistent"))
+            store(Path::new(NOWHERE))
         };
         let (out, _told) = sync_channel(JOBS);
-        let recorder = Recorder::start(open, EventLog::new(Path::new("/nonexistent")), out).unwrap();
+        let recorder = Recorder::start(open, EventLog::new(Path::new(NOWHERE)), out).unwrap();
         let began = Instant::now();
         recorder.finish((0..2 * JOBS).map(|_| Job::Missed), || began.elapsed() >= Duration::from_millis(100));
         assert!((100..30_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());

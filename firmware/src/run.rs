@@ -37,7 +37,7 @@ const MESSAGES: usize = 64;
 pub struct Args {
     #[command(flatten)]
     paths: Paths,
-    /// A recording in place of the microphone: WAV or FLAC, `-` for standard input
+    /// A recording in place of the microphone: WAV, FLAC or Ogg Vorbis, `-` for standard input
     #[arg(long)]
     wav: Option<PathBuf>,
     /// Pace of the recording

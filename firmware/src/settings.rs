@@ -112,13 +112,6 @@ impl Settings {
 
         let mut decision = site.decision(&manifest.decision);
         wrong.extend(words(decision.mistakes(&file)));
-        if site.siren.on_s > f64::from(board.siren_on_s_max) {
-            log::warn!(
-                "{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}",
-                site.siren.on_s,
-                board.siren_on_s_max
-            );
-        }
         if !wrong.is_empty() {
             wrong.extend(unreadable);
             return Err(wrong);
@@ -142,6 +135,12 @@ impl Settings {
         let device_id = site.device_id.clone().unwrap_or_else(serial_number);
         let origins = origins(paths, &site, &saved, [&manifest.decision, &decision], armed, &device_id, &board);
         let mut warnings = warnings(&file, &site);
+        if site.siren.on_s > f64::from(board.siren_on_s_max) {
+            warnings.push(format!(
+                "{file}: `siren.on_s` {} is cut to the board's siren_on_s_max, {}",
+                site.siren.on_s, board.siren_on_s_max
+            ));
+        }
         if board.simulated && site.line_overrides() != LineOverrides::default() {
             warnings.push(format!(
                 "{file}: `board`: \"{}\" has no lines, those of the site file drive and read nothing",

@@ -1,4 +1,4 @@
-//! `screamd setup`: the installer's three questions, each answered by a flag too, and a checked site file.
+//! `screamd setup`: questions on microphone, board and hub, each answered by a flag too, and a checked site file.
 //!
 //! 1. Which microphone: what is plugged in is listed, and its level is shown while somebody claps.
 //! 2. Which board and lines: the board is recognised, and its LED blinks to be seen.

@@ -38,7 +38,7 @@ pub struct Args {
     /// The bundle to write
     #[arg(long, required = true)]
     out: Option<PathBuf>,
-    /// A board that may install it; several times [default: every board in the package]
+    /// A board that may install it; several times [default: every board, a site's own as well]
     #[arg(long = "board")]
     boards: Vec<String>,
 }

@@ -4,7 +4,7 @@
 //! and what the score loses by it is drawn over the picture: what matters keeps its colours inside a white line, the rest is
 //! dimmed, a cross marks the peak, and the panel below shows the same over time. Any model; on all cores.
 //!
-//! The JSON's `map` is in log-odds (natural logarithm), a row a mel band from low to high, a column a frame; `peak_t_s` is in
+//! The JSON's `map` is in log-odds (natural logarithm), one row per mel band from low to high, one column per frame; `peak_t_s` is in
 //! the file's own time. Where hiding changes nothing for the worse there is no peak: `null`.
 
 pub mod occlude;
@@ -28,7 +28,7 @@ use occlude::Occlusion;
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recording: WAV, FLAC or Ogg of any rate
+    /// The recording: WAV, FLAC or Ogg Vorbis, 1 to 768 kHz
     file: PathBuf,
     /// Model folder
     #[arg(long, value_parser = crate::model_place)]

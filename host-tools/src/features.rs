@@ -13,7 +13,7 @@ use files::{model_dir, picture};
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recording: WAV or FLAC of any rate
+    /// The recording: WAV, FLAC or Ogg Vorbis, 1 to 768 kHz
     file: PathBuf,
     /// Model folder: its manifest says how the picture is made
     #[arg(long, value_parser = crate::model_place)]

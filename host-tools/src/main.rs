@@ -1,5 +1,5 @@
 //! The bench beside `screamd`: convert a trained model, see what the network sees, measure accuracy and latency, look at
-//! what the device heard. A file a subcommand; each begins with its manual page.
+//! what the device heard. One file per subcommand; each begins with its manual page.
 //!
 //! Exit status: 0 done; 1 the answer is no (over the budget, refused, lost); 2 there is no answer (bad usage, a file that cannot be read,
 //! a model that does not fit).

@@ -1,6 +1,6 @@
 //! `host-tools score FILE --model DIR [--json FILE]`
 //!
-//! What a model hears in a recording: a line a window, its score as a bar with the manifest's `threshold_on` marked, and the
+//! What a model hears in a recording: one line per window, its score as a bar with the manifest's `threshold_on` marked, and the
 //! three likeliest labels. Windows, padding and scores are those of `screamd run` (it is the same code); votes, hold and
 //! cooldown are left out.
 
@@ -25,7 +25,7 @@ const LABELS_SHOWN: usize = 3;
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recording: WAV or FLAC of any rate
+    /// The recording: WAV, FLAC or Ogg Vorbis, 1 to 768 kHz
     file: PathBuf,
     /// Model folder
     #[arg(long, value_parser = crate::model_place)]

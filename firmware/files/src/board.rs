@@ -311,8 +311,8 @@ impl LineOverride {
 /// No board of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
-    /// board `{0}`: a name has small letters, digits and hyphens
-    #[error("board `{0}`: a name has small letters, digits and hyphens")]
+    /// board `{0}`: a name is 1 to 64 letters, digits, hyphens or underscores
+    #[error("board `{0}`: a name is 1 to 64 letters, digits, hyphens or underscores")]
     Name(String),
     /// no board `{name}` in {looked_in}; known: {known}
     #[error("no board `{name}` in {looked_in}; known: {known}")]

@@ -1,4 +1,4 @@
-//! Recordings: WAV and FLAC (and what else symphonia was built with), streamed as one channel at the file's own rate.
+//! Recordings: WAV, FLAC and Ogg Vorbis, streamed as one channel at the file's own rate.
 //!
 //! Nothing is skipped in silence: a file that holds less than it states, or a frame that does not decode, is an error that
 //! names the file. A WAV of unstated length (a recorder's pipe) is read to its end; `-` is standard input.
@@ -266,7 +266,7 @@ fn plain(error: &Error) -> String {
         Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "it ends before a header is complete".into()
         }
-        Error::Unsupported(what) => format!("neither WAV nor FLAC ({what})"),
+        Error::Unsupported(what) => format!("not WAV, FLAC or Ogg Vorbis ({what})"),
         other => other.to_string(),
     }
 }

@@ -118,7 +118,7 @@ pub struct Tls {
     pub cert_file: Option<PathBuf>,
     /// Its key.
     pub key_file: Option<PathBuf>,
-    /// Certificates taken back.
+    /// Revoked certificates.
     pub crl_file: Option<PathBuf>,
 }
 

@@ -220,7 +220,7 @@ pub struct Telemetry {
     pub level_dbfs: f64,
     /// 95 % of the windows took no longer, milliseconds.
     pub inference_ms_p95: f64,
-    /// Windows scored since the start.
+    /// Windows scored since the start, skipped ones included.
     pub windows: u64,
     /// Of those, windows so quiet that the network was not asked.
     pub skipped: u64,

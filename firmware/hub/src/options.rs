@@ -35,7 +35,7 @@ pub struct Tls {
     pub ca_pem: Vec<u8>,
     /// The device's certificate chain and its key.
     pub client: Option<ClientCertificate>,
-    /// Certificates that were taken back. Only the broker's own certificate is looked up: an installer has the list of
+    /// Certificates that were revoked. Only the broker's own certificate is looked up: an installer has the list of
     /// the authority that signed it, seldom those above.
     pub crl_pem: Option<Vec<u8>>,
     /// Seconds since 1970 before which no clock of this device can be right, such as the time of the build: a device that

@@ -19,7 +19,7 @@ pub const ALARM_STATE: &str = "alarm/state";
 pub const SIREN_STATE: &str = "siren/state";
 /// `ON` while armed.
 pub const ARMED_STATE: &str = "armed/state";
-/// The score above which a window is a hit.
+/// Score at or above which a window is a hit, 0..=1.
 pub const THRESHOLD_STATE: &str = "threshold/state";
 /// Seconds after an incident in which none starts.
 pub const COOLDOWN_STATE: &str = "cooldown/state";
@@ -61,7 +61,8 @@ pub const LIVE_SET: &str = "live/set";
 pub const COMMANDS: [&str; 8] =
     [SIREN_SET, ARMED_SET, THRESHOLD_SET, COOLDOWN_SET, TEST_SIREN_PRESS, SILENCE_PRESS, UPDATE_INSTALL, LIVE_SET];
 
-/// Whether a text is a device's id, a level of its topics: 1 to 64 of `A-Z a-z 0-9 _ -`.
+/// Whether a text is a device's id, a level of its topics: 1 to 64 of `A-Z a-z 0-9 _ -`: the rule of
+/// `files::event_record::is_id`, whose crate this one does not depend on.
 pub fn is_device_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (1..=64).contains(&text.len()) && text.bytes().all(plain)

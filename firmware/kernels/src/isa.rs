@@ -93,7 +93,7 @@ impl Kernels {
         self.name
     }
 
-    /// Computes tiles over and over whose data never leave the first cache, and gives how many multiplications that were:
+    /// Computes tiles over and over whose data never leave the L1 data cache, and gives how many multiplications that were:
     /// whoever reads a clock around it knows the most that these kernels can do on this machine.
     pub fn spin(&self, arithmetic: crate::Arithmetic, rounds: usize) -> usize {
         let (table, weight_bytes) = match arithmetic {

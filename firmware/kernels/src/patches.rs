@@ -1,5 +1,5 @@
 //! The walk of a [`crate::winograd`] layer: some patches at a time, so that what lies between its three steps stays in the
-//! second cache.
+//! L2 cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,7 +15,7 @@ use crate::winograd::{PLACES, Patch, STEP, Square, grid};
 const PATCHES_MAX: usize = 24;
 
 /// Floats left free between one place's data and the next's: powers of two apart, all 16 would fall into the same set of the
-/// first cache.
+/// L1 data cache.
 const PLACE_GAP: usize = 16;
 
 impl Conv {

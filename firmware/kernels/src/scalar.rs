@@ -1,4 +1,4 @@
-//! Plain Rust: the twin that the vector kernels are tested against, and the way out on a processor with none of them.
+//! Plain Rust: the reference that the vector kernels are tested against, and the way out on a processor with none of them.
 #![allow(unsafe_code)]
 
 use crate::isa::{Isa, Kernels, tiles};

@@ -279,7 +279,7 @@ pub(crate) unsafe fn largest_lane<I: Isa>(most: I::Floats) -> f32 {
     largest
 }
 
-/// Weights of [`spin`]: half of the smallest first cache.
+/// Weights of [`spin`]: half of the smallest L1 data cache.
 const SPIN_BYTES: usize = 16 * 1024;
 
 /// [`crate::Kernels::spin`] with one family's table, whose weights have so many bytes.

@@ -63,11 +63,11 @@ pub trait Card {
 /// What was agreed with the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
-    /// What it really runs at.
+    /// The rate it really runs at, Hz.
     pub rate_hz: u32,
-    /// Interleaved.
+    /// Interleaved channels in a frame.
     pub channels: usize,
-    /// Format.
+    /// How a sample is stored.
     pub sample: Sample,
     /// Frames of one period.
     pub period: usize,

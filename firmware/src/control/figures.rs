@@ -1,4 +1,4 @@
-//! Figures for those who watch: the first line, a line a window, telemetry.
+//! Figures for those who watch: the first line, one line per window, telemetry.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

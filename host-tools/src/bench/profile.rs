@@ -17,7 +17,7 @@ const SPIN_TRIES: usize = 12;
 /// All steps.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Profile {
-    /// What the kernels can do with data in the first cache, on one thread: additions and multiplications, 1e9 a second.
+    /// What the kernels can do with data in the L1 data cache, on one thread: additions and multiplications, 1e9 a second.
     pub peak_gflops: f64,
     /// The same in 8-bit integers.
     pub peak_gops_int8: f64,

@@ -166,7 +166,7 @@ impl Hider<'_> {
 
 /// Gives the cells of `patch` in `picture` the quiet cells' colours of `whole`, in every channel.
 fn hide(picture: &mut [f32], whole: &[f32], frames: usize, quiet: &[usize], patch: &Patch) {
-    // A row a band, one channel after the other.
+    // One row per band, one channel after the other.
     for (row, values) in picture.chunks_exact_mut(frames).enumerate() {
         let band = row % quiet.len();
         if patch.bands.contains(&band) {

@@ -85,7 +85,7 @@ impl Ssh {
     pub fn new(user: &str, key: &str) -> anyhow::Result<Self> {
         let name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
         let fine = (1..=32).contains(&user.len()) && user.bytes().all(name) && user.as_bytes()[0].is_ascii_lowercase();
-        ensure!(fine && user != "root", "--user {user}: has small letters, digits, - and _, and is not root");
+        ensure!(fine && user != "root", "--user {user}: has lowercase letters, digits, - and _, and is not root");
         ensure!(!key.contains("PRIVATE KEY"), "is a private key; --ssh-key takes the .pub file");
         let kind = key.split(' ').next().unwrap_or_default();
         let known = kind.starts_with("ssh-") || kind.starts_with("ecdsa-") || kind.starts_with("sk-");

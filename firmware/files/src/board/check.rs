@@ -24,7 +24,7 @@ pub(super) fn problems(board: &Board, file: &str, text: &str) -> Vec<KeyError> {
         say(
             "name",
             format!("\"{}\" is no board name", board.name),
-            "small letters, digits and hyphens, as the file's name",
+            "1 to 64 letters, digits, hyphens or underscores, as the file's name",
         );
     }
     if board.description.trim().is_empty() {

@@ -8,6 +8,7 @@ use detector::quiet_gate;
 use super::Site;
 use crate::board::{LineRef, unstable_chip};
 use crate::card_name;
+use crate::event_record::is_id;
 use crate::quiet_hours::QuietHours;
 
 /// Bounds of what stands in a site file.
@@ -19,8 +20,7 @@ const PRE_ROLL_S_MAX: f64 = 60.0;
 /// Every mistake of a parsed site file; `cards` as for [`card_name::stable`].
 pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<KeyError> {
     let mut wrong = Vec::new();
-    let plain = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if site.device_id.as_ref().is_some_and(|id| !(1..=64).contains(&id.len()) || !plain(id)) {
+    if site.device_id.as_ref().is_some_and(|id| !is_id(id)) {
         wrong.push(KeyError::new(file, "device_id", "must be 1 to 64 of A-Z a-z 0-9 _ -"));
     }
     if site.zone.len() > ZONE_BYTES_MAX || site.zone.chars().any(char::is_control) {

@@ -37,6 +37,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const SESSION_MIN: Duration = Duration::from_secs(5);
 /// Sessions in a row that ended without frames until it is a fault.
 const STALLS: u32 = 3;
+/// How long a card may take to be opened or to begin anew; one that takes longer is lost.
+pub const CARD_PATIENCE: Duration = Duration::from_secs(2);
 /// Rate that is asked of a card where it does not have the model's, hertz.
 const RATE_HZ_MAX: u32 = 48_000;
 
@@ -49,10 +51,37 @@ pub struct Status {
     pub xruns: AtomicU64,
     /// Frames that had no room in the ring.
     pub full_frames: AtomicU64,
-    /// Grows while the thread works or waits for the card.
+    /// Grows while the thread works, or waits for a card to come.
     pub beats: AtomicU64,
+    /// The thread is in a call that opens the card, starts it anew or closes it.
+    waits: AtomicBool,
     /// The reader has ended; the thread ends after its period.
     pub stop: AtomicBool,
+}
+
+impl Status {
+    /// A number that has grown between two looks while the thread makes progress, for a watchdog. It grows while the card does not answer,
+    /// too: a new process would wait for the very same card, while this one drives the siren and obeys the hub.
+    pub fn progress(self: &Arc<Self>) -> impl Fn() -> u64 + Send + 'static {
+        let (status, looks) = (Arc::clone(self), AtomicU64::new(0));
+        move || {
+            let waits = u64::from(status.waits.load(Relaxed));
+            status.beats.load(Relaxed) + looks.fetch_add(waits, Relaxed) + waits
+        }
+    }
+
+    /// Since which turn of its loop the thread waits for the card to answer; none where it does not.
+    pub fn at_card(&self) -> Option<u64> {
+        self.waits.load(Relaxed).then(|| self.beats.load(Relaxed))
+    }
+
+    /// Does what a card may leave without an answer, and says so to whoever watches.
+    fn waiting<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.waits.store(true, Relaxed);
+        let done = call();
+        self.waits.store(false, Relaxed);
+        done
+    }
 }
 
 /// What happened to the card; rare, and never sent from inside a session.
@@ -130,13 +159,15 @@ impl Worker<'_> {
             // ALSA's own words about a card that is not there would fill the log; what counts is in the error.
             let _quiet = alsa::Output::local_error_handler();
             let device = self.device;
-            match open() {
+            match self.status.waiting(&open) {
                 Ok((card, agreed)) => {
                     (self.notify)(Notice::Opened { detail: words(device, agreed) });
                     let mut session = Session::new(card, agreed);
                     let end = session.run(&mut self.sink, &mut last_heard, self.status);
+                    let heard = session.heard;
+                    self.status.waiting(|| drop(session));
                     // A card that gives a few frames and then none, again and again, is deaf all the same.
-                    stalls = if session.heard && began.elapsed() >= SESSION_MIN { 0 } else { stalls };
+                    stalls = if heard && began.elapsed() >= SESSION_MIN { 0 } else { stalls };
                     match end {
                         End::Stopped => return,
                         End::Stalled(time) => {

@@ -4,13 +4,13 @@
 //! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
 
 mod commands;
-mod disk_watch;
 mod every;
 mod figures;
 mod gaps;
 mod incident;
 mod senses;
 mod sounded;
+mod standstill;
 mod telling;
 mod tick;
 mod unlogged;
@@ -42,11 +42,11 @@ use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
 
-use disk_watch::DiskWatch;
 use every::Every;
 use gaps::Gaps;
 use incident::Incident;
 use sounded::Sounded;
+use standstill::Standstill;
 use unlogged::Unlogged;
 
 /// What the loop is told.
@@ -176,7 +176,8 @@ pub struct Control {
     /// Lines that could not be opened.
     reopening: Every,
     silenced_at: Option<Instant>,
-    disk_watch: DiskWatch,
+    disk_wait: Standstill,
+    card_wait: Standstill,
     unlogged: Unlogged,
     stored: Vec<std::path::PathBuf>,
     failure: Option<String>,
@@ -241,7 +242,8 @@ impl Control {
             live_until: None,
             reopening: Every::new(tick::REOPEN_EVERY, now),
             silenced_at: None,
-            disk_watch: DiskWatch::default(),
+            disk_wait: Standstill::default(),
+            card_wait: Standstill::default(),
             unlogged: Unlogged::default(),
             stored: Vec::new(),
             failure: None,
@@ -265,8 +267,7 @@ impl Control {
             stages.push(stage("listen", Box::new(move || counters.beats.load(Relaxed))));
         }
         if let Some(status) = &self.parts.capture_status {
-            let status = Arc::clone(status);
-            stages.push(stage("capture", Box::new(move || status.beats.load(Relaxed))));
+            stages.push(stage("capture", Box::new(status.progress())));
         }
         if let Some(hub) = &self.parts.hub {
             stages.push(Stage { patience: supervisor::DISK_PATIENCE, ..stage("hub", Box::new(hub.beats())) });

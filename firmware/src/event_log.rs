@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use files::private_file::{give, write_private};
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 /// Events that are kept at the least (EN 50131-1 grade 4 asks for 1,000).
@@ -115,7 +116,8 @@ impl EventLog {
     fn open(&mut self) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let text = match std::fs::metadata(&self.path) {
+        // A link is none of ours: root, who tries the alarm by hand, neither reads nor gives away where it points.
+        let text = match std::fs::symlink_metadata(&self.path) {
             Ok(found) if found.is_file() && found.len() <= BYTES_MAX => std::fs::read(&self.path)?,
             Ok(_) => {
                 std::fs::rename(&self.path, self.path.with_extension("jsonl.bad"))?;
@@ -135,7 +137,8 @@ impl EventLog {
             write_private(&self.path, rest.as_bytes()).map_err(io::Error::other)?;
         }
         self.lines = kept.len();
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let no_link = OFlags::NOFOLLOW.bits() as i32;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_link).open(&self.path)?;
         give(&file, folder)?;
         self.file = Some(file);
         Ok(())
@@ -188,6 +191,16 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         EventLog::new(dir.path()).append(vec![event(3)], 0).unwrap();
         assert_eq!(read(&path), [(1, "e3".into())]);
+        // A link is a stranger too: what it points at is neither read nor written, whoever runs the program.
+        let secret = dir.path().join("secret");
+        for content in ["a line of somebody's\n", "half a line"] {
+            std::fs::write(&secret, content).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&secret, &path).unwrap();
+            EventLog::new(dir.path()).append(vec![event(4)], 0).unwrap();
+            assert_eq!(read(&path), [(1, "e4".into())]);
+            assert_eq!(std::fs::read_to_string(&secret).unwrap(), content);
+        }
     }
 
     #[test]

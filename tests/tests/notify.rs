@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,15 @@ struct Manager(UnixDatagram);
 impl Manager {
     /// A socket in the device's folder, and the device started with it over `args`.
     fn start(device: &Device, args: &[&str]) -> (Self, Child) {
+        Self::start_with(device, args, &[])
+    }
+
+    fn start_with(device: &Device, args: &[&str], environment: &[(&str, &Path)]) -> (Self, Child) {
         let path = device.path("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         let mut command = device.command("run");
-        command.args(args).args(["--speed", "realtime", "--json"]);
+        command.args(args).args(["--speed", "realtime", "--json"]).envs(environment.iter().copied());
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", WATCHDOG_USEC).env_remove("WATCHDOG_PID");
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         (Self(socket), child)
@@ -90,6 +95,29 @@ fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A USB microphone that is stuck: its opening does not return, here because ALSA opens a pipe that nobody writes. A new process would wait
+/// just so, and none would sound the siren meanwhile.
+#[test]
+fn a_card_that_does_not_answer_is_told_and_ends_nothing() {
+    let device = Device::tiny("[audio]\ndevice = \"default\"\n");
+    let (pipe, conf) = (device.path("card"), device.path("asound.conf"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text =
+        "pcm.default { type file slave.pcm none file /dev/null infile \"PIPE\" format raw }\npcm.none { type null }\n";
+    std::fs::write(&conf, text.replace("PIPE", pipe.to_str().unwrap())).unwrap();
+    let (manager, mut child) = Manager::start_with(&device, &[], &[("ALSA_CONFIG_PATH", &conf)]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let lost = lines.find(|line| line.contains("CaptureLost")).unwrap();
+    assert!(lost.contains("the card has not answered for 2 s"), "{lost}");
+    assert_eq!(manager.next(), "READY=1");
+    // What has come until then, and three watchdog intervals more: a machine that is busy may starve it, this may not.
+    let pings = std::iter::repeat_with(|| manager.next()).filter(|said| said == "WATCHDOG=1").take(50);
+    assert_eq!(pings.count(), 50);
+    assert!(!device.path("state/crash.txt").exists());
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success(), "nor does the end wait for it");
 }
 
 /// Its password comes later, or never: the copy that another start falls back to is made all the same.

@@ -112,7 +112,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// What root makes in somebody's folder becomes that somebody's: whoever tries the alarm by hand must not lock the service out of its own
-/// files.
+/// files. A file that has another name too stays root's: somebody may have put that name there.
 ///
 /// # Errors
 /// Where the system refuses.
@@ -120,8 +120,13 @@ pub fn give(made: &File, folder: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let owner = fs::metadata(folder)?;
-    if owner.uid() == 0 { Ok(()) } else { fchown(made, Some(owner.uid()), Some(owner.gid())) }
+    let (owner, made_as) = (fs::metadata(folder)?, made.metadata()?);
+    let shared = made_as.is_file() && made_as.nlink() > 1;
+    if owner.uid() == 0 || made_as.uid() != 0 || shared {
+        Ok(())
+    } else {
+        fchown(made, Some(owner.uid()), Some(owner.gid()))
+    }
 }
 
 /// The end of a temporary file's name; it starts with a dot.

@@ -53,7 +53,8 @@ pub enum Incoming {
     },
     /// The broker is there, for the first time or again.
     Connected,
-    /// The broker is lost, or was not found at the start. Once, until [`Incoming::Connected`].
+    /// The broker is lost, or was not found at the start; or it is there and refuses the commands that end an alarm, so that alerts
+    /// go out and nobody can silence them. Once, until [`Incoming::Connected`].
     Disconnected {
         /// What went wrong, for people.
         cause: String,

@@ -251,10 +251,10 @@ impl Session {
         match event {
             LinkEvent::Open => self.subscribe(now),
             LinkEvent::Subscribed { refused } => {
-                if refused > 0 {
-                    log::error!("hub: the broker refuses {refused} of the command topics (access rights)");
+                if !refused.is_empty() {
+                    log::error!("hub: the broker does not let this device read {} (access rights)", refused.join(", "));
                 }
-                self.come_up(now);
+                self.come_up(now, &refused);
             }
             LinkEvent::Message(publish) => {
                 let home_assistant_starts =
@@ -298,7 +298,7 @@ impl Session {
         }
     }
 
-    fn come_up(&mut self, now: Instant) {
+    fn come_up(&mut self, now: Instant, refused: &[&str]) {
         let Phase::Subscribing { link, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
             return;
         };
@@ -308,7 +308,16 @@ impl Session {
         if let Phase::Up(_) = self.phase {
             self.path = Path::Up;
             self.mailbox.connected.store(true, Relaxed);
-            self.deliveries.tell(Incoming::Connected);
+            let deaf: Vec<&str> = refused.iter().copied().filter(|leaf| topics::ENDS_AN_ALARM.contains(leaf)).collect();
+            self.deliveries.tell(match deaf.is_empty() {
+                true => Incoming::Connected,
+                false => Incoming::Disconnected {
+                    cause: format!(
+                        "the broker does not let this device read {}: the hub cannot end an alarm",
+                        deaf.join(", ")
+                    ),
+                },
+            });
         }
     }
 

@@ -61,6 +61,9 @@ pub const LIVE_SET: &str = "live/set";
 pub const COMMANDS: [&str; 8] =
     [SIREN_SET, ARMED_SET, THRESHOLD_SET, COOLDOWN_SET, TEST_SIREN_PRESS, SILENCE_PRESS, UPDATE_INSTALL, LIVE_SET];
 
+/// Without these nobody can end an alarm from the hub.
+pub const ENDS_AN_ALARM: [&str; 2] = [SIREN_SET, SILENCE_PRESS];
+
 /// Whether a text is a device's id, a level of its topics: 1 to 64 of `A-Z a-z 0-9 _ -`: the rule of
 /// `files::event_record::is_id`, whose crate this one does not depend on.
 pub fn is_device_id(text: &str) -> bool {

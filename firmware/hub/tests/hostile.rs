@@ -31,6 +31,11 @@ fn packet(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
 
 /// CONNACK and SUBACK, as a broker that is well gives them.
 fn welcome(stream: &mut TcpStream) {
+    welcome_with(stream, 1);
+}
+
+/// The same with this code for each topic in SUBACK.
+fn welcome_with(stream: &mut TcpStream, code: u8) {
     assert_eq!(packet(stream).unwrap().0, 0x10, "CONNECT");
     stream.write_all(&[0x20, 2, 0, 0]).unwrap();
     let (kind, body) = packet(stream).unwrap();
@@ -43,7 +48,7 @@ fn welcome(stream: &mut TcpStream) {
         topics += 1;
     }
     let mut answer = vec![0x90, 2 + topics, body[0], body[1]];
-    answer.extend(vec![1; usize::from(topics)]);
+    answer.extend(vec![code; usize::from(topics)]);
     stream.write_all(&answer).unwrap();
 }
 
@@ -116,9 +121,41 @@ fn a_broken_broker_costs_neither_an_alert_nor_memory() {
     // A good one gets what was kept.
     let mut stream = accept();
     welcome(&mut stream);
+    let (topic, event) = event_of(&mut stream, &device);
+    assert_eq!(topic, "screamd/hostile/event");
+    assert!(event.contains("\"kept\""), "{event}");
+    drop(stream);
+    device.stop(Duration::ZERO);
+}
+
+/// Access rights that let a device publish and not read: all looks well until somebody wants to silence it.
+#[test]
+fn a_broker_that_keeps_the_commands_from_the_device_is_told_of_and_gets_the_alert() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new("deaf", "Hallway", "127.0.0.1", dir.path());
+    options.port = listener.local_addr().unwrap().port();
+    let mut device = Device::start(options);
+    device.hub().alert(Event::new(EventType::ScreamStart, "kept", "2026-01-02T03:04:05Z", true));
+    let mut stream = listener.accept().unwrap().0;
+    welcome_with(&mut stream, 0x80);
+    assert_eq!(event_of(&mut stream, &device).0, "screamd/deaf/event");
+    let cause = device.wait_disconnected();
+    assert!(cause.contains("siren/set, silence/press: the hub cannot end an alarm"), "{cause}");
+    assert!(device.hub().connected());
+    // Rights that are given take hold at the next connection.
+    drop(stream);
+    let mut stream = listener.accept().unwrap().0;
+    welcome(&mut stream);
+    device.wait_connected();
+    device.stop(Duration::ZERO);
+}
+
+/// Acknowledges what the device publishes until nothing is left in its outbox; topic and payload of the event.
+fn event_of(stream: &mut TcpStream, device: &Device) -> (String, String) {
     let mut heard = Vec::new();
     while device.hub().outbox_len() > 0 {
-        let (kind, body) = packet(&mut stream).unwrap();
+        let (kind, body) = packet(stream).unwrap();
         if kind & 0xf6 == 0x32 {
             let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
             let (topic, rest) = body[2..].split_at(length);
@@ -129,9 +166,5 @@ fn a_broken_broker_costs_neither_an_alert_nor_memory() {
             }
         }
     }
-    let (topic, event) = heard.last().unwrap();
-    assert_eq!(topic, "screamd/hostile/event");
-    assert!(event.contains("\"kept\""), "{event}");
-    drop(stream);
-    device.stop(Duration::ZERO);
+    heard.pop().unwrap()
 }

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::Status;
 use super::sample::Sample;
 use super::sink::Sink;
+use super::{CARD_PATIENCE, Status};
 
 /// How long one wait may last, so that a stop is seen and the watchdog fed.
 const WAIT_MAX: Duration = Duration::from_millis(250);
@@ -150,9 +150,9 @@ impl<C: Card> Session<C> {
                 }
                 Poll::Xrun => {
                     status.xruns.fetch_add(1, Relaxed);
-                    self.restart().map(|()| self.missed(sink))
+                    self.recover(status, Self::restart).map(|()| self.missed(sink))
                 }
-                Poll::Suspended => self.resume().map(|()| self.missed(sink)),
+                Poll::Suspended => self.recover(status, Self::resume).map(|()| self.missed(sink)),
                 Poll::Gone(cause) => Err(cause),
                 Poll::Stalled => return End::Stalled(self.stalled),
             };
@@ -196,6 +196,13 @@ impl<C: Card> Session<C> {
         if !sink.push(frames, sample.mono(bytes, channels)) {
             status.full_frames.fetch_add(frames as u64, Relaxed);
         }
+    }
+
+    /// Begins anew as `by` does. A card that takes so long that it was given up is opened anew: the next session is heard of.
+    fn recover(&mut self, status: &Status, by: fn(&mut Self) -> Result<(), Errno>) -> Result<(), Errno> {
+        let began = self.card.now();
+        status.waiting(|| by(self))?;
+        if self.card.now().saturating_sub(began) < CARD_PATIENCE { Ok(()) } else { Err(Errno::TIMEDOUT) }
     }
 
     /// Begins anew after an xrun.

@@ -17,6 +17,8 @@ pub struct Sham {
     /// Each wait and read finds it suspended, and each resumption succeeds.
     pub flaps: bool,
     pub restarts: u32,
+    /// Each restart takes so long.
+    pub restart_takes: Duration,
 }
 
 impl Sham {
@@ -48,6 +50,7 @@ impl Card for Sham {
 
     fn restart(&mut self) -> Result<(), Errno> {
         self.restarts += 1;
+        self.now += self.restart_takes;
         Ok(())
     }
 

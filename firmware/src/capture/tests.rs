@@ -48,3 +48,32 @@ fn what_passes_before_the_card_first_comes_is_missing_sound() {
     assert_eq!((mark.session, mark.at), (1, 0));
     assert!(mark.gap >= BACK_OFF.0 * 2 && mark.gap <= began.elapsed(), "{:?}", mark.gap);
 }
+
+#[test]
+fn a_card_that_does_not_answer_is_no_thread_that_stands_still() {
+    let (sink, _sound) = sink::ring(1_000);
+    let status = Arc::new(Status::default());
+    let progress = status.progress();
+    let (opening, opens) = std::sync::mpsc::channel();
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let shared = &*status;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let open = || {
+                opening.send(()).unwrap();
+                answers.recv().unwrap();
+                shared.stop.store(true, Relaxed);
+                Err::<(Sham, Agreed), _>("no such device".to_string())
+            };
+            Worker { device: "stuck", sink, status: shared, notify: &|_| {} }.run(open);
+        });
+        opens.recv().unwrap();
+        let looks = [progress(), progress(), progress()];
+        assert!(looks.is_sorted_by(|a, b| a < b), "{looks:?}");
+        assert_eq!(status.at_card(), Some(1), "the same turn all the time");
+        answer.send(()).unwrap();
+        thread.join().unwrap();
+    });
+    assert_eq!(status.at_card(), None);
+    assert_eq!(progress(), progress(), "it has ended");
+}

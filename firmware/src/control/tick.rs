@@ -7,6 +7,7 @@ use detector::alarm::Event;
 use hub::{Hub, State};
 
 use super::Control;
+use crate::capture::CARD_PATIENCE;
 use crate::faults::Fault;
 use crate::led::LedPattern;
 use crate::recorder::Storage;
@@ -35,6 +36,7 @@ impl Control {
         self.follow_guard();
         self.hand_in();
         self.watch_disk();
+        self.watch_card();
         if self.began.elapsed() >= starts::LOOP {
             self.restore(Fault::Crashed, "it has run well since");
         }
@@ -49,13 +51,21 @@ impl Control {
 
     fn watch_disk(&mut self) {
         let turn = self.parts.hub.as_ref().and_then(Hub::at_disk);
-        match self.disk_watch.waits(turn, Instant::now()) {
+        match self.disk_wait.waits(turn, Instant::now()) {
             None => self.storage(Storage::Disk, Ok(())),
             Some(waited) if waited < DISK_PATIENCE => {}
             Some(_) => {
                 let cause = format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs());
                 self.storage(Storage::Disk, Err(cause));
             }
+        }
+    }
+
+    /// A USB device that is stuck answers each request with an error after five seconds, or with nothing.
+    fn watch_card(&mut self) {
+        let turn = self.parts.capture_status.as_ref().and_then(|status| status.at_card());
+        if self.card_wait.waits(turn, Instant::now()).is_some_and(|waited| waited >= CARD_PATIENCE) {
+            self.fault(Fault::CaptureLost, &format!("the card has not answered for {} s", CARD_PATIENCE.as_secs()));
         }
     }
 

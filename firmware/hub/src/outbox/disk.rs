@@ -34,13 +34,19 @@ pub trait Disk {
     fn sync_dir(&self) -> io::Result<()>;
 }
 
-/// What root makes in somebody's folder becomes that somebody's: a device that is tried by hand keeps its outbox.
+/// What root makes in somebody's folder becomes that somebody's: a device that is tried by hand keeps its outbox. As `files::private_file::give`,
+/// whose crate this one does not depend on.
 fn give(made: &File, folder: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let owner = std::fs::metadata(folder)?;
-    if owner.uid() == 0 { Ok(()) } else { fchown(made, Some(owner.uid()), Some(owner.gid())) }
+    let (owner, made_as) = (std::fs::metadata(folder)?, made.metadata()?);
+    let shared = made_as.is_file() && made_as.nlink() > 1;
+    if owner.uid() == 0 || made_as.uid() != 0 || shared {
+        Ok(())
+    } else {
+        fchown(made, Some(owner.uid()), Some(owner.gid()))
+    }
 }
 
 /// A folder of the file system.
@@ -67,7 +73,11 @@ impl Disk for Folder {
         }
         if self.lock.is_none() {
             // Two writers would give two alerts the same number. The lock ends with the process, however it ends.
-            let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(self.path.join("lock"))?;
+            // Never through a link: root, who tries the alarm by hand, would give away where it points.
+            let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+            let mut options = OpenOptions::new();
+            options.create(true).append(true).mode(0o600).custom_flags(no_link);
+            let lock = options.open(self.path.join("lock"))?;
             give(&lock, &self.path)?;
             lock.try_lock().map_err(|error| match error {
                 TryLockError::WouldBlock => io::Error::other("another screamd uses this outbox"),

@@ -35,10 +35,10 @@ pub enum Ticket {
 pub enum LinkEvent {
     /// CONNACK.
     Open,
-    /// SUBACK; how many of the topics were refused.
+    /// SUBACK.
     Subscribed {
-        /// Topics that the broker does not let this device read.
-        refused: usize,
+        /// Topics that the broker does not let this device read: leaves of commands, or Home Assistant's birth message.
+        refused: Vec<&'static str>,
     },
     /// Somebody published.
     Message(Publish),
@@ -78,7 +78,10 @@ impl Link {
                 let event = match event_loop.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => LinkEvent::Open,
                     Ok(Event::Incoming(Packet::SubAck(ack))) => LinkEvent::Subscribed {
-                        refused: ack.return_codes.iter().filter(|code| !is_granted(**code)).count(),
+                        refused: subscribed()
+                            .zip(&ack.return_codes)
+                            .filter_map(|(topic, code)| (!is_granted(*code)).then_some(topic))
+                            .collect(),
                     },
                     Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish),
                     Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Closed { cause: "disconnected".into() },
@@ -102,11 +105,11 @@ impl Link {
 
     /// Subscribes to every command and to Home Assistant's birth message, in one packet.
     pub fn subscribe(&self, topics: &Topics) -> Result<(), NoRoom> {
-        let filters = topics::COMMANDS
-            .iter()
-            .map(|leaf| topics.full(leaf))
-            .chain([topics::HOME_ASSISTANT_STATUS.to_owned()])
-            .map(|topic| SubscribeFilterInput::new(topic, QoS::AtLeastOnce));
+        let whole = |topic: &str| match topic {
+            topics::HOME_ASSISTANT_STATUS => topic.to_owned(),
+            leaf => topics.full(leaf),
+        };
+        let filters = subscribed().map(|topic| SubscribeFilterInput::new(whole(topic), QoS::AtLeastOnce));
         self.client.try_subscribe_many(filters).map_err(|_| NoRoom)
     }
 
@@ -170,6 +173,11 @@ fn without_layers(error: &str) -> String {
         rest = inner;
     }
     rest.to_owned()
+}
+
+/// What is subscribed to, in the order of SUBSCRIBE and SUBACK.
+fn subscribed() -> impl Iterator<Item = &'static str> {
+    topics::COMMANDS.into_iter().chain([topics::HOME_ASSISTANT_STATUS])
 }
 
 /// SUBACK let this topic through.

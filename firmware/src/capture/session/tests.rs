@@ -343,3 +343,14 @@ fn a_card_that_is_suspended_again_and_again_is_given_up_too() {
     assert_eq!(end, End::Lost(Errno::STRPIPE));
     assert!(session.card.now >= RESTARTS.1 * (RESTARTS.0 - 1), "{:?}", session.card.now);
 }
+
+/// A USB device that is stuck: each request is answered after seconds. Only a session of its own is heard of again.
+#[test]
+fn a_card_that_takes_seconds_to_begin_anew_is_opened_anew() {
+    let (mut sink, _sound) = sink::ring(1_000);
+    let status = Status::default();
+    let stuck = Sham { fails: true, restart_takes: Duration::from_secs(5), ..Sham::default() };
+    let mut session = Session::new(stuck, AGREED);
+    assert_eq!(session.run(&mut sink, &mut None, &status), End::Lost(Errno::TIMEDOUT));
+    assert_eq!((session.card.restarts, status.at_card()), (1, None));
+}

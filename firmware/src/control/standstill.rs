@@ -1,12 +1,12 @@
-//! A disk that gives no answer at all is no error of any file: the hub's thread waits in one and the same call.
+//! A disk or a card that gives no answer at all is no error of any call: the thread waits in one and the same turn of its loop.
 
 use std::time::{Duration, Instant};
 
-/// In which turn the hub's thread waits, and since when.
+/// In which turn a thread waits, and since when.
 #[derive(Debug, Default)]
-pub struct DiskWatch(Option<(u64, Instant)>);
+pub struct Standstill(Option<(u64, Instant)>);
 
-impl DiskWatch {
+impl Standstill {
     /// For how long it has waited in the turn that it waits in at `now`; none where it does not wait.
     pub fn waits(&mut self, turn: Option<u64>, now: Instant) -> Option<Duration> {
         let known = self.0.take();
@@ -23,7 +23,7 @@ mod tests {
 
     #[test]
     fn only_one_and_the_same_turn_adds_up() {
-        let (mut watch, began) = (DiskWatch::default(), Instant::now());
+        let (mut watch, began) = (Standstill::default(), Instant::now());
         let second = Duration::from_secs(1);
         assert_eq!(watch.waits(Some(7), began), Some(Duration::ZERO));
         assert_eq!(watch.waits(Some(7), began + second), Some(second));

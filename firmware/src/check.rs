@@ -4,8 +4,8 @@ use std::path::Path;
 
 use detector::model::Executor;
 use files::model_dir;
-use files::say;
 use files::site::Site;
+use files::{say, tell};
 
 use crate::settings::{self, Paths, Settings};
 
@@ -14,13 +14,13 @@ pub fn run(paths: &Paths) -> bool {
     let settings = match Settings::load(paths) {
         Ok(settings) => settings,
         Err(wrong) => {
-            wrong.iter().for_each(|problem| eprintln!("{problem}"));
+            wrong.iter().for_each(|problem| tell!("{problem}"));
             // The weights are checked all the same where the manifest is fine: every problem in one run.
             let dir = paths.model_dir();
             if let Ok(manifest) = model_dir::read_manifest(&dir)
                 && let Err(error) = model_dir::load_weights(&dir, &manifest, Executor::SingleThread)
             {
-                eprintln!("{error}");
+                tell!("{error}");
             }
             // And the folders, by what of the site file can be read.
             if let (Some(site), _) = Site::load_rest(&paths.config) {
@@ -31,7 +31,7 @@ pub fn run(paths: &Paths) -> bool {
     };
     let mut well = true;
     if let Err(error) = model_dir::load_weights(&settings.model_dir, &settings.manifest, Executor::SingleThread) {
-        eprintln!("{error}");
+        tell!("{error}");
         well = false;
     }
     if settings.site.mqtt_enabled()
@@ -42,12 +42,12 @@ pub fn run(paths: &Paths) -> bool {
             taken.map(drop).map_err(|cause| anyhow::anyhow!("tls: {cause}"))
         })
     {
-        eprintln!("{}: `mqtt`: {error:#}", paths.config.display());
+        tell!("{}: `mqtt`: {error:#}", paths.config.display());
         well = false;
     }
     well &= folders_take_files(&paths.config, &settings.site);
     let no_microphone = settings::no_microphone(&paths.config, &settings.site);
-    settings.warnings.iter().chain(&no_microphone).for_each(|warning| eprintln!("warning: {warning}"));
+    settings.warnings.iter().chain(&no_microphone).for_each(|warning| tell!("warning: {warning}"));
     say!("{:16} {:28} from", "key", "value");
     for (key, value, origin) in &settings.origins {
         say!("{key:16} {value:28} {origin}");
@@ -66,10 +66,10 @@ fn folders_take_files(config: &Path, site: &Site) -> bool {
         // Made by whoever runs, so that it is theirs; where it is not there yet, the folder above must take it.
         let above = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
         if !above.is_dir() {
-            eprintln!("{}: `{name}`: {}: is a file, and no folder can be there", config.display(), above.display());
+            tell!("{}: `{name}`: {}: is a file, and no folder can be there", config.display(), above.display());
             well = false;
         } else if let Err(error) = tempfile(above) {
-            eprintln!("warning: {}: `{name}`: {}: {error}", config.display(), dir.display());
+            tell!("warning: {}: `{name}`: {}: {error}", config.display(), dir.display());
         }
     }
     well

@@ -482,7 +482,9 @@ impl Control {
 
     /// With the next tick: however many settings come at once, they are one file.
     fn save(&mut self) {
-        self.to_write.insert(Storage::Settings);
+        if self.parts.settings.keeps_state {
+            self.to_write.insert(Storage::Settings);
+        }
     }
 
     fn settings_file(&self) -> Job {
@@ -491,16 +493,25 @@ impl Control {
         Job::File { path, bytes: serde_json::to_vec(&self.saved).unwrap_or_default() }
     }
 
+    /// Gives the recorder a job; the job again where its queue has no room. A recording at full speed can wait for the disk; a room cannot.
+    fn give(&self, job: Job) -> Option<Job> {
+        let over = || {
+            self.beats.fetch_add(1, Relaxed);
+            self.parts.realtime || self.parts.terminate.load(Relaxed)
+        };
+        self.parts.recorder.offer_until(job, over)
+    }
+
     /// Hands in what is to be written; what the recorder's queue does not take waits for the next tick.
     fn hand_in(&mut self) {
         if let Some(job) = self.unlogged.take()
-            && let Some(refused) = self.parts.recorder.offer(job)
+            && let Some(refused) = self.give(job)
         {
             self.unlogged.give_back(refused);
         }
         for storage in std::mem::take(&mut self.to_write) {
             let job = if storage == Storage::Settings { self.settings_file() } else { Job::Missed };
-            if !self.parts.recorder.submit(job) {
+            if self.give(job).is_some() {
                 self.to_write.insert(storage);
                 self.storage(storage, Err("the disk does not keep up: what is to be written waits".into()));
             }

@@ -40,7 +40,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use files::say;
+use files::{say, tell};
 use settings::Paths;
 
 /// Bad usage or configuration.
@@ -102,23 +102,20 @@ fn main() -> ExitCode {
 fn safe_outputs(args: &SafeOutputs) -> ExitCode {
     // The dead process ran with a site file that was good then. Today's may name other lines, or be broken.
     let held = args.config.as_deref().map(|config| last_good::boards(config, args.board.as_deref()));
-    let (today, well) = match settings::board_of(args.config.as_deref(), args.board.as_deref()) {
-        Ok(board) => (Some(board), ExitCode::SUCCESS),
-        Err(wrong) => {
-            wrong.iter().for_each(|problem| eprintln!("{problem}"));
-            (None, ExitCode::from(EXIT_CONFIG))
-        }
+    let today = settings::board_of(args.config.as_deref(), args.board.as_deref());
+    let boards: Vec<_> = held.iter().flatten().chain(today.iter()).collect();
+    // Driven before a word is said: who reads may be gone.
+    let (driven, held_by_another) = match outputs::safe_outputs(&boards) {
+        Ok(driven) => (driven, None),
+        Err(error) => (error.driven.clone(), Some(error)),
     };
-    let boards: Vec<_> = held.iter().flatten().chain(&today).collect();
-    match outputs::safe_outputs(&boards) {
-        Ok(driven) => {
-            driven.iter().for_each(|line| say!("{line}"));
-            well
-        }
-        Err(error) => {
-            error.driven.iter().for_each(|line| say!("{line}"));
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+    let wrong = today.err().unwrap_or_default();
+    wrong.iter().for_each(|problem| tell!("{problem}"));
+    driven.iter().for_each(|line| say!("{line}"));
+    held_by_another.iter().for_each(|error| tell!("{error}"));
+    match (held_by_another, wrong.is_empty()) {
+        (Some(_), _) => ExitCode::FAILURE,
+        (None, true) => ExitCode::SUCCESS,
+        (None, false) => ExitCode::from(EXIT_CONFIG),
     }
 }

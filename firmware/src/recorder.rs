@@ -1,6 +1,6 @@
 //! The one thread that writes incidents, settings and the log of events: the control loop never waits for a disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -23,8 +23,11 @@ const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// How often a folder that refused is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 
-/// Between two looks whether the last is written.
-const FINISH_LOOK: Duration = Duration::from_millis(2);
+/// Records of incidents that are kept for a folder that refuses.
+const UNKEPT_MAX: usize = 8;
+
+/// Between two looks whether there is room, or the last is written.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What is stored; each may fail for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,17 +96,22 @@ impl Recorder {
         Ok(Self { jobs, thread })
     }
 
-    /// Hands in a job; false where too many wait already.
-    pub fn submit(&self, job: Job) -> bool {
-        self.offer(job).is_none()
-    }
-
     /// Hands in a job; the job again where too many wait already.
-    pub fn offer(&self, job: Job) -> Option<Job> {
+    fn offer(&self, job: Job) -> Option<Job> {
         match self.jobs.try_send(job) {
             Err(TrySendError::Full(job)) => Some(job),
             _ => None,
         }
+    }
+
+    /// Hands in a job, waiting for room in the queue until `over` says so; the job again where there was none.
+    pub fn offer_until(&self, job: Job, over: impl Fn() -> bool) -> Option<Job> {
+        let mut left = self.offer(job);
+        while let Some(job) = left.take_if(|_| !over()) {
+            std::thread::sleep(LOOK);
+            left = self.offer(job);
+        }
+        left
     }
 
     /// Writes what waits and, behind it, `last`, and ends; without it once `over` says so: a disk that hangs must not hang the exit, nor keep
@@ -111,15 +119,11 @@ impl Recorder {
     pub fn finish(self, last: impl IntoIterator<Item = Job>, over: impl Fn() -> bool) {
         let began = Instant::now();
         for job in last {
-            let mut left = self.offer(job);
-            while let Some(job) = left.take_if(|_| !over()) {
-                std::thread::sleep(FINISH_LOOK);
-                left = self.offer(job);
-            }
+            self.offer_until(job, &over);
         }
         drop(self.jobs);
         while !self.thread.is_finished() && !over() {
-            std::thread::sleep(FINISH_LOOK);
+            std::thread::sleep(LOOK);
         }
         match self.thread.is_finished() {
             true if self.thread.join().is_err() => log::error!("recorder: the thread panicked"),
@@ -162,6 +166,38 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), String> {
     files::private_file::write_private(path, bytes).map_err(|error| error.to_string())
 }
 
+/// Records of incidents that the folder refused, the newest of each; their pictures and sound would be too much to keep.
+#[derive(Default)]
+struct Unkept(VecDeque<Box<EventRecord>>);
+
+impl Unkept {
+    /// Keeps it in place of an older one of the same incident; of too many the oldest is lost.
+    fn push(&mut self, record: Box<EventRecord>) {
+        self.remove(&record.id);
+        if self.0.len() == UNKEPT_MAX
+            && let Some(oldest) = self.0.pop_front()
+        {
+            log::error!("incident {} is lost: the disk has refused {UNKEPT_MAX} after it", oldest.id);
+        }
+        self.0.push_back(record);
+    }
+
+    fn remove(&mut self, id: &str) {
+        self.0.retain(|kept| kept.id != id);
+    }
+
+    /// Writes them until one is refused; true where none is left.
+    fn retry(&mut self, events: &mut Events) -> bool {
+        while let Some(record) = self.0.pop_front() {
+            if events.with(|store| store.write(&record, None, None)).is_err() {
+                self.0.push_front(record);
+                return false;
+            }
+        }
+        true
+    }
+}
+
 /// The events' folder, which may be away at the start and come, and the other way round.
 struct Events<'a> {
     open: &'a dyn Fn() -> Result<EventStore, EventError>,
@@ -193,14 +229,14 @@ fn work(
     // The control loop may wait for this thread to end: a full channel then loses words, never the exit.
     let tell = |storage, stored: Result<Option<PathBuf>, String>| drop(out.try_send(Message::Stored(storage, stored)));
     let mut events = Events { open, store: None, refused: false };
-    let mut unwritten = Unwritten::default();
+    let (mut unwritten, mut unkept) = (Unwritten::default(), Unkept::default());
     // Known before the first incident; the store stays, since a full disk may have room for an event all the same.
     if let Err(cause) = events.with(|store| store.probe()) {
         tell(Storage::Events, Err(cause));
     }
     let (mut tidy_at, mut retry_at) = (Instant::now() + pauses.tidy, Instant::now() + pauses.retry);
     loop {
-        let refused = events.refused || !unwritten.0.is_empty() || log.waits();
+        let refused = events.refused || !unkept.0.is_empty() || !unwritten.0.is_empty() || log.waits();
         let look_at = if refused { retry_at.min(tidy_at) } else { tidy_at };
         match jobs.recv_timeout(look_at.saturating_duration_since(Instant::now())) {
             Ok(Job::File { path, bytes }) => {
@@ -218,12 +254,19 @@ fn work(
                 });
                 let clip = (!stretch.sound.is_empty()).then_some((&stretch.sound[..], rate_hz));
                 let written = events.with(|store| store.write(&record, picture.as_deref(), clip));
+                match &written {
+                    Ok(_) => unkept.remove(&record.id),
+                    Err(_) => unkept.push(record),
+                }
                 tell(Storage::Events, written.map(|stored| stored.picture.or(Some(stored.record))));
             }
             Ok(Job::Events { events, lost }) => tell(Storage::Log, log.append(events, lost).map(|()| None)),
             Ok(Job::Missed) => tell(Storage::Events, events.with(|store| store.probe()).map(|_| None)),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                unkept.retry(&mut events);
+                return;
+            }
         }
         // Jobs that come often must not keep old sound alive.
         if Instant::now() >= tidy_at {
@@ -235,7 +278,10 @@ fn work(
         }
         if Instant::now() >= retry_at {
             retry_at = Instant::now() + pauses.retry;
-            if events.refused && events.with(|store| store.probe()).is_ok() {
+            if (events.refused || !unkept.0.is_empty())
+                && events.with(|store| store.probe()).is_ok()
+                && unkept.retry(&mut events)
+            {
                 tell(Storage::Events, Ok(None));
             }
             if !unwritten.0.is_empty() && unwritten.retry() {
@@ -364,6 +410,16 @@ mod tests {
         Job::Incident { record: Box::new(record), stretch: Box::default(), rate_hz: 16_000 }
     }
 
+    #[test]
+    fn of_too_many_incidents_that_were_refused_the_latest_are_kept() {
+        let mut unkept = Unkept::default();
+        let record = |id: &str| Box::new(crate::events::tests::record(id, "2026-11-28T12:00:00Z"));
+        (0..=UNKEPT_MAX).for_each(|n| unkept.push(record(&n.to_string())));
+        unkept.push(record("5"));
+        let ids: Vec<_> = unkept.0.iter().map(|kept| kept.id.as_str()).collect();
+        assert_eq!(ids, ["1", "2", "3", "4", "6", "7", "8", "5"], "each once, the latest last");
+    }
+
     /// What the thread has told next, without its words.
     fn next(told: &Receiver<Message>) -> (Storage, bool) {
         match told.recv_timeout(Duration::from_secs(20)) {
@@ -385,7 +441,7 @@ mod tests {
         assert_eq!(next(&told), (Storage::Events, false));
         jobs.send(Job::File { path: settings, bytes: b"{}".to_vec() }).unwrap();
         assert_eq!(next(&told), (Storage::Settings, true));
-        jobs.send(incident("lost")).unwrap();
+        jobs.send(incident("refused")).unwrap();
         assert_eq!(next(&told), (Storage::Events, false), "it is said of each incident");
         std::fs::remove_file(&place).unwrap();
         assert_eq!(next(&told), (Storage::Events, true), "nobody has to scream for it to be seen");
@@ -394,6 +450,9 @@ mod tests {
         drop(jobs);
         thread.join().unwrap();
         let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(names.iter().any(|name| name.to_string_lossy().ends_with("_kept.json")), "{names:?}");
+        for id in ["refused", "kept"] {
+            let record = format!("_{id}.json");
+            assert!(names.iter().any(|name| name.to_string_lossy().ends_with(&record)), "{id} in {names:?}");
+        }
     }
 }

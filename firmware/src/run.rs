@@ -10,6 +10,7 @@ use anyhow::Context;
 use detector::pipeline::Pipeline;
 use files::quiet_hours::QuietHours;
 use files::recording::Recording;
+use files::tell;
 use hub::Hub;
 
 use crate::control::{Control, Message, Parts};
@@ -74,7 +75,7 @@ pub fn run(args: &Args) -> ExitCode {
             }
         },
         Err(wrong) => {
-            wrong.iter().for_each(|problem| eprintln!("{problem}"));
+            wrong.iter().for_each(|problem| tell!("{problem}"));
             ExitCode::from(EXIT_CONFIG)
         }
     }
@@ -82,27 +83,28 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
     let kind = if args.wav.is_some() { SourceKind::Recording } else { SourceKind::Microphone };
+    let paths = Paths { trial: args.wav.is_some(), ..args.paths.clone() };
     let (counted, crash, mut startup) = if args.last_good {
-        let state_dir = last_good::state_dir(&args.paths.config);
+        let state_dir = last_good::state_dir(&paths.config);
         // Counted before the weights are loaded: that may be what crashes.
         let start = Start::begin(&state_dir);
         let loaded = match start.in_a_loop() {
-            true => last_good::safe(&args.paths, kind, &state_dir, start.before),
-            false => last_good::load_or_fall_back(&args.paths, kind),
+            true => last_good::safe(&paths, kind, &state_dir, start.before),
+            false => last_good::load_or_fall_back(&paths, kind),
         };
         // What is refused in words has not crashed.
         let startup = loaded.inspect_err(|_| start.good())?;
         (Some(start), Crash::in_dir(&state_dir), startup)
     } else {
-        (None, Crash::default(), last_good::load(&args.paths, kind)?)
+        (None, Crash::default(), last_good::load(&paths, kind)?)
     };
     startup.settings.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // A hub that lacks its password, or another model, is nothing against the site file.
     let refused = |fault: &Fault| matches!(fault, Fault::ConfigInvalid | Fault::CrashLoop);
-    if !startup.faults.iter().any(|(fault, _)| refused(fault)) {
-        last_good::keep(&args.paths.config, &startup.settings.site);
+    if startup.settings.keeps_state && !startup.faults.iter().any(|(fault, _)| refused(fault)) {
+        last_good::keep(&paths.config, &startup.settings.site);
         if let Some(start) = &counted {
-            let (config, site) = (args.paths.config.clone(), startup.settings.site.clone());
+            let (config, site) = (paths.config.clone(), startup.settings.site.clone());
             let watched = start.watch(move || last_good::keep_proven(&config, &site));
             watched.map_err(|error| vec![format!("the thread that counts starts: {error}")])?;
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use files::say;
+use files::{say, tell};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::EXIT_CONFIG;
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> ExitCode {
     let settings = match Settings::load(&args.paths) {
         Ok(settings) => settings,
         Err(wrong) => {
-            wrong.iter().for_each(|problem| eprintln!("{problem}"));
+            wrong.iter().for_each(|problem| tell!("{problem}"));
             return ExitCode::from(EXIT_CONFIG);
         }
     };

@@ -24,6 +24,9 @@ pub struct Paths {
     /// Board file [default: the site's board, else boards/generic.toml]
     #[arg(long)]
     pub board: Option<PathBuf>,
+    /// A recording is tried: on an installed device a site file that names no state folder is none of the device's own.
+    #[arg(skip)]
+    pub trial: bool,
 }
 
 impl Paths {
@@ -48,6 +51,8 @@ pub struct Settings {
     pub decision: Decision,
     /// What the hub has set.
     pub saved: Saved,
+    /// The state folder is this site file's: what the hub sets, the latch and the last good site file are kept there.
+    pub keeps_state: bool,
     /// Armed at the start.
     pub armed: bool,
     /// This device.
@@ -116,7 +121,8 @@ impl Settings {
             wrong.extend(unreadable);
             return Err(wrong);
         }
-        let mut saved = Saved::load(&site.state.dir);
+        let keeps_state = !paths.trial || site.states("state.dir");
+        let mut saved = if keeps_state { Saved::load(&site.state.dir) } else { Saved::default() };
         let (siren, own) = (&site.siren, &site.decision);
         saved.forget_changed(site.stated_armed(), own.threshold_on, own.cooldown_s);
         if !siren.remote_disarm {
@@ -148,7 +154,20 @@ impl Settings {
             ));
         }
         warnings.extend(manifest.unheard(&decision, &file).map(|error| error.to_string()));
-        Ok(Self { site, board, model_dir, manifest, decision, saved, armed, device_id, origins, warnings, unreadable })
+        Ok(Self {
+            site,
+            board,
+            model_dir,
+            manifest,
+            decision,
+            saved,
+            keeps_state,
+            armed,
+            device_id,
+            origins,
+            warnings,
+            unreadable,
+        })
     }
 }
 

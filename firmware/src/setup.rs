@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use files::private_file::write_private;
-use files::say;
+use files::{say, tell};
 
 use crate::EXIT_CONFIG;
 use crate::service::Paused;
@@ -107,12 +107,12 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Some(wanted)) => {
-            let paths = Paths { config: args.out.clone(), model: args.model.clone(), board: None };
+            let paths = Paths { config: args.out.clone(), model: args.model.clone(), board: None, trial: false };
             crate::selftest::run(&crate::selftest::Args { paths, no_siren: wanted == Selftest::Silent })
         }
         Ok(None) => ExitCode::from(EXIT_CONFIG),
         Err(error) => {
-            eprintln!("{error:#}");
+            tell!("{error:#}");
             ExitCode::from(EXIT_CONFIG)
         }
     }
@@ -199,7 +199,7 @@ fn write(args: &Args, answers: &Answers) -> anyhow::Result<bool> {
     // No secret stands in it, and the service is another user.
     let place = || -> anyhow::Result<bool> {
         std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o644))?;
-        let paths = Paths { config: beside.clone(), model: args.model.clone(), board: None };
+        let paths = Paths { config: beside.clone(), model: args.model.clone(), board: None, trial: false };
         if !crate::check::run(&paths) {
             return Ok(false);
         }
@@ -212,7 +212,7 @@ fn write(args: &Args, answers: &Answers) -> anyhow::Result<bool> {
     let placed = place().with_context(|| args.out.display().to_string());
     if !matches!(placed, Ok(true)) {
         let _ = std::fs::remove_file(&beside);
-        eprintln!("{}: not written", args.out.display());
+        tell!("{}: not written", args.out.display());
         return placed;
     }
     say!("{}: written", args.out.display());

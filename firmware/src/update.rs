@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use files::say;
+use files::{say, tell};
 use release::store::{Fit, Step, Store};
 use release::trial::{Health, Now};
 use semver::Version;
@@ -181,7 +181,7 @@ impl Device {
                 ExitCode::SUCCESS
             }
             Err(refused) => {
-                eprintln!("{refused}");
+                tell!("{refused}");
                 match refused.cause {
                     release::Cause::NoKeys | release::Cause::BadKey(_) => ExitCode::from(EXIT_CONFIG),
                     _ => ExitCode::FAILURE,
@@ -192,7 +192,7 @@ impl Device {
 
     fn fetch(self) -> ExitCode {
         let Some(site) = self.site() else {
-            eprintln!("{}: cannot be read; see `screamd check`", self.path("/etc/screamd/site.toml").display());
+            tell!("{}: cannot be read; see `screamd check`", self.path("/etc/screamd/site.toml").display());
             return ExitCode::from(EXIT_CONFIG);
         };
         let inbox = self.inbox();
@@ -205,7 +205,7 @@ impl Device {
                 say!("{}: version {}", inbox.join(offer.file).display(), offer.version)
             }
             Err(error) => {
-                eprintln!("{error}");
+                tell!("{error}");
                 return match error {
                     fetch::FetchError::NoUrl | fetch::FetchError::Ca(..) => ExitCode::from(EXIT_CONFIG),
                     _ => ExitCode::FAILURE,
@@ -225,7 +225,7 @@ impl Device {
                 ExitCode::SUCCESS
             }
             Err(cause) => {
-                eprintln!("{}: {cause}", self.store.folder().display());
+                tell!("{}: {cause}", self.store.folder().display());
                 ExitCode::FAILURE
             }
         }

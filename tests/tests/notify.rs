@@ -31,7 +31,7 @@ impl Manager {
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         let mut command = device.command("run");
-        command.args(args).args(["--speed", "realtime", "--json"]).envs(environment.iter().copied());
+        command.args(args).arg("--json").envs(environment.iter().copied());
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", WATCHDOG_USEC).env_remove("WATCHDOG_PID");
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         (Self(socket), child)
@@ -184,6 +184,13 @@ fn a_broken_site_file_starts_with_the_last_good_one() {
         let mut command = std::process::Command::new(program("screamd"));
         let safe = command.current_dir(root()).args(["safe-outputs", "--config"]).arg(device.path("site.toml"));
         let safe = safe.output().unwrap();
+        let said = String::from_utf8_lossy(&safe.stdout);
+        assert!(safe.status.code() == Some(2) && said.contains("outputs of board `generic`"), "{said}");
+        // Also where nothing can be said of the mistake: the lines come first.
+        let mut command = std::process::Command::new(program("screamd"));
+        command.current_dir(root()).args(["safe-outputs", "--config"]).arg(device.path("site.toml"));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let safe = command.stderr(full).output().unwrap();
         let said = String::from_utf8_lossy(&safe.stdout);
         assert!(safe.status.code() == Some(2) && said.contains("outputs of board `generic`"), "{said}");
     }

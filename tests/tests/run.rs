@@ -164,6 +164,44 @@ fn alarms_are_what_the_scores_say_over_a_restless_scene() {
     assert!(ran.alarms().len() >= 6, "{:?}", ran.alarms());
 }
 
+/// As fast as it goes, incidents come faster than pictures are drawn: sound that can wait does.
+#[test]
+fn at_full_speed_every_incident_has_its_record() {
+    let device = Device::tiny("[decision]\nhold_s = 0.0\ncooldown_s = 0.0\n");
+    let mut sound = Vec::new();
+    for seed in 0..60 {
+        sound.extend(silence(RATE_HZ, 1.5));
+        sound.extend(hiss(RATE_HZ, 1.0, seed));
+    }
+    let ran = device.hear(&wav(&sound, RATE_HZ, 1));
+    let ids: Vec<_> =
+        ran.of_type("alarm").iter().filter(|line| line["state"] == "start").map(|line| &line["id"]).collect();
+    assert!(ids.len() >= 50, "{} alarms are no test", ids.len());
+    assert_eq!(ran.of_type("fault"), Vec::<&Value>::new());
+    let records = device.events().into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+    let records: Vec<Value> =
+        records.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect();
+    assert_eq!(records.len(), ids.len());
+    assert!(records.iter().all(|record| ids.contains(&&record["id"]) && record["end"].is_object()));
+}
+
+/// The window that decided stands in the record however long the incident was.
+#[test]
+fn a_long_incident_keeps_the_window_that_decided() {
+    let device = Device::tiny("[decision]\nstride_s = 0.1\nhold_s = 100.0\n");
+    let mut sound = one_scream(RATE_HZ);
+    sound.extend(silence(RATE_HZ, 90.0));
+    device.hear(&wav(&sound, RATE_HZ, 1));
+    let record: Value = serde_json::from_slice(&std::fs::read(&device.events()[0]).unwrap()).unwrap();
+    let windows = record["windows"].as_array().unwrap();
+    assert!(windows.len() > 512, "{} windows are no test", windows.len());
+    let t_s = number(&record["start"], "t_s");
+    let decided = windows.iter().find(|window| number(window, "t_end_s") == t_s).expect("the window that decided");
+    assert_eq!(number(decided, "score"), number(&record["start"], "score"));
+    let seqs: Vec<_> = windows.iter().map(|window| window["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b), "each once and in order");
+}
+
 #[test]
 fn any_rate_channels_flac_and_standard_input() {
     let device = Device::tiny("");
@@ -236,7 +274,10 @@ fn an_incident_that_a_kill_cut_off_ends_at_the_next_start() {
         assert!(Instant::now() < until, "{}", device.log());
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Record and picture may not even be begun; the next start knows of the incident all the same.
     running.kill();
+    let saved = std::fs::read_to_string(device.path("state/settings.json")).unwrap();
+    assert!(saved.contains("\"latched\":true"), "{saved}");
     assert_eq!(of_type("scream_end"), Vec::<String>::new());
     for _ in 0..2 {
         let ran = device.hear(&wav(&silence(RATE_HZ, 1.0), RATE_HZ, 1));

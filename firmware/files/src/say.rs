@@ -16,6 +16,18 @@ macro_rules! say {
     ($($words:tt)*) => { $crate::say::line(format_args!($($words)*)) };
 }
 
+/// A line on standard error, as `eprintln!`, but that it stops nothing where it cannot be written: who reads may be gone, and neither
+/// outputs nor files may suffer for it.
+#[macro_export]
+macro_rules! tell {
+    ($($words:tt)*) => { $crate::say::error(format_args!($($words)*)) };
+}
+
+/// See [`tell!`](crate::tell!).
+pub fn error(words: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{words}");
+}
+
 /// See [`say!`](crate::say!).
 pub fn line(words: Arguments<'_>) {
     match writeln!(std::io::stdout().lock(), "{words}") {

@@ -103,10 +103,14 @@ impl Control {
         };
         if let Some(event) = event {
             self.saved.incident = Some(OpenIncident { id: event.id.clone(), score, label: label.clone() });
-            self.save();
             self.alert(event);
         }
-        let incident = Incident { record, label, latency_ms };
+        // Before the picture, which takes longer to draw than a kill takes to come: the next start must know of the incident.
+        self.saved.latched = self.alarm.latched();
+        self.save();
+        self.hand_in();
+        let mut incident = Incident { record, label, latency_ms };
+        incident.record.windows = self.history.windows_since(report.t_start_s - BEFORE_S);
         self.write(&incident, report.t_start_s);
         self.incident = Some(incident);
     }
@@ -154,13 +158,17 @@ impl Control {
     fn write(&mut self, incident: &Incident, from_s: f64) {
         let events = &self.parts.settings.site.events;
         let mut record = incident.record.clone();
-        record.windows = self.history.windows_since(from_s - BEFORE_S);
+        let latest = self.history.windows_since(from_s - BEFORE_S);
+        // A long incident has outlived the window that decided it, which shows why: the record keeps it in front of the latest.
+        let first = latest.first().map_or(u64::MAX, |window| window.seq);
+        record.windows.retain(|window| window.seq < first);
+        record.windows.extend(latest);
         let mut stretch = self.history.stretch(from_s - BEFORE_S, from_s - events.pre_roll_s);
         // A long incident has outlived what it began with: what was written then shows why, and stays.
         stretch.keep_if_from(from_s);
         let rate_hz = self.parts.settings.manifest.front_end.sample_rate_hz;
-        if !self.parts.recorder.submit(Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz })
-        {
+        let job = Job::Incident { record: Box::new(record), stretch: Box::new(stretch), rate_hz };
+        if self.give(job).is_some() {
             self.to_write.insert(Storage::Events);
             let cause = format!("the disk does not keep up: incident {} is not written", incident.record.id);
             self.storage(Storage::Events, Err(cause));

@@ -29,6 +29,7 @@ impl Files {
             config: dir.path().join("site.toml"),
             model: Some(dir.path().join("model")),
             board: Some(boards.join("generic.toml")),
+            trial: false,
         };
         let files = Self { dir, paths };
         files.site("");
@@ -183,4 +184,15 @@ fn after_a_crash_loop_what_ran_before_stands_in() {
     let startup = safe_with(&files.paths, SourceKind::Recording, &state, 12, Path::new("/nowhere")).unwrap();
     assert_eq!(startup.settings.decision.hold_s, 3.0);
     assert_eq!(startup.faults.len(), 1);
+}
+
+/// Somebody tries a recording on an installed device, with another site file or none: what the device keeps stays the device's.
+#[test]
+fn a_trial_without_a_state_folder_of_its_own_leaves_the_devices_alone() {
+    let mut files = Files::new();
+    assert!(load(&files.paths, SourceKind::Recording).unwrap().settings.keeps_state);
+    files.paths.trial = true;
+    assert!(load(&files.paths, SourceKind::Recording).unwrap().settings.keeps_state, "it names one");
+    std::fs::write(&files.paths.config, "").unwrap();
+    assert!(!load(&files.paths, SourceKind::Recording).unwrap().settings.keeps_state);
 }

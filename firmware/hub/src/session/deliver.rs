@@ -39,12 +39,13 @@ impl Deliveries {
     /// Hands a command over, or gives it back where too many wait.
     pub fn command(&mut self, command: Command, topic: &str, id: Option<String>) -> Result<(), Refusal> {
         if self.waiting.len() >= UNDELIVERED_MAX {
-            // Of what always passes, one that waits already does the same.
-            let same = |old: &Incoming| {
-                matches!(old, Incoming::Command { command: old, .. }
-                    if old.always_passes() && discriminant(old) == discriminant(&command))
-            };
-            if !command.always_passes() || self.waiting.iter().any(same) {
+            // Of what always passes, one that waits already does the same: unless a command stands behind it that undoes it.
+            let after_all_else = self.waiting.iter().rev().filter_map(|old| match old {
+                Incoming::Command { command, .. } => Some(command),
+                _ => None,
+            });
+            let mut quieting = after_all_else.take_while(|old| old.always_passes());
+            if !command.always_passes() || quieting.any(|old| discriminant(old) == discriminant(&command)) {
                 return Err(Refusal::Busy);
             }
         }
@@ -142,6 +143,30 @@ mod tests {
         }
         assert_eq!(off(&mut session, again), None);
         assert_eq!(off(&mut session, again), Some(Refusal::Repeated.to_string()));
+    }
+
+    #[test]
+    fn the_last_word_of_many_ends_the_noise() {
+        let (sender, receiver) = sync_channel(1);
+        let mut deliveries = Deliveries::new(sender);
+        let siren = |on| Command::Siren { on, duration_s: None };
+        deliveries.tell(Incoming::Connected);
+        for _ in 1..UNDELIVERED_MAX {
+            deliveries.command(siren(false), "t", None).unwrap();
+        }
+        deliveries.command(siren(true), "t", None).unwrap();
+        deliveries.command(siren(false), "t", None).unwrap();
+        // Many of either, as long as nobody takes them, need no more room.
+        for _ in 0..1000 {
+            assert_eq!(deliveries.command(siren(true), "t", None), Err(Refusal::Busy));
+            assert_eq!(deliveries.command(siren(false), "t", None), Err(Refusal::Busy));
+        }
+        let mut last = None;
+        while let Ok(incoming) = receiver.try_recv() {
+            last = Some(incoming);
+            deliveries.retry();
+        }
+        assert!(matches!(last, Some(Incoming::Command { command: Command::Siren { on: false, .. }, .. })), "{last:?}");
     }
 
     #[test]

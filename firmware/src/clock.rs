@@ -1,6 +1,8 @@
 //! Wall time, stamped on and never used for a duration; and time since boot, for those.
 
+use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,9 +21,31 @@ pub fn utc_before(ago: Duration) -> String {
     Timestamp::from_millisecond(then.as_millisecond()).unwrap_or(then).to_string()
 }
 
-/// Whether the wall clock has been set since the device woke up.
+/// Whether the wall clock has been set since the device woke up, by a clock that ran on meanwhile or by the network. Looked up in files that
+/// are in memory (/run, /sys), until it is so.
 pub fn is_set() -> bool {
-    shows_set(Timestamp::now())
+    static KNOWN: AtomicBool = AtomicBool::new(false);
+    static HARDWARE: LazyLock<bool> = LazyLock::new(|| has_hardware_clock(Path::new("/")));
+    if !shows_set(Timestamp::now()) {
+        return false;
+    }
+    if !KNOWN.load(Relaxed) {
+        KNOWN.store(*HARDWARE || !is_guessed(Path::new("/")), Relaxed);
+    }
+    KNOWN.load(Relaxed)
+}
+
+/// systemd-timesyncd sets a clock that woke up in 1970 to the time at which the device last ran: that looks right and is late by as long as the
+/// power was away, until it has heard the network's time.
+fn is_guessed(root: &Path) -> bool {
+    let timesync = root.join("run/systemd/timesync");
+    timesync.is_dir() && !timesync.join("synchronized").exists()
+}
+
+/// A clock with a battery. One without (a Raspberry Pi 5 as it is sold) begins in 1970 too.
+fn has_hardware_clock(root: &Path) -> bool {
+    let text = std::fs::read_to_string(root.join("sys/class/rtc/rtc0/since_epoch"));
+    text.ok().and_then(|text| text.trim().parse().ok()).is_some_and(|unix_s: i64| unix_s >= SET_FROM_UNIX_S)
 }
 
 /// Whether `time` can have been read from a clock that was set.
@@ -66,4 +90,33 @@ pub fn boot_id() -> Option<String> {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_string())
     });
     ID.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_time_that_was_only_kept_on_the_disk_is_a_guess_until_the_network_has_told_it() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!is_guessed(root.path()), "a machine without timesyncd");
+        let timesync = root.path().join("run/systemd/timesync");
+        std::fs::create_dir_all(&timesync).unwrap();
+        assert!(is_guessed(root.path()));
+        std::fs::write(timesync.join("synchronized"), "").unwrap();
+        assert!(!is_guessed(root.path()));
+    }
+
+    #[test]
+    fn a_hardware_clock_without_a_battery_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!has_hardware_clock(root.path()), "a Raspberry Pi 4");
+        let rtc = root.path().join("sys/class/rtc/rtc0");
+        std::fs::create_dir_all(&rtc).unwrap();
+        for (since_epoch, runs) in [("37\n", false), ("1790000000\n", true), ("", false)] {
+            std::fs::write(rtc.join("since_epoch"), since_epoch).unwrap();
+            assert_eq!(has_hardware_clock(root.path()), runs, "{since_epoch:?}");
+        }
+    }
 }

@@ -207,7 +207,7 @@ impl Control {
             SirenSettings { on_us: us(settings.site.siren.on_s), max_us: us(f64::from(settings.board.siren_on_s_max)) };
         let now = Instant::now();
         Self {
-            lines: Lines::new(parts.json, parts.realtime),
+            lines: Lines::new(parts.json, (!parts.realtime).then(|| Arc::clone(&parts.terminate))),
             alarm: Alarm::new(settings.decision, siren, settings.armed, settings.saved.latched),
             faults: Faults::default(),
             saved: settings.saved.clone(),

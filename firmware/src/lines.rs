@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use files::say;
 use serde::Serialize;
@@ -129,24 +131,25 @@ pub enum Line<'a> {
 /// Where lines go.
 pub struct Lines {
     json: bool,
-    /// A pipe that nobody empties, or a journal that hangs, must not hold the siren's loop. None where sound waits for whoever reads: a
-    /// recording at full speed.
+    /// A pipe that nobody empties, or a journal that hangs, must not hold the siren's loop.
     queue: Option<Queue>,
+    /// A recording at full speed waits for whoever reads, until this says that the program is to end.
+    patience: Option<Arc<AtomicBool>>,
     colour: bool,
     /// Each window's level and score, for who watches; not for the journal, which would write 43,200 of them a day to a card.
     meter: bool,
 }
 
 impl Lines {
-    /// JSON or words. In `realtime` the device waits for no reader.
-    pub fn new(json: bool, realtime: bool) -> Self {
-        let queue = realtime.then(|| Queue::start("lines", |text| say!("{text}")));
+    /// JSON or words. With `patience` a line waits for its reader, until that says that the program is to end; without it for nobody.
+    pub fn new(json: bool, patience: Option<Arc<AtomicBool>>) -> Self {
+        let queue = Queue::start("lines", |text| say!("{text}"));
         let told = |error: &std::io::Error| {
             log::warn!("the thread that writes standard output: {error}; a reader who stands still holds the alarm")
         };
-        let queue = queue.and_then(|queue| queue.inspect_err(told).ok());
         Self {
-            queue,
+            queue: queue.inspect_err(told).ok(),
+            patience,
             json,
             colour: !json && std::io::stdout().is_terminal(),
             meter: json || !is_journal(std::io::stdout()),
@@ -172,18 +175,23 @@ impl Lines {
 
     /// A line of words as it is.
     pub fn say(&self, text: &str) {
-        match &self.queue {
-            Some(queue) if queue.say(text.to_string()) == Err(1) => {
-                log::warn!("nobody reads standard output: its lines are lost");
-            }
-            Some(_) => {}
-            None => say!("{text}"),
+        let Some(queue) = &self.queue else { return say!("{text}") };
+        let said = match &self.patience {
+            Some(ends) => queue.say_until(text.to_string(), || ends.load(Relaxed)),
+            None => queue.say(text.to_string()),
+        };
+        if said == Err(1) {
+            log::warn!("nobody reads standard output: its lines are lost");
         }
     }
 
     /// Waits until all is written, where somebody reads.
     pub fn end(self) {
-        if let Some(lost) = self.queue.as_ref().map(Queue::flush).filter(|lost| *lost > 0) {
+        let flush = |queue: &Queue| match &self.patience {
+            Some(ends) => queue.flush_after(|| ends.load(Relaxed)),
+            None => queue.flush(),
+        };
+        if let Some(lost) = self.queue.as_ref().map(flush).filter(|lost| *lost > 0) {
             log::warn!("{lost} line(s) of standard output are lost");
         }
     }

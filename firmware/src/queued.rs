@@ -1,4 +1,5 @@
-//! Lines on their way to somebody who may not read: a terminal that is stopped, a pipe, a journal that hangs. Whoever says one never waits.
+//! Lines on their way to somebody who may not read: a terminal that is stopped, a pipe, a journal that hangs. Whoever says one never waits,
+//! but where he says for how long he can.
 
 use std::io;
 use std::sync::Arc;
@@ -55,6 +56,22 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::say`], waiting for room until `over` says so.
+    pub fn say_until(&self, line: String, over: impl Fn() -> bool) -> Result<(), u64> {
+        while self.waiting.load(SeqCst) >= WAITING_MAX as u64 && !over() {
+            std::thread::sleep(LOOK);
+        }
+        self.say(line)
+    }
+
+    /// Waits until all is written, and from when `over` says so on no longer than [`END_WAIT`]; how many lines were lost.
+    pub fn flush_after(&self, over: impl Fn() -> bool) -> u64 {
+        while self.waiting.load(SeqCst) > 0 && !over() {
+            std::thread::sleep(LOOK);
+        }
+        self.flush()
+    }
+
     /// Waits until all is written, no longer than [`END_WAIT`]; how many lines were lost.
     pub fn flush(&self) -> u64 {
         let until = Instant::now() + END_WAIT;
@@ -71,6 +88,20 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+
+    #[test]
+    fn who_can_wait_for_a_reader_loses_no_line() {
+        let (read, lines) = channel();
+        let write = move |line: &str| {
+            std::thread::sleep(Duration::from_micros(100));
+            let _ = read.send(line.to_string());
+        };
+        let queue = Queue::start("test", write).unwrap();
+        let all = 2 * WAITING_MAX;
+        assert!((0..all).all(|n| queue.say_until(n.to_string(), || false).is_ok()));
+        assert_eq!(queue.flush_after(|| false), 0);
+        assert_eq!(lines.try_iter().count(), all);
+    }
 
     #[test]
     fn a_reader_who_stands_still_holds_nobody_and_gets_the_first_lines_later() {

@@ -1,7 +1,7 @@
 //! `screamd run` over recordings: lines, alarms, outputs, what it leaves behind.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -433,6 +433,24 @@ fn a_signal_ends_it_within_two_seconds_with_a_last_line() {
 }
 
 /// Windows are for who watches: 43,200 lines a day would wear out a card that keeps its journal.
+/// A recording at full speed waits for whoever reads its lines; a signal does not.
+#[test]
+fn a_signal_ends_it_also_where_a_reader_stands_still() {
+    let device = Device::tiny("");
+    std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 600.0, 1), RATE_HZ, 1)).unwrap();
+    let mut child = device.spawn(&["--wav", device.path("sound.wav").to_str().unwrap(), "--speed", "max", "--json"]);
+    let mut stdout = child.stdout.take().unwrap();
+    // Some lines, then none: the pipe fills, and what waits for it.
+    stdout.read_exact(&mut [0; 1000]).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(child.try_wait().unwrap(), None, "it waits for its reader");
+    let began = Instant::now();
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}: END_WAIT is two seconds", began.elapsed());
+    drop(stdout);
+}
+
 #[test]
 fn the_journal_gets_alarms_and_no_meter() {
     let device = Device::tiny("");

@@ -10,6 +10,8 @@ pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
 /// read before it can be refused: a retained one of a megabyte would keep the device off the hub for ever. More than this a
 /// broker has to refuse (mosquitto: `max_packet_size`).
 pub const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a device does without commands whose subscription brings a larger packet each time.
+pub const DEAF: Duration = Duration::from_secs(300);
 /// A command's `id`, bytes.
 pub const COMMAND_ID_BYTES_MAX: usize = 64;
 /// Ids of commands that are remembered against a replay. Older ones need `expires`.

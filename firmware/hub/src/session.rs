@@ -16,6 +16,7 @@ mod deliver;
 pub mod dial;
 mod intake;
 pub mod link;
+mod oversized;
 pub mod pace;
 pub mod states;
 pub mod tls;
@@ -39,7 +40,7 @@ use crate::alert::{CommandResult, Live, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
     ACK_WAIT, ALARM_BACK_OFF_MAX, ALARM_NEWS, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY,
-    OTHERS_IN_FLIGHT_MAX, SUBSCRIBE_WAIT,
+    OTHERS_IN_FLIGHT_MAX, PACKET_BYTES_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
 use crate::options::{Access, Options};
@@ -50,6 +51,7 @@ use delay::{Moment, delayed_s, uptime_ms};
 use deliver::Deliveries;
 use dial::Dialer;
 use link::{Link, LinkEvent, Ticket};
+use oversized::Oversized;
 use pace::{BackOff, Pace};
 use states::States;
 use up::Up;
@@ -112,6 +114,7 @@ struct Session {
     pace: Pace,
     back_off: BackOff,
     hurried: Option<Instant>,
+    oversized: Oversized,
     random: SmallRng,
     stop: Option<Instant>,
 }
@@ -144,6 +147,7 @@ impl Session {
             pace: Pace::new(now),
             back_off: BackOff::new(),
             hurried: None,
+            oversized: Oversized::default(),
             random: pace::random(),
             stop: None,
             options,
@@ -216,6 +220,9 @@ impl Session {
             Phase::Up(up) if up.in_flight() > 0 && now.duration_since(up.heard) >= ACK_WAIT => {
                 self.lose(&format!("nothing acknowledged for {} s", ACK_WAIT.as_secs()), now);
             }
+            Phase::Up(up) if self.oversized.asks_again(now) && up.link.subscribe(&self.topics).is_err() => {
+                self.lose("cannot subscribe", now);
+            }
             Phase::Up(up) if up.birth.is_some_and(|at| at <= now) => {
                 up.birth = None;
                 self.introduce(now);
@@ -249,12 +256,22 @@ impl Session {
 
     fn on_event(&mut self, event: LinkEvent, now: Instant) {
         match event {
+            LinkEvent::Open if self.oversized.is_deaf(now) => self.do_without_commands(now),
             LinkEvent::Open => self.subscribe(now),
             LinkEvent::Subscribed { refused } => {
                 if !refused.is_empty() {
                     log::error!("hub: the broker does not let this device read {} (access rights)", refused.join(", "));
                 }
-                self.come_up(now, &refused);
+                let deaf: Vec<&str> =
+                    refused.into_iter().filter(|topic| topics::ENDS_AN_ALARM.contains(topic)).collect();
+                let deaf = (!deaf.is_empty()).then(|| {
+                    format!("the broker does not let this device read {}: the hub cannot end an alarm", deaf.join(", "))
+                });
+                match self.phase {
+                    // Asked for again.
+                    Phase::Up(_) => self.tell_path(deaf),
+                    _ => self.come_up(now, deaf),
+                }
             }
             LinkEvent::Message(publish) => {
                 let home_assistant_starts =
@@ -283,7 +300,16 @@ impl Session {
                     up.heard = Instant::now();
                 }
             }
-            LinkEvent::Closed { cause } => self.lose(&cause, now),
+            LinkEvent::Closed { cause, oversized } => {
+                if oversized {
+                    let lasted = match &self.phase {
+                        Phase::Up(up) => now.duration_since(up.since),
+                        _ => Duration::ZERO,
+                    };
+                    self.oversized.ended(lasted, now);
+                }
+                self.lose(&cause, now);
+            }
         }
     }
 
@@ -298,7 +324,19 @@ impl Session {
         }
     }
 
-    fn come_up(&mut self, now: Instant, refused: &[&str]) {
+    /// Up without a subscription: what the broker keeps on one of its topics cannot be read, and ends the connection.
+    fn do_without_commands(&mut self, now: Instant) {
+        let Phase::Connecting { link } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
+            return;
+        };
+        self.phase = Phase::Subscribing { link, until: now + SUBSCRIBE_WAIT };
+        let mib = PACKET_BYTES_MAX / (1024 * 1024);
+        self.come_up(now, Some(format!(
+            "the broker keeps a message of over {mib} MiB on a topic of commands: none is read, the hub cannot end an alarm"
+        )));
+    }
+
+    fn come_up(&mut self, now: Instant, deaf: Option<String>) {
         let Phase::Subscribing { link, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
             return;
         };
@@ -308,17 +346,16 @@ impl Session {
         if let Phase::Up(_) = self.phase {
             self.path = Path::Up;
             self.mailbox.connected.store(true, Relaxed);
-            let deaf: Vec<&str> = refused.iter().copied().filter(|leaf| topics::ENDS_AN_ALARM.contains(leaf)).collect();
-            self.deliveries.tell(match deaf.is_empty() {
-                true => Incoming::Connected,
-                false => Incoming::Disconnected {
-                    cause: format!(
-                        "the broker does not let this device read {}: the hub cannot end an alarm",
-                        deaf.join(", ")
-                    ),
-                },
-            });
+            self.tell_path(deaf);
         }
+    }
+
+    /// That the broker is there; with a cause why it is of little use all the same.
+    fn tell_path(&mut self, deaf: Option<String>) {
+        self.deliveries.tell(match deaf {
+            None => Incoming::Connected,
+            Some(cause) => Incoming::Disconnected { cause },
+        });
     }
 
     /// What waits, in the order of its importance: states, answers, alerts, telemetry.
@@ -418,6 +455,7 @@ impl Session {
             Phase::Connecting { .. } => {}
             Phase::Up(up) => {
                 sooner(up.birth);
+                sooner(self.oversized.ask_again_at());
                 sooner((up.in_flight() > 0).then(|| up.heard + ACK_WAIT));
                 let may_send = self.outbox.waiting() > 0 && up.alerts < ALERTS_IN_FLIGHT_MAX;
                 sooner(may_send.then(|| self.pace.next()));

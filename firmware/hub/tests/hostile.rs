@@ -151,6 +151,36 @@ fn a_broker_that_keeps_the_commands_from_the_device_is_told_of_and_gets_the_aler
     device.stop(Duration::ZERO);
 }
 
+/// A retained message that is too large to be read comes with every subscription.
+#[test]
+fn what_the_broker_keeps_and_nobody_can_read_costs_the_commands_and_no_alert() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new("heavy", "Hallway", "127.0.0.1", dir.path());
+    options.port = listener.local_addr().unwrap().port();
+    let mut device = Device::start(options);
+    device.hub().alert(Event::new(EventType::ScreamStart, "kept", "2026-01-02T03:04:05Z", true));
+    for _ in 0..2 {
+        let mut stream = listener.accept().unwrap().0;
+        welcome(&mut stream);
+        stream.write_all(&[0x30, 0xff, 0xff, 0xff, 0x7f]).unwrap();
+        until_hung_up(stream, &[]);
+    }
+    device.wait_disconnected();
+    let mut stream = listener.accept().unwrap().0;
+    assert_eq!(packet(&mut stream).unwrap().0, 0x10, "CONNECT");
+    stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+    assert_eq!(event_of(&mut stream, &device).0, "screamd/heavy/event");
+    let cause = device.wait("PathDown's cause", |told| match told {
+        hub::Incoming::Disconnected { cause } if cause.contains("16 MiB") => Some(cause.clone()),
+        _ => None,
+    });
+    assert!(cause.contains("the hub cannot end an alarm"), "{cause}");
+    assert!(device.hub().connected());
+    drop(stream);
+    device.stop(Duration::ZERO);
+}
+
 /// Acknowledges what the device publishes until nothing is left in its outbox; topic and payload of the event.
 fn event_of(stream: &mut TcpStream, device: &Device) -> (String, String) {
     let mut heard = Vec::new();

@@ -48,7 +48,15 @@ pub enum LinkEvent {
     Closed {
         /// For people.
         cause: String,
+        /// The broker sent a packet of more than [`PACKET_BYTES_MAX`].
+        oversized: bool,
     },
+}
+
+impl LinkEvent {
+    fn closed(cause: &str) -> Self {
+        Self::Closed { cause: cause.into(), oversized: false }
+    }
 }
 
 /// A publish that the client's queue has no room for.
@@ -84,9 +92,9 @@ impl Link {
                             .collect(),
                     },
                     Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish),
-                    Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Closed { cause: "disconnected".into() },
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::closed("disconnected"),
                     Ok(_) => continue,
-                    Err(error) => LinkEvent::Closed { cause: cause(&error) },
+                    Err(error) => LinkEvent::Closed { cause: cause(&error), oversized: is_oversized(&error) },
                 };
                 let last = matches!(event, LinkEvent::Closed { .. });
                 // A full channel holds the reading back, and TCP the broker. A dropped one means a dropped link.
@@ -100,7 +108,7 @@ impl Link {
 
     /// The next event. May be cancelled without loss.
     pub async fn event(&mut self) -> LinkEvent {
-        self.events.recv().await.unwrap_or_else(|| LinkEvent::Closed { cause: "the connection's task ended".into() })
+        self.events.recv().await.unwrap_or_else(|| LinkEvent::closed("the connection's task ended"))
     }
 
     /// Subscribes to every command and to Home Assistant's birth message, in one packet.
@@ -142,6 +150,12 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// Whether the client ended the connection because of a packet's size.
+fn is_oversized(error: &ConnectionError) -> bool {
+    use rumqttc::{Error, StateError};
+    matches!(error, ConnectionError::MqttState(StateError::Deserialization(Error::PayloadSizeLimitExceeded(_))))
 }
 
 /// The client's error in an installer's words: what a refusal means, and anything else without the names of the layers it came through.

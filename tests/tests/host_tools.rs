@@ -181,6 +181,28 @@ fn a_reader_who_goes_away_stops_nothing() {
     }
 }
 
+/// As where the disk is full that standard error goes to.
+#[test]
+fn a_warning_that_nobody_can_read_ends_nothing() {
+    let device = Device::tiny("");
+    let data = device.path("data");
+    std::fs::create_dir_all(&data).unwrap();
+    write_wav(&data.join("a.wav"), &hiss(16_000, 1.0, 1), 16_000);
+    std::fs::write(data.join("manifest.csv"), "file,label\na.wav,1\ngone.wav,\n").unwrap();
+    let figures = device.path("e.json");
+    for (folder, expect) in [(data.as_path(), 0), (std::path::Path::new("nowhere"), 2)] {
+        let ran = Command::new(program("host-tools"))
+            .args(["eval".as_ref(), "--model".as_ref(), device.path("model").as_os_str()])
+            .args(["--data".as_ref(), folder.as_os_str(), "--json".as_ref(), figures.as_os_str()])
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::options().write(true).open("/dev/full").unwrap())
+            .status()
+            .unwrap();
+        assert_eq!(ran.code(), Some(expect), "{}", folder.display());
+    }
+    assert_eq!(json(&figures)["clips"]["n_pos"], 1);
+}
+
 #[test]
 fn bench_writes_what_people_read_into_the_manifest() {
     let device = Device::tiny("");

@@ -73,7 +73,7 @@ pub trait Row {
 
 impl Row for Clip {
     fn split(&self) -> &str {
-        &self.split
+        self.split.trim()
     }
 
     fn file(&self) -> &str {
@@ -93,7 +93,7 @@ impl Row for Clip {
 
 impl Row for Background {
     fn split(&self) -> &str {
-        &self.split
+        self.split.trim()
     }
 
     fn file(&self) -> &str {
@@ -104,7 +104,11 @@ impl Row for Background {
 /// Rows of `folder/manifest.csv`, of one split where asked.
 pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
     let path = folder.join("manifest.csv");
-    let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
+    // As hands write a table: `file, label`. A file's name may begin with a space.
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::Headers)
+        .from_path(&path)
+        .with_context(|| path.display().to_string())?;
     let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
     // What is not asked for is in no figure.
@@ -152,5 +156,19 @@ mod tests {
         std::fs::remove_file(folder.path().join("a.wav")).unwrap();
         let error = super::read::<Clip>(folder.path(), Some("test")).unwrap_err().to_string();
         assert!(error.contains("a.wav: there is no such file"), "{error}");
+    }
+
+    #[test]
+    fn spaces_beside_a_comma_drop_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.wav", " b.wav"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let rows = "file, label ,\tsplit\na.wav, 1, test\n b.wav,0,test\na.wav,0,train\n";
+        std::fs::write(folder.path().join("manifest.csv"), rows).unwrap();
+        let clips = super::read::<Clip>(folder.path(), Some("test")).unwrap();
+        let read: Vec<_> = clips.iter().map(|clip| (clip.file.as_str(), clip.truth())).collect();
+        assert_eq!(read, [("a.wav", Some(true)), (" b.wav", Some(false))]);
+        assert_eq!(super::read::<Background>(folder.path(), Some("test")).unwrap().len(), 2);
     }
 }

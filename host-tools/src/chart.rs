@@ -71,7 +71,7 @@ pub struct Chart<'a> {
 
 impl Scale {
     /// 0 at the axis' start, 1 at its end.
-    fn place(self, value: f64) -> f64 {
+    pub fn place(self, value: f64) -> f64 {
         let of = |low: f64, high: f64, value: f64| ((value - low) / (high - low)).clamp(0.0, 1.0);
         match self {
             Self::Linear(low, high) => of(low, high, value),

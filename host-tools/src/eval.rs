@@ -116,6 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .map(|folder| Ok::<_, anyhow::Error>((folder, table::read(folder, args.split.as_deref())?)))
         .transpose()?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
+    ensure!(!scored.is_empty(), "{}: none of its recordings can be read", args.data.join("manifest.csv").display());
     // Before the figures: a folder without labels has scores all the same.
     if let Some(path) = &args.scores {
         write_scores(path, &scored).with_context(|| path.display().to_string())?;

@@ -149,7 +149,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(seconds) = stated {
         enough(seconds / 3600.0, rate)?;
     }
-    let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
+    let manifest = model_dir::read_manifest(&args.model)?;
+    // A room that is too loud for it is known in seconds, and must not cost the threshold that took an hour.
+    let gate = if args.quiet.is_empty() {
+        None
+    } else {
+        let spinner = crate::progress::spinner("the quiet room");
+        let gate = gate(&manifest, &args.quiet)?;
+        spinner.finish_and_clear();
+        Some(gate)
+    };
+    let model = model_dir::load_weights(&args.model, &manifest, Executor::SingleThread)?;
     let bar = crate::progress::bar((args.background.len() + args.screams.len()) as u64, "recordings");
     // One recording can take minutes: the clock shows that it goes on.
     bar.enable_steady_tick(std::time::Duration::from_millis(500));
@@ -173,14 +183,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!(
             "{file}: a window that ends at {t_s:.1} s scores {highest}: no threshold keeps under {rate} an hour; is somebody screaming in it?"
         );
-    };
-    let gate = if args.quiet.is_empty() {
-        None
-    } else {
-        let spinner = crate::progress::spinner("the quiet room");
-        let gate = gate(&manifest, &args.quiet)?;
-        spinner.finish_and_clear();
-        Some(gate)
     };
     let figures = Figures { gate, ..figures(args, &manifest, &background, &screams, choice) };
     let text = table(args, &figures, &manifest);
@@ -542,6 +544,19 @@ mod tests {
         std::fs::write(&home, files::wav::bytes(&[0.0; 16_000], 16_000)).unwrap();
         let said = refusal(&[home.clone(), home], &[]);
         assert!(said.contains("home.wav: --background names this recording twice"), "{said}");
+    }
+
+    #[test]
+    fn a_room_too_loud_for_the_gate_is_refused_before_the_network_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, loud) = (folder.path().join("home.wav"), folder.path().join("loud.wav"));
+        std::fs::write(&home, files::wav::bytes(&[0.0; 16_000], 16_000)).unwrap();
+        let square: Vec<f32> = (0..64_000).map(|n| if n / 20 % 2 == 0 { 0.5 } else { -0.5 }).collect();
+        std::fs::write(&loud, files::wav::bytes(&square, 16_000)).unwrap();
+        let said = refusal(std::slice::from_ref(&home), &[loud]);
+        assert!(said.contains("--quiet: the empty room reaches"), "{said}");
+        let said = refusal(&[home], &[]);
+        assert!(said.contains("model.nnef.tgz"), "without it the weights are what is missing: {said}");
     }
 
     #[test]

@@ -160,9 +160,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(gate)
     };
     let model = model_dir::load_weights(&args.model, &manifest, Executor::SingleThread)?;
-    let bar = crate::progress::bar((args.background.len() + args.screams.len()) as u64, "recordings");
-    // One recording can take minutes: the clock shows that it goes on.
-    bar.enable_steady_tick(std::time::Duration::from_millis(500));
+    let bar = crate::progress::slow_bar((args.background.len() + args.screams.len()) as u64, "recordings");
     let background = Trace::of_files(&manifest, &model, &args.background, || bar.inc(1))?;
     let hours = trace::hours(&background);
     enough(hours, rate)?;

@@ -181,6 +181,28 @@ fn a_reader_who_goes_away_stops_nothing() {
     }
 }
 
+/// Whose lines go into a file would else look at nothing, for as long as it takes.
+#[test]
+fn a_score_into_a_file_shows_how_far_it_is() {
+    let device = Device::tiny("");
+    write_wav(&device.path("a.wav"), &[one_scream(16_000), silence(16_000, 30.0)].concat(), 16_000);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    let score = format!("{} score {} --model {}", program("host-tools").display(), path("a.wav"), path("model"));
+    let in_terminal = |command: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", command, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm");
+        let ran = script.output().unwrap();
+        assert!(ran.status.success(), "{command}");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    let shown = in_terminal(&format!("{score} > {}", path("lines.txt")));
+    assert!(shown.contains("seconds [") && shown.contains("/41 ") && !shown.contains("threshold"), "{shown:?}");
+    let lines = std::fs::read_to_string(device.path("lines.txt")).unwrap();
+    assert!(lines.contains("threshold") && !lines.contains("seconds ["), "{lines}");
+    let shown = in_terminal(&score);
+    assert!(shown.contains("threshold") && !shown.contains("seconds ["), "they pass before one's eyes: {shown:?}");
+}
+
 /// As where the disk is full that standard error goes to.
 #[test]
 fn a_warning_that_nobody_can_read_ends_nothing() {

@@ -8,7 +8,7 @@ use detector::manifest::Manifest;
 use super::clips::Scored;
 use super::figures::Point;
 use super::{Report, figures, worst};
-use crate::chart::{Axis, BLUE, Bar, Chart, GREEN, ORANGE, Scale, Series, write_bars};
+use crate::chart::{Axis, BLUE, Bar, Chart, GREEN, ORANGE, Scale, Series, title, write_bars};
 
 /// A class that is flagged more often than this is drawn in the colour of a warning.
 const FLAGGED_MAX: f64 = 0.10;
@@ -73,7 +73,7 @@ fn roc(folder: &Path, report: &Report, curves: &Curves) -> anyhow::Result<()> {
         joined: false,
         dots: true,
     });
-    let title = format!("{}: ROC, area {:.4}", report.model, report.clips.roc_auc);
+    let title = title(&report.model, &format!("ROC, area {:.4}", report.clips.roc_auc));
     let chart = Chart {
         title: &title,
         x: Axis { name: "other clips flagged, share", scale: Scale::Linear(0.0, 1.0), ticks: &SHARES },
@@ -102,7 +102,7 @@ fn det(folder: &Path, report: &Report, curves: &Curves) -> anyhow::Result<()> {
         joined: false,
         dots: true,
     });
-    let title = format!("{}: detection error trade-off", report.model);
+    let title = title(&report.model, "detection error trade-off");
     let scale = Scale::Probit(0.0007, 0.55);
     let chart = Chart {
         title: &title,
@@ -115,7 +115,7 @@ fn det(folder: &Path, report: &Report, curves: &Curves) -> anyhow::Result<()> {
 
 fn reliability(folder: &Path, report: &Report) -> anyhow::Result<()> {
     let bins = &report.reliability.bins;
-    let title = format!("{}: reliability, calibration error {:.3}", report.model, report.reliability.ece);
+    let title = title(&report.model, &format!("reliability, calibration error {:.3}", report.reliability.ece));
     let chart = Chart {
         title: &title,
         x: Axis { name: "score", scale: Scale::Linear(0.0, 1.0), ticks: &SHARES },
@@ -161,7 +161,7 @@ fn classes(folder: &Path, report: &Report) -> anyhow::Result<()> {
             },
         })
         .collect();
-    let title = format!("{}: clips at threshold {} or above, by class", report.model, report.clips.threshold);
+    let title = title(&report.model, &format!("clips at threshold {} or above, by class", report.clips.threshold));
     write_bars(&folder.join("classes.png"), &title, "flagged, %  (screams blue; others orange above 10 %)", &bars)
 }
 
@@ -174,7 +174,7 @@ fn rates(hours: f64) -> (Scale, Vec<(f64, &'static str)>) {
 }
 
 fn stream_curve(folder: &Path, report: &Report, points: &[(f64, f64)]) -> anyhow::Result<()> {
-    let title = format!("{}: screams found against false alarms", report.model);
+    let title = title(&report.model, "screams found against false alarms");
     let (scale, ticks) = rates(report.stream.as_ref().map_or(0.0, |stream| stream.hours));
     let chart = Chart {
         title: &title,
@@ -209,7 +209,7 @@ fn noise(folder: &Path, report: &Report) -> anyhow::Result<()> {
         .chain(distances.map(|row| (row, GREEN)))
         .map(|((name, found, share), colour)| Bar { name, share, note: format!("{found} of {}", noise.n), colour })
         .collect();
-    let title = format!("{}: screams found in noise and from a distance", report.model);
+    let title = title(&report.model, "screams found in noise and from a distance");
     write_bars(&folder.join("noise.png"), &title, "found, %  (SNR blue; distance in simulated rooms green)", &bars)
 }
 

@@ -89,6 +89,9 @@ impl From<EngineArg> for Engine {
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     out_file::check(args.json.as_deref())?;
     ensure!(args.budget_ms >= 0.0 && args.budget_ms.is_finite(), "--budget-ms {}: must be 0 or more", args.budget_ms);
+    // A run takes minutes, and would be lost to a file that is none.
+    let earlier =
+        args.compare.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Figures::read(path)?))).transpose()?;
     if args.pin {
         machine::pin(args.threads as usize)?;
     }
@@ -136,8 +139,8 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         let picture = front_end.picture(&hiss(manifest.front_end.window_samples()));
         figures.profile = Some(profile::measure(&mut model, picture, args.windows, args.threads)?);
     }
-    if let Some(path) = &args.compare {
-        figures.compared = Some(figures.compare(path)?);
+    if let Some((path, earlier)) = &earlier {
+        figures.compared = Some(figures.compare(path, earlier));
     }
     figures.print();
     out_file::json(args.json.as_deref(), &figures)?;
@@ -244,4 +247,31 @@ fn hiss(samples: usize) -> Vec<f32> {
 
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_compared_with_is_refused_before_the_model_is_loaded() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{}").unwrap();
+        let args = Args {
+            model: "nowhere".into(),
+            threads: 1,
+            windows: 1,
+            budget_ms: 1.0,
+            pin: false,
+            scaling: false,
+            profile: false,
+            engine: EngineArg::Best,
+            compare: Some(file.path().into()),
+            json: None,
+            write_measured: false,
+        };
+        let cause = format!("{:#}", run(&args).unwrap_err());
+        assert!(cause.contains("not a file of `bench --json`"), "{cause}");
+    }
 }

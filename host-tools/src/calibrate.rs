@@ -5,7 +5,7 @@
 //! more hours, the better). They run through the whole product, each from a fresh start. Taken is the lowest threshold of
 //! which the recordings show, with 95 % confidence, that it alarms at most X times an hour; but never one under the model's own
 //! `threshold_off`, since a quiet recording says nothing of sounds that are not in it. T hours without an alarm show no rate
-//! under 3 / T: for less than that more hours are asked for, and nothing is written.
+//! under 3 / T: for less than that more hours are asked for, and nothing is written. A recording that is named twice is refused.
 //!
 //! With `--screams` (recordings of screams, as the site's microphone hears them) votes are chosen too, those that leave the
 //! most of them, and the recall that is left is said: each is cut to its loudest 2.5 s and laid between windows of quiet pink
@@ -16,6 +16,8 @@
 //! both is scored 0 without the network; and the floor under which, for half a day, the microphone counts as covered. They stand as
 //! comments, since a site file has its `[audio]` table already.
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -132,6 +134,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     out_file::check(args.json.as_deref())?;
     let rate = args.false_alarms_per_hour;
     ensure!(rate > 0.0 && rate.is_finite(), "--false-alarms-per-hour {rate}: must be above 0");
+    for (flag, files) in [("--background", &args.background), ("--screams", &args.screams), ("--quiet", &args.quiet)] {
+        once(flag, files)?;
+    }
     // Where all headers state a length, a refusal need not wait for the network.
     let stated: Option<f64> = args
         .background
@@ -144,10 +149,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(seconds) = stated {
         enough(seconds / 3600.0, rate)?;
     }
-    let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
-    let bar = crate::progress::bar((args.background.len() + args.screams.len()) as u64, "recordings");
-    // One recording can take minutes: the clock shows that it goes on.
-    bar.enable_steady_tick(std::time::Duration::from_millis(500));
+    let manifest = model_dir::read_manifest(&args.model)?;
+    // A room that is too loud for it is known in seconds, and must not cost the threshold that took an hour.
+    let gate = if args.quiet.is_empty() {
+        None
+    } else {
+        let spinner = crate::progress::spinner("the quiet room");
+        let gate = gate(&manifest, &args.quiet)?;
+        spinner.finish_and_clear();
+        Some(gate)
+    };
+    let model = model_dir::load_weights(&args.model, &manifest, Executor::SingleThread)?;
+    let bar = crate::progress::slow_bar((args.background.len() + args.screams.len()) as u64, "recordings");
     let background = Trace::of_files(&manifest, &model, &args.background, || bar.inc(1))?;
     let hours = trace::hours(&background);
     enough(hours, rate)?;
@@ -169,19 +182,26 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             "{file}: a window that ends at {t_s:.1} s scores {highest}: no threshold keeps under {rate} an hour; is somebody screaming in it?"
         );
     };
-    let gate = if args.quiet.is_empty() {
-        None
-    } else {
-        let spinner = crate::progress::spinner("the quiet room");
-        let gate = gate(&manifest, &args.quiet)?;
-        spinner.finish_and_clear();
-        Some(gate)
-    };
     let figures = Figures { gate, ..figures(args, &manifest, &background, &screams, choice) };
     let text = table(args, &figures, &manifest);
     std::fs::write(&args.out, &text).with_context(|| args.out.display().to_string())?;
     out_file::json(args.json.as_deref(), &figures)?;
     say!("{}", text.trim_end());
+    Ok(())
+}
+
+/// Refuses a recording that is named twice, as two globs do that overlap: each hour of it would count as two, and a rate be shown
+/// that nobody has heard. A pipe's contents are not known from its name.
+fn once(flag: &str, files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut seen: HashMap<(u64, u64), &PathBuf> = HashMap::new();
+    for path in files {
+        // What is not there says so where it is opened.
+        let Some(file) = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file) else { continue };
+        if let Some(first) = seen.insert((file.dev(), file.ino()), path) {
+            let also = if first == path { String::new() } else { format!(", first as {}", first.display()) };
+            bail!("{}: {flag} names this recording twice{also}", path.display());
+        }
+    }
     Ok(())
 }
 
@@ -475,6 +495,66 @@ mod tests {
         let twice = [trace(&[0.1, 0.7, 0.8, 0.1]), trace(&[0.6, 0.6, 0.1, 0.1])];
         let chosen = choose(own, &background, &twice, 0).map(|c| (c.decision.votes, c.found));
         assert_eq!(chosen, Some((Votes { needed: 2, of: 2 }, 2)));
+    }
+
+    #[test]
+    fn a_recording_counts_once_whatever_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a.wav", "b.wav"] {
+            std::fs::write(path(name), "the same bytes are no reason").unwrap();
+        }
+        std::os::unix::fs::symlink("a.wav", path("link.wav")).unwrap();
+        let said = |names: &[&str]| {
+            let files: Vec<PathBuf> = names.iter().map(|name| path(name)).collect();
+            once("--quiet", &files).map_err(|error| error.to_string())
+        };
+        said(&["a.wav", "b.wav"]).unwrap();
+        said(&["missing.wav", "missing.wav"]).unwrap();
+        once("--quiet", &["/dev/null".into(), "/dev/null".into()]).unwrap();
+        let twice = said(&["a.wav", "b.wav", "a.wav"]).unwrap_err();
+        assert!(twice.ends_with("/a.wav: --quiet names this recording twice"), "{twice}");
+        let linked = said(&["a.wav", "link.wav"]).unwrap_err();
+        assert!(linked.contains("/link.wav: ") && linked.ends_with("/a.wav"), "{linked}");
+    }
+
+    /// What `calibrate` says of `background` and `quiet` with a model whose weights are missing.
+    fn refusal(background: &[PathBuf], quiet: &[PathBuf]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/default/manifest.toml");
+        std::fs::copy(manifest, folder.path().join("manifest.toml")).unwrap();
+        let args = Args {
+            model: folder.path().into(),
+            background: background.into(),
+            screams: Vec::new(),
+            quiet: quiet.into(),
+            false_alarms_per_hour: 1e6,
+            out: folder.path().join("decision.toml"),
+            json: None,
+        };
+        format!("{:#}", run(&args).unwrap_err())
+    }
+
+    #[test]
+    fn a_recording_that_is_named_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home.wav");
+        std::fs::write(&home, files::wav::bytes(&[0.0; 16_000], 16_000)).unwrap();
+        let said = refusal(&[home.clone(), home], &[]);
+        assert!(said.contains("home.wav: --background names this recording twice"), "{said}");
+    }
+
+    #[test]
+    fn a_room_too_loud_for_the_gate_is_refused_before_the_network_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, loud) = (folder.path().join("home.wav"), folder.path().join("loud.wav"));
+        std::fs::write(&home, files::wav::bytes(&[0.0; 16_000], 16_000)).unwrap();
+        let square: Vec<f32> = (0..64_000).map(|n| if n / 20 % 2 == 0 { 0.5 } else { -0.5 }).collect();
+        std::fs::write(&loud, files::wav::bytes(&square, 16_000)).unwrap();
+        let said = refusal(std::slice::from_ref(&home), &[loud]);
+        assert!(said.contains("--quiet: the empty room reaches"), "{said}");
+        let said = refusal(&[home], &[]);
+        assert!(said.contains("model.nnef.tgz"), "without it the weights are what is missing: {said}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use files::picture::canvas::{
-    Alignment, Canvas, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD, Rgb, look, text_width,
+    Alignment, Canvas, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD, Rgb, fitted, look, text_width,
 };
 
 const WIDTH: i32 = 720;
@@ -12,6 +12,9 @@ const LEFT: i32 = 86;
 const TOP: i32 = 48;
 const PANEL_WIDTH: i32 = 600;
 const PANEL_HEIGHT: i32 = 440;
+/// Where the title of bars begins; what is right of a title, and left of a bar's name.
+const BARS_LEFT: i32 = 20;
+const MARGIN: i32 = 8;
 
 const PAPER: Rgb = [255, 255, 255];
 const INK: Rgb = [38, 42, 51];
@@ -21,6 +24,13 @@ const FAINT: Rgb = [226, 229, 234];
 pub const BLUE: Rgb = [0, 114, 178];
 pub const ORANGE: Rgb = [213, 94, 0];
 pub const GREEN: Rgb = [0, 158, 115];
+
+/// The title of a chart of `what`, with as much of the model's name as there is room for: it is what makes a title too long.
+pub fn title(model: &str, what: &str) -> String {
+    let what = format!(": {what}");
+    let room = WIDTH - LEFT - MARGIN - text_width(&what, &FONT_9X15_BOLD);
+    fitted(model, room, &FONT_9X15_BOLD) + &what
+}
 
 /// One axis.
 pub struct Axis<'a> {
@@ -71,7 +81,7 @@ pub struct Chart<'a> {
 
 impl Scale {
     /// 0 at the axis' start, 1 at its end.
-    fn place(self, value: f64) -> f64 {
+    pub fn place(self, value: f64) -> f64 {
         let of = |low: f64, high: f64, value: f64| ((value - low) / (high - low)).clamp(0.0, 1.0);
         match self {
             Self::Linear(low, high) => of(low, high, value),
@@ -118,7 +128,8 @@ impl Chart<'_> {
     /// Draws it into `path`.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut canvas = Canvas::new(WIDTH as usize, HEIGHT as usize, PAPER);
-        canvas.text(self.title, LEFT, 20, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
+        let title = fitted(self.title, WIDTH - LEFT - MARGIN, &FONT_9X15_BOLD);
+        canvas.text(&title, LEFT, 20, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
         for (value, name) in self.x.ticks {
             let x = self.x_of(*value);
             canvas.fill(x, TOP, 1, PANEL_HEIGHT, FAINT);
@@ -189,12 +200,17 @@ pub struct Bar {
 
 /// Draws bars, one under the other, into `path`.
 pub fn write_bars(path: &Path, title: &str, axis: &str, bars: &[Bar]) -> anyhow::Result<()> {
+    Ok(draw_bars(title, axis, bars).write(path)?)
+}
+
+fn draw_bars(title: &str, axis: &str, bars: &[Bar]) -> Canvas {
     const ROW: i32 = 19;
     const NAME: i32 = 170;
     const LENGTH: i32 = 400;
     let height = TOP + ROW * bars.len() as i32 + 56;
     let mut canvas = Canvas::new(WIDTH as usize, height as usize, PAPER);
-    canvas.text(title, 20, 20, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
+    let title = fitted(title, WIDTH - BARS_LEFT - MARGIN, &FONT_9X15_BOLD);
+    canvas.text(&title, BARS_LEFT, 20, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
     let bottom = TOP + ROW * bars.len() as i32;
     for percent in (0..=100).step_by(20) {
         let x = NAME + LENGTH * percent / 100;
@@ -205,15 +221,17 @@ pub fn write_bars(path: &Path, title: &str, axis: &str, bars: &[Bar]) -> anyhow:
     canvas.text(axis, NAME + LENGTH / 2, bottom + 36, &look(&FONT_7X13, INK, Alignment::Center));
     for (bar, row) in bars.iter().zip(0..) {
         let y = TOP + ROW * row + ROW / 2;
-        canvas.text(&bar.name, NAME - 8, y, &look(&FONT_7X13_BOLD, INK, Alignment::Right));
+        let name = fitted(&bar.name, NAME - 8 - MARGIN, &FONT_7X13_BOLD);
+        canvas.text(&name, NAME - 8, y, &look(&FONT_7X13_BOLD, INK, Alignment::Right));
         let length = (bar.share.clamp(0.0, 1.0) * f64::from(LENGTH)).round() as i32;
         canvas.fill(NAME, y - 6, length.max(1), 13, bar.colour);
         canvas.text(&bar.note, NAME + length + 8, y, &look(&FONT_6X13, SOFT, Alignment::Left));
     }
-    Ok(canvas.write(path)?)
+    canvas
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -222,6 +240,29 @@ mod tests {
         for (p, expect) in [(0.5, 0.0), (0.975, 1.959_964), (0.01, -2.326_348), (0.001, -3.090_232)] {
             assert!((probit(p) - expect).abs() < 1e-5, "{p}: {}", probit(p));
         }
+    }
+
+    #[test]
+    fn a_name_too_long_is_shown_from_its_beginning() {
+        let drawn = |title: &str, name: &str| {
+            let bar = Bar { name: name.into(), share: 0.5, note: "1 of 2".into(), colour: BLUE };
+            draw_bars(title, "flagged, %", &[bar]).to_png().unwrap()
+        };
+        let long = "a class whose name nobody would write over a door";
+        assert!(drawn("t", &format!("{long}, a")) == drawn("t", &format!("{long}, b")), "its end has no room");
+        assert!(drawn("t", &format!("a{long}")) != drawn("t", &format!("b{long}")), "its beginning has");
+        let wide = "x".repeat(100);
+        assert!(drawn(&wide, "n") == drawn(&wide[..90], "n"));
+        assert!(drawn(&wide, "n") != drawn(&wide[..75], "n"), "one that fits has no dots");
+    }
+
+    #[test]
+    fn a_long_model_leaves_room_for_what_a_chart_shows() {
+        assert_eq!(title("scream 1.0.0", "ROC, area 0.9912"), "scream 1.0.0: ROC, area 0.9912");
+        let what = "clips at threshold 0.8 or above, by class";
+        let title = title(&format!("{} 1.0.0", "resnet34-of-the-house-".repeat(10)), what);
+        assert!(title.starts_with("resnet34") && title.ends_with(&format!("...: {what}")), "{title}");
+        assert!(LEFT + text_width(&title, &FONT_9X15_BOLD) <= WIDTH, "{title}");
     }
 
     #[test]

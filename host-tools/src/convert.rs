@@ -17,7 +17,7 @@ use detector::guarded::guarded;
 use detector::manifest::{Manifest, Output};
 use detector::model::{Executor, Model, SCALE_SUFFIX, sha256_hex, typed_from_onnx};
 use files::model_dir::read_text;
-use files::say;
+use files::{say, tell};
 use tract_core::internal::{DatumType, Tensor};
 use tract_nnef::tensors::{read_tensor, write_tensor};
 
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     manifest.golden = Some(rounded(Golden::measure(&manifest, &mut written).with_context(|| named.clone())?));
     if manifest.golden.as_ref().is_some_and(|golden| looks_twice_softmaxed(golden, manifest.output)) {
-        eprintln!(
+        tell!(
             "{named}: `output`: is \"logits\", and no score leaves what a second softmax lets through; does the network put out probabilities?"
         );
     }

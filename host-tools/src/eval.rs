@@ -26,7 +26,7 @@ use anyhow::{Context, ensure};
 use detector::manifest::Manifest;
 use detector::model::{Executor, Model};
 use files::model_dir;
-use files::say;
+use files::{say, tell};
 use serde::Serialize;
 
 use crate::out_file;
@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let all = rows.len();
     rows.retain(|row| row.truth().is_some() || args.data.join(&row.file).exists());
     if rows.len() < all {
-        eprintln!("warning: {}: {} row(s) without a label have no recording", args.data.display(), all - rows.len());
+        tell!("warning: {}: {} row(s) without a label have no recording", args.data.display(), all - rows.len());
     }
     ensure!(!rows.is_empty(), "{}: none of its {all} recordings is there", args.data.join("manifest.csv").display());
     // Before the clips are scored, which takes minutes.
@@ -116,6 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .map(|folder| Ok::<_, anyhow::Error>((folder, table::read(folder, args.split.as_deref())?)))
         .transpose()?;
     let scored = clips::score(&manifest, &model, &args.data, &rows, args.cut)?;
+    ensure!(!scored.is_empty(), "{}: none of its recordings can be read", args.data.join("manifest.csv").display());
     // Before the figures: a folder without labels has scores all the same.
     if let Some(path) = &args.scores {
         write_scores(path, &scored).with_context(|| path.display().to_string())?;

@@ -69,8 +69,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let png = args.out.extension().is_some_and(|ending| ending == "png");
     ensure!(png, "{}: --out must end in .png", args.out.display());
     let (manifest, model) = model_dir::load(&args.model, Executor::SingleThread)?;
+    let spinner = crate::progress::spinner("reading the recording");
     let sound = crate::audio::read_at(&args.file, manifest.front_end.sample_rate_hz)?;
-    let spinner = crate::progress::spinner("the highest window");
+    spinner.set_message("the highest window");
     let window = Highest::of(&manifest, &model, &sound).with_context(|| args.file.display().to_string())?;
     spinner.finish_and_clear();
     let mut front_end = FrontEnd::new(&manifest.front_end);

@@ -6,9 +6,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::ensure;
 use detector::front_end::FrontEnd;
 use files::{model_dir, picture};
+
+use crate::out_file;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -34,18 +36,36 @@ fn uncentred(values: &[f32], config: &detector::manifest::FrontEnd) -> Vec<f32> 
 
 /// Writes the picture.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let png = args.out.extension().is_some_and(|ending| ending == "png");
+    let npy = args.out.extension().is_some_and(|ending| ending == "npy");
+    ensure!(png || npy, "{}: --out must end in .npy or .png", args.out.display());
+    out_file::check(Some(&args.out))?;
     let manifest = model_dir::read_manifest(&args.model)?;
     let config = &manifest.front_end;
-    let mut sound = crate::audio::read_at(&args.file, config.sample_rate_hz)?;
+    // The rest of the recording may be hours.
+    let mut sound = crate::audio::first_at(&args.file, config.sample_rate_hz, config.window_samples())?;
     sound.resize(config.window_samples(), 0.0);
     let mut front_end = FrontEnd::new(config);
     let values = front_end.picture(&sound);
-    match args.out.extension().and_then(|ending| ending.to_str()) {
-        Some("npy") => crate::npy::write(&args.out, &manifest.input_shape()[1..], values),
-        Some("png") => {
-            let colours = uncentred(values, config);
-            Ok(picture::write_picture(&args.out, &colours, config.channels(), config.n_mels, config.frames())?)
+    if npy {
+        return crate::npy::write(&args.out, &manifest.input_shape()[1..], values);
+    }
+    let colours = uncentred(values, config);
+    Ok(picture::write_picture(&args.out, &colours, config.channels(), config.n_mels, config.frames())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_refused_before_anything_is_read() {
+        for (out, expect) in
+            [("x.jpg", "x.jpg: --out must end in .npy or .png"), ("/no/such/x.npy", "/no/such: No such")]
+        {
+            let args = Args { file: "nowhere.wav".into(), model: "nowhere".into(), out: out.into() };
+            let cause = run(&args).map_err(|error| format!("{error:#}"));
+            assert!(cause.as_ref().is_err_and(|cause| cause.starts_with(expect)), "{cause:?}");
         }
-        _ => bail!("{}: --out must end in .npy or .png", args.out.display()),
     }
 }

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use files::say;
+use files::{say, tell};
 use hub::topics::{self, Topics};
 use hub::{Event, EventType, Hub, Incoming, Options, State};
 use indicatif::ProgressBar;
@@ -324,7 +324,7 @@ impl Fleet {
                 return;
             }
         }
-        eprintln!("fleet: the broker did not confirm that what it keeps of fleet-* was taken away");
+        tell!("fleet: the broker did not confirm that what it keeps of fleet-* was taken away");
     }
 }
 

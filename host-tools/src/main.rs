@@ -4,6 +4,9 @@
 //! Exit status: 0 done; 1 the answer is no (over the budget, refused, lost); 2 there is no answer (bad usage, a file that cannot be read,
 //! a model that does not fit).
 
+// `files::tell!` instead: a warning that cannot be written ends nothing.
+#![warn(clippy::print_stderr)]
+
 mod audio;
 mod bench;
 mod boards;
@@ -127,7 +130,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("host-tools: {error:#}");
+            files::tell!("host-tools: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -16,6 +16,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use files::tell;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
@@ -161,7 +162,7 @@ impl Monitor {
                         writeln!(out, "{topic} {plain}").and_then(|()| out.flush())
                     }
                     News::Down(cause) if self.link.as_ref() != Err(cause) => {
-                        eprintln!("no broker at {}: {cause}", self.broker);
+                        tell!("no broker at {}: {cause}", self.broker);
                         Ok(())
                     }
                     _ => Ok(()),

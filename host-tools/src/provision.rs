@@ -25,7 +25,7 @@ mod site;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use files::say;
+use files::{say, tell};
 
 use crate::deb;
 use card::{Card, Os, Ssh, Wifi};
@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("{}: is not there; give the image it is made from: --image FILE", args.out.display());
     }
     let (card, warnings) = card(args)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| tell!("warning: {warning}"));
     let written =
         if to_image { image::write(&card, args.image.as_deref(), &args.out)? } else { folder(&card, &args.out)? };
     say!("{}: {} files for {} ({})", args.out.display(), written.files.len(), args.board, written.os.name());

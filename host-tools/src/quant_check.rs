@@ -301,7 +301,7 @@ impl Speed {
         let mut scorers = sides.map(|side| Scorer::new(&side.manifest, side.model.clone()));
         let mut took: [Vec<f64>; 2] = Default::default();
         let began = Instant::now();
-        let bar = crate::progress::bar(PAIRS_MIN as u64, "timing");
+        let bar = crate::progress::bar(PAIRS_MIN as u64 + 1, "timing");
         // The first pair pages memory in and is not counted; who goes first changes from pair to pair.
         for pair in 0..=PAIRS_MAX {
             if pair > PAIRS_MIN && began.elapsed().as_secs_f64() > PAIRS_S {
@@ -317,6 +317,7 @@ impl Speed {
                     took[which].push(began.elapsed().as_secs_f64() * 1000.0);
                 }
             }
+            bar.set_length(pairs_expected(pair + 1, began.elapsed().as_secs_f64()) as u64);
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -325,6 +326,12 @@ impl Speed {
             reference.iter().zip(candidate).map(|(reference, candidate)| candidate / reference).collect();
         Ok(Self { reference_ms: median(reference), candidate_ms: median(candidate), ratio: median(&ratios) })
     }
+}
+
+/// How many pairs it will be, the first among them, by the time that `done` of them took.
+fn pairs_expected(done: usize, elapsed_s: f64) -> usize {
+    let in_time = (done as f64 * PAIRS_S / elapsed_s) as usize;
+    in_time.clamp(PAIRS_MIN + 1, PAIRS_MAX + 1).max(done)
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -336,6 +343,20 @@ fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bar_of_pairs_is_never_shorter_than_what_is_done() {
+        for pair_s in [1e-6, 3e-3, 0.02, 1.0] {
+            let mut done = 0;
+            // As they are run.
+            while done <= PAIRS_MAX && !(done > PAIRS_MIN && done as f64 * pair_s > PAIRS_S) {
+                done += 1;
+                assert!(pairs_expected(done, done as f64 * pair_s) >= done, "{done} of {pair_s} s");
+            }
+            assert!(pairs_expected(1, pair_s).abs_diff(done) <= 1, "known from the first: {done} of {pair_s} s");
+        }
+        assert_eq!(pairs_expected(1, 0.0), PAIRS_MAX + 1);
+    }
 
     #[test]
     fn recall_is_taken_at_equal_false_alarms() {

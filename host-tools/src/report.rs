@@ -13,14 +13,14 @@ mod evidence;
 mod page;
 
 use std::fs;
-use std::io::{BufWriter, Read};
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use files::event_record::{EventRecord, RECORD_BYTES_MAX, SCHEMA, is_plain_name};
 use files::model_dir;
-use files::private_file::PrivateFile;
+use files::private_file::{PrivateFile, write_private};
 use files::say;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -41,20 +41,27 @@ const CLIP_BYTES_MAX: u64 = 4 << 20;
 pub fn run(events: &Path, out: &Path, model: Option<&Path>) -> Result<()> {
     let mut progress = Progress::new();
     let folder = Folder::read(events, &mut progress)?;
+    // Tried and taken away again: whether the page can be written is known before it is made.
+    drop(PrivateFile::create(out)?);
+    let page = made(events, &folder, model, &mut progress)?;
+    // All at once: explaining takes seconds an incident, and whoever ends it meanwhile leaves no half of a page behind.
+    write_private(out, &page)?;
+    progress.finish();
+    let (incidents, broken) = (folder.incidents.len(), folder.broken.len());
+    say!("{}: incidents {incidents}, records that could not be read {broken}", out.display());
+    Ok(())
+}
+
+/// The page about `folder`, in memory.
+fn made(events: &Path, folder: &Folder, model: Option<&Path>, progress: &mut Progress) -> Result<Vec<u8>> {
     let mut explainer = match model {
         Some(dir) => Some(Explainer::load(dir)?),
         // Nobody asked for this one: without it the page is made all the same.
         None => Explainer::load(&model_dir::find(Path::new("models/default"))).ok(),
     };
-    let mut file = BufWriter::new(PrivateFile::create(out)?);
-    let written = page::write(&mut file, events, &folder, &TimeZone::system(), explainer.as_mut(), &mut progress);
-    written.with_context(|| format!("{}: cannot write it", out.display()))?;
-    let file = file.into_inner().map_err(std::io::IntoInnerError::into_error);
-    file.with_context(|| format!("{}: cannot write it", out.display()))?.commit()?;
-    progress.finish();
-    let (incidents, broken) = (folder.incidents.len(), folder.broken.len());
-    say!("{}: incidents {incidents}, records that could not be read {broken}", out.display());
-    Ok(())
+    let mut page = Vec::new();
+    page::write(&mut page, events, folder, &TimeZone::system(), explainer.as_mut(), progress)?;
+    Ok(page)
 }
 
 /// What stands in an events folder.

@@ -5,6 +5,7 @@
 //! cooldown are left out.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use detector::manifest::Manifest;
@@ -14,9 +15,11 @@ use detector::window::Span;
 use files::model_dir;
 use files::recording::Recording;
 use files::say;
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::out_file;
+use crate::progress;
 
 /// Width of the bar, and labels shown beside it.
 const BAR_CELLS: usize = 40;
@@ -61,14 +64,30 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let threshold_on = manifest.decision.threshold_on;
     let file = args.file.display().to_string();
     let recording = Recording::open(&args.file)?;
+    let bar = unseen(&recording);
     say!("{file}, heard by {} {}; threshold {threshold_on:.2} at |", manifest.name, manifest.version);
-    let windows = score(&manifest, model, recording, |window| say!("{}", line(window, threshold_on)))?;
+    let windows = score(&manifest, model, recording, |window| {
+        say!("{}", line(window, threshold_on));
+        bar.set_position(window.t_start_s as u64);
+    })?;
+    bar.finish_and_clear();
     if let Some(path) = &args.json {
         let model = format!("{} {}", manifest.name, manifest.version);
         let report = Report { file, model, model_sha256: manifest.sha256.clone(), threshold_on, windows };
         out_file::json(Some(path), &report)?;
     }
     Ok(())
+}
+
+/// How far it is, where the lines go into a file and nobody sees them pass.
+fn unseen(recording: &Recording) -> ProgressBar {
+    if std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    match recording.stated_s() {
+        Some(seconds) => progress::bar(seconds.ceil() as u64, "seconds"),
+        None => progress::spinner("scoring"),
+    }
 }
 
 /// All windows of a recording; each goes to `on_window` as soon as it is scored.

@@ -266,9 +266,11 @@ fn tools_name_the_file_too() {
     let recording = device.path("good.wav");
     std::fs::write(&recording, good()).unwrap();
     let recording = recording.to_str().unwrap();
+    let npy = device.path("x.npy");
+    let npy = npy.to_str().unwrap();
     for (args, named) in [
-        (&["features", "Cargo.toml", "--model", "models/default", "--out", "/dev/null"][..], "Cargo.toml"),
-        (&["features", recording, "--model", "boards", "--out", "/dev/null"], "boards"),
+        (&["features", "Cargo.toml", "--model", "models/default", "--out", npy][..], "Cargo.toml"),
+        (&["features", recording, "--model", "boards", "--out", npy], "boards"),
         (&["eval", "--model", "models/default", "--data", "boards"], "manifest.csv"),
         (&["report", "--events", "nowhere", "--out", "/dev/null"], "nowhere"),
         (

@@ -181,6 +181,50 @@ fn a_reader_who_goes_away_stops_nothing() {
     }
 }
 
+/// Whose lines go into a file would else look at nothing, for as long as it takes.
+#[test]
+fn a_score_into_a_file_shows_how_far_it_is() {
+    let device = Device::tiny("");
+    write_wav(&device.path("a.wav"), &[one_scream(16_000), silence(16_000, 30.0)].concat(), 16_000);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    let score = format!("{} score {} --model {}", program("host-tools").display(), path("a.wav"), path("model"));
+    let in_terminal = |command: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", command, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm");
+        let ran = script.output().unwrap();
+        assert!(ran.status.success(), "{command}");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    let shown = in_terminal(&format!("{score} > {}", path("lines.txt")));
+    assert!(shown.contains("seconds [") && shown.contains("/41 ") && !shown.contains("threshold"), "{shown:?}");
+    let lines = std::fs::read_to_string(device.path("lines.txt")).unwrap();
+    assert!(lines.contains("threshold") && !lines.contains("seconds ["), "{lines}");
+    let shown = in_terminal(&score);
+    assert!(shown.contains("threshold") && !shown.contains("seconds ["), "they pass before one's eyes: {shown:?}");
+}
+
+/// As where the disk is full that standard error goes to.
+#[test]
+fn a_warning_that_nobody_can_read_ends_nothing() {
+    let device = Device::tiny("");
+    let data = device.path("data");
+    std::fs::create_dir_all(&data).unwrap();
+    write_wav(&data.join("a.wav"), &hiss(16_000, 1.0, 1), 16_000);
+    std::fs::write(data.join("manifest.csv"), "file,label\na.wav,1\ngone.wav,\n").unwrap();
+    let figures = device.path("e.json");
+    for (folder, expect) in [(data.as_path(), 0), (std::path::Path::new("nowhere"), 2)] {
+        let ran = Command::new(program("host-tools"))
+            .args(["eval".as_ref(), "--model".as_ref(), device.path("model").as_os_str()])
+            .args(["--data".as_ref(), folder.as_os_str(), "--json".as_ref(), figures.as_os_str()])
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::options().write(true).open("/dev/full").unwrap())
+            .status()
+            .unwrap();
+        assert_eq!(ran.code(), Some(expect), "{}", folder.display());
+    }
+    assert_eq!(json(&figures)["clips"]["n_pos"], 1);
+}
+
 #[test]
 fn bench_writes_what_people_read_into_the_manifest() {
     let device = Device::tiny("");

@@ -115,6 +115,38 @@ fn without_background_it_measures_clips_alone_and_leaves_the_model_as_it_is() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no row of split `test`"));
 }
 
+/// A figure is of all its clips or of none; a clip that is in no figure may be damaged.
+#[test]
+fn a_damaged_recording_is_told_before_the_work_or_left_out_where_it_has_no_label() {
+    let device = Device::tiny("");
+    recordings(&device);
+    let path = |name: &str| device.path(name).to_str().unwrap().to_string();
+    let truncated = |name: &str| {
+        let bytes = std::fs::read(device.path(name)).unwrap();
+        std::fs::write(device.path(name), &bytes[..bytes.len() / 2]).unwrap();
+    };
+    let (model, data, background, json) = (path("model"), path("data"), path("background"), path("e.json"));
+    let eval = |more: &[&str]| {
+        let ran = host_tools(&[&["eval", "--model", &model, "--data", &data, "--json", &json], more].concat());
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    std::fs::copy(device.path("data/soft0.wav"), device.path("data/gone.wav")).unwrap();
+    truncated("data/gone.wav");
+    let (code, said) = eval(&[]);
+    assert!(code == Some(0) && said.contains("warning: ") && said.contains("gone.wav: truncated"), "{said}");
+    let figures: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&figures["clips"]["n_pos"], &figures["clips"]["n_neg"]), (&4.into(), &4.into()));
+    // Before a clip is scored: there is no file of scores.
+    truncated("background/still.wav");
+    let scores = path("s.csv");
+    let (code, said) = eval(&["--background", &background, "--scores", &scores]);
+    assert!(code == Some(2) && said.contains("still.wav: truncated"), "{said}");
+    assert!(!device.path("s.csv").exists(), "{said}");
+    truncated("data/loud2.wav");
+    let (code, said) = eval(&[]);
+    assert!(code == Some(2) && said.contains("loud2.wav: truncated"), "{said}");
+}
+
 /// Of no screams there is no recall: null, not the 0 of a model that is deaf.
 #[test]
 fn without_screams_no_recall_is_told() {

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use system_tests::device::Device;
-use system_tests::host_tools_ok;
 use system_tests::sound::{hiss, silence, soft_hiss, write_wav};
+use system_tests::{host_tools_ok, program};
 
 const RATE_HZ: u32 = 16_000;
 
@@ -62,6 +64,34 @@ fn the_report_shows_what_an_alarm_rests_on_where_its_model_is_at_hand() {
     host_tools_ok(&["report", "--events", &events, "--out", &out, "--model", "models/default"]);
     let page = std::fs::read_to_string(device.path("r.html")).unwrap();
     assert!(page.contains("heard by another model") && page.matches("<img ").count() == 1);
+}
+
+/// Its page is as private as a recording; what is left of one would lie about under a name that nobody looks for.
+#[test]
+fn a_report_that_is_broken_off_leaves_nothing() {
+    let device = Device::tiny("");
+    let sound = [soft_hiss(RATE_HZ, 5.0, 200, 2), hiss(RATE_HZ, 1.5, 1), soft_hiss(RATE_HZ, 8.0, 200, 3)].concat();
+    write_wav(&device.path("a.wav"), &sound, RATE_HZ);
+    device.hear_file(&device.path("a.wav"));
+    // As many as are explained, so that it takes a while.
+    let record = device.events().into_iter().find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
+    for copy in 0..50 {
+        std::fs::copy(&record, device.path(&format!("events/copy{copy}.json"))).unwrap();
+    }
+    let folder = device.path("reports");
+    std::fs::create_dir(&folder).unwrap();
+    let mut report = Command::new(program("host-tools"))
+        .args(["report".as_ref(), "--events".as_ref(), device.path("events").as_os_str()])
+        .args(["--model".as_ref(), device.path("model").as_os_str()])
+        .args(["--out".as_ref(), folder.join("r.html").as_os_str()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(Command::new("kill").args(["-INT", &report.id().to_string()]).status().unwrap().success());
+    report.wait().unwrap();
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "r.html"), "{left:?}");
 }
 
 /// The history of the last seconds no longer holds the window that decided when such an incident ends.

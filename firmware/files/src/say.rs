@@ -1,4 +1,4 @@
-//! What a program says on standard output.
+//! What a program says on standard output, and beside it on standard error.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
@@ -16,18 +16,6 @@ macro_rules! say {
     ($($words:tt)*) => { $crate::say::line(format_args!($($words)*)) };
 }
 
-/// A line on standard error, as `eprintln!`, but that it stops nothing where it cannot be written: who reads may be gone, and neither
-/// outputs nor files may suffer for it.
-#[macro_export]
-macro_rules! tell {
-    ($($words:tt)*) => { $crate::say::error(format_args!($($words)*)) };
-}
-
-/// See [`tell!`](crate::tell!).
-pub fn error(words: Arguments<'_>) {
-    let _ = writeln!(std::io::stderr().lock(), "{words}");
-}
-
 /// See [`say!`](crate::say!).
 pub fn line(words: Arguments<'_>) {
     match writeln!(std::io::stdout().lock(), "{words}") {
@@ -40,6 +28,18 @@ pub fn line(words: Arguments<'_>) {
             }
         }
     }
+}
+
+/// A line on standard error, as `eprintln!`, but that it ends nothing where it cannot be written: a warning must not take with
+/// it the work that it warns of, nor an error its exit status. There is nowhere left to say so.
+#[macro_export]
+macro_rules! tell {
+    ($($words:tt)*) => { $crate::say::beside(format_args!($($words)*)) };
+}
+
+/// See [`tell!`](crate::tell!).
+pub fn beside(words: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{words}");
 }
 
 /// Whether a line was lost otherwise than by a reader who went away.

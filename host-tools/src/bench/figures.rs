@@ -167,12 +167,15 @@ impl Figures {
         );
     }
 
-    /// Beside an earlier run's file.
-    pub fn compare(&self, path: &Path) -> anyhow::Result<Compared> {
+    /// An earlier run's file.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
         let file = path.display().to_string();
         let text = std::fs::read(path).with_context(|| file.clone())?;
-        let earlier: Self =
-            serde_json::from_slice(&text).with_context(|| format!("{file}: not a file of `bench --json`"))?;
+        serde_json::from_slice(&text).with_context(|| format!("{file}: not a file of `bench --json`"))
+    }
+
+    /// Beside an earlier run, read from `path`.
+    pub fn compare(&self, path: &Path, earlier: &Self) -> Compared {
         let mut differs = Vec::new();
         let mut differ = |what: &str, now: &dyn std::fmt::Display, then: &dyn std::fmt::Display| {
             let (now, then) = (now.to_string(), then.to_string());
@@ -185,15 +188,15 @@ impl Figures {
         differ("engine", &self.engine, &earlier.engine);
         differ("number of threads", &self.threads, &earlier.threads);
         differ("pinning", &self.pinned, &earlier.pinned);
-        Ok(Compared {
-            file,
+        Compared {
+            file: path.display().to_string(),
             load_ratio: self.load_ms / earlier.load_ms,
             rss_ratio: self.rss_mib / earlier.rss_mib,
             front_end_ratio: self.front_end_ms.p50 / earlier.front_end_ms.p50,
             inference_ratio: self.inference_ms.p50 / earlier.inference_ms.p50,
             total_ratio: self.total_ms.p50 / earlier.total_ms.p50,
             differs,
-        })
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Heard {
 
 /// Runs every recording of `folder` from a fresh start.
 pub fn hear(manifest: &Manifest, model: &Model, folder: &Path, rows: Vec<Background>) -> anyhow::Result<Heard> {
-    let bar = crate::progress::bar(rows.len() as u64, "background");
+    let bar = crate::progress::slow_bar(rows.len() as u64, "background");
     let files: Vec<_> = rows.iter().map(|row| folder.join(&row.file)).collect();
     let traces = Trace::of_files(manifest, model, &files, || bar.inc(1))?;
     bar.finish_and_clear();

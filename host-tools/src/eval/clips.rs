@@ -7,6 +7,7 @@ use detector::manifest::Manifest;
 use detector::model::{Model, RunError};
 use detector::pipeline::Scorer;
 use detector::window::SlidingWindow;
+use files::tell;
 use rayon::prelude::*;
 
 use super::lay;
@@ -31,7 +32,8 @@ impl Scored {
     }
 }
 
-/// Scores all rows, on all cores, in the rows' order.
+/// Scores all rows, on all cores, in the rows' order. A recording that cannot be read is told and left out where it has no label:
+/// it is in no figure.
 pub fn score(
     manifest: &Manifest,
     model: &Model,
@@ -45,7 +47,14 @@ pub fn score(
         .map_init(
             || Scorer::new(manifest, model.clone()),
             |scorer, row| {
-                let laid = laid(manifest, folder, &row.file, cut_s)?;
+                let laid = match laid(manifest, folder, &row.file, cut_s) {
+                    Err(cause) if row.truth().is_none() => {
+                        bar.suspend(|| tell!("warning: {cause:#}; it has no label, and is left out"));
+                        bar.inc(1);
+                        return Ok(None);
+                    }
+                    laid => laid?,
+                };
                 let named = || format!("{}: the model {}", folder.join(&row.file).display(), manifest.file);
                 let scores = scores(manifest, scorer, &laid.sound).with_context(named)?;
                 let score = largest(&scores);
@@ -53,12 +62,12 @@ pub fn score(
                 scorer.picture(&laid.whole);
                 let whole = scorer.score().with_context(named)?.score;
                 bar.inc(1);
-                Ok(Scored { row: row.clone(), score, window, whole })
+                Ok(Some(Scored { row: row.clone(), score, window, whole }))
             },
         )
-        .collect();
+        .collect::<anyhow::Result<Vec<Option<Scored>>>>();
     bar.finish_and_clear();
-    scored
+    Ok(scored?.into_iter().flatten().collect())
 }
 
 /// A clip as the network hears it.
@@ -108,4 +117,27 @@ pub fn scores(manifest: &Manifest, scorer: &mut Scorer, sound: &[f32]) -> Result
 /// The largest; 0 of none.
 pub fn largest(scores: &[f64]) -> f64 {
     scores.iter().copied().fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use detector::model::Executor;
+
+    #[test]
+    fn a_damaged_clip_without_a_label_costs_itself_alone() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/default");
+        let (manifest, model) = files::model_dir::load(&model, Executor::SingleThread).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let whole = files::wav::bytes(&[0.1; 1_600], 16_000);
+        std::fs::write(folder.path().join("whole.wav"), &whole).unwrap();
+        std::fs::write(folder.path().join("short.wav"), &whole[..1_000]).unwrap();
+        let row = |file: &str, label: &str| Clip { file: file.into(), label: label.into(), ..Clip::default() };
+        let score = |rows: &[Clip]| super::score(&manifest, &model, folder.path(), rows, 2.5);
+        let scored = score(&[row("short.wav", ""), row("whole.wav", "1"), row("whole.wav", "")]).unwrap();
+        let labels: Vec<_> = scored.iter().map(|clip| clip.row.label.as_str()).collect();
+        assert_eq!(labels, ["1", ""]);
+        assert!(score(&[row("short.wav", "0")]).is_err(), "a figure would be of fewer clips than it says");
+    }
 }

@@ -8,7 +8,7 @@ use detector::manifest::Manifest;
 use super::clips::Scored;
 use super::figures::Point;
 use super::{Report, figures, worst};
-use crate::chart::{Axis, BLUE, Bar, Chart, GREEN, ORANGE, Scale, Series, write_bars};
+use crate::chart::{Axis, BLUE, Bar, Chart, GREEN, ORANGE, Scale, Series, title, write_bars};
 
 /// A class that is flagged more often than this is drawn in the colour of a warning.
 const FLAGGED_MAX: f64 = 0.10;
@@ -73,7 +73,7 @@ fn roc(folder: &Path, report: &Report, curves: &Curves) -> anyhow::Result<()> {
         joined: false,
         dots: true,
     });
-    let title = format!("{}: ROC, area {:.4}", report.model, report.clips.roc_auc);
+    let title = title(&report.model, &format!("ROC, area {:.4}", report.clips.roc_auc));
     let chart = Chart {
         title: &title,
         x: Axis { name: "other clips flagged, share", scale: Scale::Linear(0.0, 1.0), ticks: &SHARES },
@@ -102,7 +102,7 @@ fn det(folder: &Path, report: &Report, curves: &Curves) -> anyhow::Result<()> {
         joined: false,
         dots: true,
     });
-    let title = format!("{}: detection error trade-off", report.model);
+    let title = title(&report.model, "detection error trade-off");
     let scale = Scale::Probit(0.0007, 0.55);
     let chart = Chart {
         title: &title,
@@ -115,7 +115,7 @@ fn det(folder: &Path, report: &Report, curves: &Curves) -> anyhow::Result<()> {
 
 fn reliability(folder: &Path, report: &Report) -> anyhow::Result<()> {
     let bins = &report.reliability.bins;
-    let title = format!("{}: reliability, calibration error {:.3}", report.model, report.reliability.ece);
+    let title = title(&report.model, &format!("reliability, calibration error {:.3}", report.reliability.ece));
     let chart = Chart {
         title: &title,
         x: Axis { name: "score", scale: Scale::Linear(0.0, 1.0), ticks: &SHARES },
@@ -161,19 +161,24 @@ fn classes(folder: &Path, report: &Report) -> anyhow::Result<()> {
             },
         })
         .collect();
-    let title = format!("{}: clips at threshold {} or above, by class", report.model, report.clips.threshold);
+    let title = title(&report.model, &format!("clips at threshold {} or above, by class", report.clips.threshold));
     write_bars(&folder.join("classes.png"), &title, "flagged, %  (screams blue; others orange above 10 %)", &bars)
 }
 
+/// False alarms an hour over `hours`, from under the lowest rate that can be counted in them: the edge is for none at all.
+fn rates(hours: f64) -> (Scale, Vec<(f64, &'static str)>) {
+    let low = (0.5 / hours).min(0.1);
+    let ticks = [(0.001, "0.001"), (0.01, "0.01"), (0.1, "0.1"), (0.5, "0.5"), (1.0, "1"), (5.0, "5")];
+    let ticks = ticks.into_iter().chain([(10.0, "10"), (50.0, "50"), (100.0, "100")]);
+    (Scale::Log(low, 100.0), ticks.filter(|tick| tick.0 >= low).collect())
+}
+
 fn stream_curve(folder: &Path, report: &Report, points: &[(f64, f64)]) -> anyhow::Result<()> {
-    let title = format!("{}: screams found against false alarms", report.model);
+    let title = title(&report.model, "screams found against false alarms");
+    let (scale, ticks) = rates(report.stream.as_ref().map_or(0.0, |stream| stream.hours));
     let chart = Chart {
         title: &title,
-        x: Axis {
-            name: "false alarms an hour (left edge: none)",
-            scale: Scale::Log(0.1, 100.0),
-            ticks: &[(0.1, "0.1"), (0.5, "0.5"), (1.0, "1"), (5.0, "5"), (10.0, "10"), (50.0, "50"), (100.0, "100")],
-        },
+        x: Axis { name: "false alarms an hour (left edge: none)", scale, ticks: &ticks },
         y: Axis { name: "screams found, share", scale: Scale::Linear(0.0, 1.0), ticks: &SHARES },
         series: vec![
             Series {
@@ -204,6 +209,25 @@ fn noise(folder: &Path, report: &Report) -> anyhow::Result<()> {
         .chain(distances.map(|row| (row, GREEN)))
         .map(|((name, found, share), colour)| Bar { name, share, note: format!("{found} of {}", noise.n), colour })
         .collect();
-    let title = format!("{}: screams found in noise and from a distance", report.model);
+    let title = title(&report.model, "screams found in noise and from a distance");
     write_bars(&folder.join("noise.png"), &title, "found, %  (SNR blue; distance in simulated rooms green)", &bars)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_none_stands_on_the_edge_for_none() {
+        for (hours, ticks, first) in
+            [(0.0, 7, 0.1), (3.0, 7, 0.1), (24.0, 7, 0.1), (60.0, 8, 0.01), (168.0, 8, 0.01), (1000.0, 9, 0.001)]
+        {
+            let (scale, drawn) = rates(hours);
+            assert_eq!((drawn.len(), drawn[0].0), (ticks, first), "{hours} h");
+            assert_eq!((scale.place(0.0), scale.place(100.0)), (0.0, 1.0), "{hours} h");
+            assert!(drawn.iter().all(|(rate, _)| (0.0..=1.0).contains(&scale.place(*rate))));
+            // One alarm in all hours.
+            assert!(hours == 0.0 || scale.place(1.0 / hours) > 0.05, "{hours} h: {}", scale.place(1.0 / hours));
+        }
+    }
 }

@@ -144,7 +144,7 @@ pub fn hear(
     cut_s: f64,
     bed: &Bed,
 ) -> anyhow::Result<Vec<Soundscape>> {
-    let bar = crate::progress::bar(rows.len() as u64, "stream");
+    let bar = crate::progress::slow_bar(rows.len() as u64, "stream");
     let each = if apart_s(manifest) > APART_S_MAX { 1 } else { SCREAMS };
     let count = rows.len().div_ceil(each).max(1);
     let heard = rows

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use files::recording::Recording;
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -73,7 +75,7 @@ pub trait Row {
 
 impl Row for Clip {
     fn split(&self) -> &str {
-        &self.split
+        self.split.trim()
     }
 
     fn file(&self) -> &str {
@@ -93,7 +95,7 @@ impl Row for Clip {
 
 impl Row for Background {
     fn split(&self) -> &str {
-        &self.split
+        self.split.trim()
     }
 
     fn file(&self) -> &str {
@@ -101,10 +103,14 @@ impl Row for Background {
     }
 }
 
-/// Rows of `folder/manifest.csv`, of one split where asked.
-pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
+/// Rows of `folder/manifest.csv`, of one split where asked. The recordings of those that count have been opened.
+pub fn read<R: DeserializeOwned + Row + Sync>(folder: &Path, split: Option<&str>) -> anyhow::Result<Vec<R>> {
     let path = folder.join("manifest.csv");
-    let mut reader = csv::Reader::from_path(&path).with_context(|| path.display().to_string())?;
+    // As hands write a table: `file, label`. A file's name may begin with a space.
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::Headers)
+        .from_path(&path)
+        .with_context(|| path.display().to_string())?;
     let rows: Vec<R> = reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     let kept: Vec<R> = rows.into_iter().filter(|row| split.is_none_or(|split| row.split() == split)).collect();
     // What is not asked for is in no figure.
@@ -117,11 +123,22 @@ pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> an
         path.display(),
         split.map(|split| format!(" of split `{split}`")).unwrap_or_default()
     );
-    // One that is missing would end the work after minutes of it.
-    if let Some(row) = kept.iter().find(|row| row.counts() && !folder.join(row.file()).exists()) {
-        bail!("{}: {}: there is no such file", path.display(), folder.join(row.file()).display());
+    // One that cannot be read would end the work after minutes of it.
+    let refused = kept.par_iter().filter(|row| row.counts()).find_map_first(|row| refused(&folder.join(row.file())));
+    if let Some(cause) = refused {
+        bail!("{}: {cause}", path.display());
     }
     Ok(kept)
+}
+
+/// Why a recording cannot be read, as far as its beginning and its length tell.
+fn refused(path: &Path) -> Option<String> {
+    match std::fs::metadata(path) {
+        Err(_) => Some(format!("{}: there is no such file", path.display())),
+        // A pipe is read once.
+        Ok(file) if file.is_file() || file.is_dir() => Recording::open(path).err().map(|error| error.to_string()),
+        Ok(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -129,12 +146,16 @@ pub fn read<R: DeserializeOwned + Row>(folder: &Path, split: Option<&str>) -> an
 mod tests {
     use super::*;
 
+    fn recording(path: &Path) {
+        std::fs::write(path, files::wav::bytes(&[0.1; 1_600], 16_000)).unwrap();
+    }
+
     #[test]
     fn a_label_is_1_0_or_blank_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         // The third has no label, so that nobody opens it.
         for name in ["0", "1", "3", "4", "a"] {
-            std::fs::write(folder.path().join(format!("{name}.wav")), "").unwrap();
+            recording(&folder.path().join(format!("{name}.wav")));
         }
         let read = |labels: &[&str]| {
             let rows: String = labels.iter().enumerate().map(|(i, label)| format!("{i}.wav,{label}\n")).collect();
@@ -152,5 +173,43 @@ mod tests {
         std::fs::remove_file(folder.path().join("a.wav")).unwrap();
         let error = super::read::<Clip>(folder.path(), Some("test")).unwrap_err().to_string();
         assert!(error.contains("a.wav: there is no such file"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_recording_is_found_before_any_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        recording(&path("whole.wav"));
+        std::fs::write(path("short.wav"), &std::fs::read(path("whole.wav")).unwrap()[..1_000]).unwrap();
+        std::fs::write(path("text.wav"), "a letter").unwrap();
+        let read = |rows: &str| {
+            std::fs::write(path("manifest.csv"), format!("file,label\n{rows}")).unwrap();
+            let words = |error: anyhow::Error| error.to_string();
+            (
+                super::read::<Clip>(folder.path(), None).map_err(words),
+                super::read::<Background>(folder.path(), None).map_err(words),
+            )
+        };
+        let (clips, background) = read("whole.wav,1\nshort.wav,0\ntext.wav,0\n");
+        for cause in [clips.unwrap_err(), background.unwrap_err()] {
+            assert!(cause.contains("manifest.csv: ") && cause.contains("short.wav: truncated"), "the first: {cause}");
+        }
+        assert!(read("text.wav,1\n").0.unwrap_err().contains("text.wav: not a recording"));
+        // Without a label nobody opens it here.
+        assert_eq!(read("whole.wav,1\nshort.wav,\n").0.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn spaces_beside_a_comma_drop_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.wav", " b.wav"] {
+            recording(&folder.path().join(name));
+        }
+        let rows = "file, label ,\tsplit\na.wav, 1, test\n b.wav,0,test\na.wav,0,train\n";
+        std::fs::write(folder.path().join("manifest.csv"), rows).unwrap();
+        let clips = super::read::<Clip>(folder.path(), Some("test")).unwrap();
+        let read: Vec<_> = clips.iter().map(|clip| (clip.file.as_str(), clip.truth())).collect();
+        assert_eq!(read, [("a.wav", Some(true)), (" b.wav", Some(false))]);
+        assert_eq!(super::read::<Background>(folder.path(), Some("test")).unwrap().len(), 2);
     }
 }

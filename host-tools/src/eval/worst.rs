@@ -6,7 +6,7 @@ use std::path::Path;
 use detector::front_end::FrontEnd;
 use detector::manifest::Manifest;
 use detector::viridis::{VIRIDIS, index};
-use files::picture::canvas::{Alignment, Canvas, FONT_6X13, FONT_9X15_BOLD, Rgb, look};
+use files::picture::canvas::{Alignment, Canvas, FONT_6X13, FONT_9X15_BOLD, Rgb, fitted, look};
 use rayon::prelude::*;
 
 use super::clips::{self, Scored};
@@ -20,6 +20,8 @@ const HEIGHT: usize = 128;
 const CAPTION: usize = 34;
 const GAP: usize = 8;
 const HEAD: usize = 36;
+/// Of the model's name in the title, pixels: what follows it needs the rest.
+const MODEL_WIDTH: i32 = 300;
 /// Under the loudest cell everything is as dark as silence, in log2 of power: 60 dB.
 const RANGE: f32 = 20.0;
 
@@ -61,10 +63,10 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
     let rows = worst.len().div_ceil(COLUMNS).max(1);
     let (width, height) = (COLUMNS * (WIDTH + GAP) + GAP, HEAD + rows * (HEIGHT + CAPTION + GAP));
     let mut canvas = Canvas::new(width, height, PAPER);
+    let model = format!("{} {}", manifest.name, manifest.version);
     let title = format!(
-        "{} {}: {} clips farthest from the truth, {errors} errors at {threshold}. Blue: missed. Orange: flagged. Grey: right.",
-        manifest.name,
-        manifest.version,
+        "{}: {} clips farthest from the truth, {errors} errors at {threshold}. Blue: missed. Orange: flagged. Grey: right.",
+        fitted(&model, MODEL_WIDTH, &FONT_9X15_BOLD),
         worst.len()
     );
     canvas.text(&title, GAP as i32, 18, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
@@ -75,9 +77,9 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
         let kind = colour(clip);
         canvas.frame(left - 2, top - 2, WIDTH as i32 + 4, HEIGHT as i32 + 4, kind);
         canvas.frame(left - 1, top - 1, WIDTH as i32 + 2, HEIGHT as i32 + 2, kind);
-        let caption = format!("{:.3} {}", clip.score, clip.row.class);
+        let caption = fitted(&format!("{:.3} {}", clip.score, clip.row.class), WIDTH as i32, &FONT_6X13);
         canvas.text(&caption, left, top + HEIGHT as i32 + 10, &look(&FONT_6X13, kind, Alignment::Left));
-        let name: String = clip.row.file.chars().take(WIDTH / 6).collect();
+        let name = fitted(&clip.row.file, WIDTH as i32, &FONT_6X13);
         canvas.text(&name, left, top + HEIGHT as i32 + 24, &look(&FONT_6X13, INK, Alignment::Left));
     }
     Ok(canvas.write(path)?)

@@ -185,6 +185,10 @@ fn an_empty_folder_says_so_and_a_missing_one_is_an_error() {
     assert!(error.contains("/no/such/folder") && error.contains("No such file"), "{error}");
     let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), None).unwrap_err());
     assert!(error.contains("/no/such/x.html"), "{error}");
+    // Before the model is looked at, let alone asked.
+    let nowhere = Some(Path::new("/no/such/model"));
+    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), nowhere).unwrap_err());
+    assert!(error.contains("/no/such/x.html"), "{error}");
 }
 
 #[test]

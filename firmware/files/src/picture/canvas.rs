@@ -151,6 +151,16 @@ pub fn text_width(text: &str, font: &MonoFont<'_>) -> i32 {
     (text.chars().count() as u32 * (font.character_size.width + font.character_spacing)) as i32
 }
 
+/// `text` where it is at most `width` pixels wide, else as much of it as is with three dots behind (the fonts have no ellipsis).
+pub fn fitted(text: &str, width: i32, font: &MonoFont<'_>) -> String {
+    if text_width(text, font) <= width {
+        return text.to_string();
+    }
+    let letters = (width - text_width("...", font)).max(0) / text_width("x", font);
+    let head: String = text.chars().take(letters as usize).collect();
+    format!("{}...", head.trim_end())
+}
+
 fn to_rgb888([r, g, b]: Rgb) -> Rgb888 {
     Rgb888::new(r, g, b)
 }
@@ -184,6 +194,16 @@ impl DrawTarget for Canvas {
 mod tests {
     use super::*;
     use embedded_graphics::mono_font::iso_8859_1::FONT_7X13;
+
+    #[test]
+    fn what_is_too_wide_ends_in_dots() {
+        let fitted = |width: i32| fitted("glass, breaking", width, &FONT_7X13);
+        assert_eq!((fitted(105), fitted(104)), ("glass, breaking".into(), "glass, brea...".into()));
+        assert_eq!((fitted(70), fitted(0)), ("glass,...".into(), "...".into()), "no space before the dots");
+        for width in 21..120 {
+            assert!(text_width(&fitted(width), &FONT_7X13) <= width, "{width}");
+        }
+    }
 
     #[test]
     fn drawing_outside_the_image_does_nothing() {

@@ -1,8 +1,8 @@
 //! Siren, LED and fault relay: opened at their safe levels first thing, driven by the control loop, bounded by a guard.
 //!
 //! A line that is missing or busy is an [`OutputProblem`] and no failure: the alarm still goes out over MQTT.
-//! Nothing in here waits for disk, network or another's lock; what switches a line is one `ioctl` at most. Only where a line is missing
-//! are the chips of /dev looked through again, every few seconds.
+//! Nothing in here waits for disk, network or a lock that another holds over a call; what switches a line is one `ioctl` at most. Only where
+//! a line is missing, or its chip was taken away, are the chips of /dev looked through again, every few seconds.
 //!
 //! | output | at its safe level | at the other |
 //! |---|---|---|
@@ -13,8 +13,8 @@
 use crate::crash::Crash;
 use crate::led::{self, LedPattern};
 use files::board::{Board, Labels, OutputLine};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 mod guard;
@@ -23,6 +23,7 @@ mod line;
 mod tests;
 
 use guard::{Guard, Siren, SirenError};
+use line::Place;
 pub use line::{Line, OutputProblem, Show, open_input, show_on_stderr};
 
 /// Opens the line of a board's table, at its safe level.
@@ -86,22 +87,17 @@ impl Outputs {
         (outputs, problems)
     }
 
-    /// Tries the outputs that are not open again. Returns those that still are not, and those that refused what they were
-    /// driven to last; the fault is over where none is left.
-    /// A siren that has its line at last sounds at once where `siren_on` says that it should.
+    /// Tries the outputs that are not open again, and those whose chip is gone. Returns those that still are not, and those that
+    /// refused what they were driven to last; the fault is over where none is left.
+    /// A line that is opened anew goes where the one before it was to be, and a siren that has its line at last sounds at once
+    /// where `siren_on` says that it should.
     pub fn reopen(&mut self, siren_on: bool) -> Vec<OutputProblem> {
         let mut problems = Vec::new();
-        for (output, cause) in [("led", &self.led.refused), ("fault", &self.fault.refused)] {
-            problems.extend(cause.as_ref().map(|cause| self.problem(output, cause.clone())));
-        }
-        if self.siren.refuses_off() {
-            problems.push(self.problem("siren", "does not go off".into()));
-        }
         for (output, wanted) in self.board.outputs() {
             let (is_open, may_open) = match output {
-                "siren" => (self.siren.is_attached(), self.guard.is_some()),
-                "led" => (self.led.shared.line.get().is_some(), true),
-                _ => (self.fault.shared.line.get().is_some(), true),
+                "siren" => (self.siren.keeps_line(), self.guard.is_some()),
+                "led" => (self.led.shared.place.keeps(), true),
+                _ => (self.fault.shared.place.keeps(), true),
             };
             if is_open || !may_open {
                 continue;
@@ -112,6 +108,18 @@ impl Outputs {
                 (Ok(line), _) => self.fault.attach(line),
                 (Err(problem), _) => problems.push(problem),
             }
+        }
+        for (output, cause) in [("led", &self.led.refused), ("fault", &self.fault.refused)] {
+            problems.extend(cause.as_ref().map(|cause| self.problem(output, cause.clone())));
+        }
+        if self.siren.refuses_off() {
+            problems.push(self.problem("siren", "does not go off".into()));
+        }
+        // One that is to sound and says nothing but errors: not over, whoever drove it last.
+        if self.siren.is_on()
+            && let Err(SirenError::Line(cause)) = self.siren.obey()
+        {
+            problems.push(self.problem("siren", cause));
         }
         if siren_on && self.siren.is_attached() && !self.siren.is_on() {
             problems.extend(self.set_siren(true).err());
@@ -231,7 +239,7 @@ impl Drop for Outputs {
     }
 }
 
-/// Drives all outputs safe from wherever something has gone wrong. Takes no lock.
+/// Drives all outputs safe from wherever something has gone wrong. Takes no lock that anybody holds over a call.
 #[derive(Clone)]
 pub struct Emergency {
     siren: Arc<Siren>,
@@ -260,7 +268,7 @@ impl Emergency {
         // Also where it is off already: the word may be wrong, the safe level never is.
         let _ = self.siren.force_off();
         for switch in [&self.led, &self.fault] {
-            if let Some(line) = switch.line.get() {
+            if let Some(line) = switch.place.line() {
                 let _ = line.set(!switch.on_level);
                 switch.overruled.store(true, Ordering::SeqCst);
             }
@@ -271,6 +279,8 @@ impl Emergency {
 /// An output without a bound: LED and fault relay.
 struct Switch {
     shared: Arc<SwitchShared>,
+    /// What it is to be, for a line that comes later.
+    wanted: Option<bool>,
     /// What it was driven to, so that a blinking loop makes one call a change.
     last: Option<bool>,
     /// Why the last call failed. The next one tries again, whatever is wanted then.
@@ -278,7 +288,7 @@ struct Switch {
 }
 
 struct SwitchShared {
-    line: OnceLock<Box<dyn Line>>,
+    place: Place,
     on_level: bool,
     /// An [`Emergency`] has driven it since the loop last did, which then drives it anew.
     overruled: AtomicBool,
@@ -286,18 +296,23 @@ struct SwitchShared {
 
 impl Switch {
     fn new(on_level: bool) -> Self {
-        let shared = SwitchShared { line: OnceLock::new(), on_level, overruled: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), last: None, refused: None }
+        let shared = SwitchShared { place: Place::default(), on_level, overruled: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), wanted: None, last: None, refused: None }
     }
 
     fn attach(&mut self, line: Box<dyn Line>) {
-        let _ = self.shared.line.set(line);
+        self.shared.place.put(line);
         self.last = None;
+        // Only a line that obeys ends what the one before it refused.
+        if let Some(on) = self.wanted {
+            let _ = self.set(on);
+        }
     }
 
     /// None where there is no line.
     fn set(&mut self, on: bool) -> Option<Result<(), String>> {
-        let line = self.shared.line.get()?;
+        self.wanted = Some(on);
+        let line = self.shared.place.line()?;
         let overruled = self.shared.overruled.swap(false, Ordering::SeqCst);
         if self.last == Some(on) && !overruled {
             return Some(Ok(()));

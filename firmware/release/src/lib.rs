@@ -17,6 +17,7 @@ pub mod keys;
 pub mod limits;
 pub mod manifest;
 mod place;
+mod starts;
 pub mod store;
 pub mod trial;
 pub mod unpack;

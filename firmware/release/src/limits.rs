@@ -33,5 +33,11 @@ pub const TRIAL_STARTS: u32 = 3;
 /// How long a release may be on trial in one boot.
 pub const TRIAL: Duration = Duration::from_secs(120);
 
+/// Starts of a good release within [`LOOP`] that make a loop: with the last of them the release before it is started. Twice the ten
+/// after which the service itself takes its last good model and site (firmware/src/starts.rs): what that mends is no fault of the release.
+pub const LOOP_STARTS: usize = 20;
+/// The time in which they make one, the service's own: one start in half a minute for ten minutes.
+pub const LOOP: Duration = Duration::from_secs(600);
+
 const _: () = assert!(FILES_MAX as u64 * 400 < MANIFEST_BYTES_MAX, "a full list of files fits");
 const _: () = assert!(BUNDLE_BYTES_MAX <= RELEASE_BYTES_MAX, "an archive does not shrink when it is unpacked");

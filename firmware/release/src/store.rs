@@ -7,6 +7,7 @@
 //!     good -> ...         the last that proved itself; no link: the package
 //!     previous -> ...     the one before `good`, for `rollback`
 //!     trial.json          starts of `current`, while it is not `good`
+//!     starts.json         its starts of the last ten minutes, while it is
 //!     last.json           how the last update ended
 //!     failed              releases that did not prove themselves, one a line, the latest last
 //!     package             version of the package at the last start
@@ -41,6 +42,7 @@ pub(crate) const CURRENT: &str = "current";
 pub(crate) const GOOD: &str = "good";
 pub(crate) const PREVIOUS: &str = "previous";
 pub(crate) const TRIAL_FILE: &str = "trial.json";
+pub(crate) const STARTS_FILE: &str = "starts.json";
 pub(crate) const LAST_FILE: &str = "last.json";
 pub(crate) const FAILED_FILE: &str = "failed";
 pub(crate) const PACKAGE_FILE: &str = "package";
@@ -228,6 +230,8 @@ impl Store {
             sync_folder(&self.dir)?;
             write_file(&self.dir, PACKAGE_FILE, fit.package.to_string().as_bytes())?;
             self.write_trial(&Trial::of(&id, before))?;
+            // Where it is `good` itself, after another's trial, no trial's end would do it.
+            self.forget_starts();
             write_link(&self.dir, CURRENT, Some(&id))
         };
         place().map_err(Cause::io(format!("put {id} in its place")))?;

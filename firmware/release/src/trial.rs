@@ -6,6 +6,8 @@
 //!    ^                    |  fourth start, two minutes, its service gave up, its files damaged
 //!    +--------------------+
 //! ```
+//! One that was good and crashes again and again later (`limits::LOOP_STARTS`) goes the way of a rollback by hand.
+//!
 //! *Start*: [`Store::begin`], called before each start of the service by whom the release cannot stop. *Health*: what
 //! the release says of itself, judged here. What did not work before the update is not asked of it: a microphone that was
 //! dead does not become the update's fault. A package of another version goes through the same trial, and the release
@@ -17,7 +19,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::Cause;
-use crate::limits::{FAILED_MAX, TRIAL, TRIAL_STARTS};
+use crate::limits::{FAILED_MAX, LOOP, LOOP_STARTS, TRIAL, TRIAL_STARTS};
 use crate::store::{CURRENT, FAILED_FILE, GOOD, LAST_FILE, PACKAGE, PACKAGE_FILE, PREVIOUS, Store, TRIAL_FILE};
 
 /// What a running release says of itself.
@@ -110,8 +112,8 @@ impl Trial {
 }
 
 impl Store {
-    /// The service is about to start: counts it, where a release is on trial, and goes back after the third. A package
-    /// of a version that was not there before becomes `current`, on trial, where it is newer.
+    /// The service is about to start: counts it, and goes back after the third of a release on trial, at the twentieth
+    /// within ten minutes of one that is good. A package of a version that was not there before becomes `current`, on trial, where it is newer.
     ///
     /// # Errors
     /// The folder cannot be written. Whoever starts the service goes on all the same.
@@ -135,6 +137,11 @@ impl Store {
             return match current {
                 // Damaged long after its trial: a link to nothing whole is as good as none, and says so.
                 Some(id) if self.release(&id).is_none() => self.back_to(None, &id, "its files are damaged").map(Some),
+                // Whole by name and size, and yet it does not stay up. Behind the package there is nothing.
+                Some(id) if self.starts_in_a_loop(&id, now)? => {
+                    let reason = format!("{LOOP_STARTS} starts in {} minutes", LOOP.as_secs() / 60);
+                    self.back_to(self.before(&id).as_deref(), &id, &reason).map(Some)
+                }
                 _ => Ok(None),
             };
         }
@@ -202,9 +209,12 @@ impl Store {
             return self.back(&id, "rolled back by hand").map_err(here);
         }
         let Some(current) = current else { return Err(Cause::NothingBefore) };
-        let previous = self.previous().filter(|previous| previous.id != current);
-        self.back_to(previous.as_ref().map(|release| release.id.as_str()), &current, "rolled back by hand")
-            .map_err(here)
+        self.back_to(self.before(&current).as_deref(), &current, "rolled back by hand").map_err(here)
+    }
+
+    /// What comes back where `id`, which is good, has to go: `previous`, where it is whole; none: the package.
+    fn before(&self, id: &str) -> Option<String> {
+        self.previous().map(|previous| previous.id).filter(|previous| previous != id)
     }
 
     /// The package is what is on trial: it stands before the good release, which is started where it cannot be.
@@ -311,6 +321,7 @@ impl Store {
             let _ = self.write(LAST_FILE, &text);
         }
         let _ = crate::place::remove(&self.folder().join(TRIAL_FILE));
+        self.forget_starts();
         outcome
     }
 }

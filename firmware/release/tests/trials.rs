@@ -5,7 +5,7 @@ mod common;
 
 use common::{Device, Key, bundle, now, well};
 use release::store::Fit;
-use release::trial::{Health, Verdict};
+use release::trial::{Health, Outcome, Verdict};
 use semver::Version;
 
 fn device() -> (Key, Device, String) {
@@ -170,6 +170,105 @@ fn damage_counts_as_the_one_before() {
     let outcome = device.store.begin(&now("boot", 0), &device.package).unwrap().unwrap();
     assert!(outcome.detail.contains("package is back"), "{outcome:?}");
     assert_eq!((current(&device), device.store.on_trial()), (None, false));
+}
+
+/// Starts `n` times from `from_s` on, `every_s` apart; how the last ended, and that none before it did anything.
+fn start(device: &Device, boot: &str, n: u64, from_s: u64, every_s: u64) -> Option<Outcome> {
+    let mut last = None;
+    for start in 0..n {
+        assert_eq!(last, None, "{boot}: start {start} of {n}");
+        last = device.store.begin(&now(boot, (from_s + start * every_s) * 1000), &device.package).unwrap();
+    }
+    last
+}
+
+#[test]
+fn twenty_quick_starts_of_a_good_release_go_back_to_the_one_before_and_then_to_the_package() {
+    let (key, device, first) = device();
+    let second = device.settle(&bundle(&key, "1.2.0")).id;
+    assert_eq!(start(&device, "boot", 19, 10, 30), None, "the service's own fallback acts at ten");
+    assert_eq!(current(&device), Some(second.clone()));
+    let outcome = start(&device, "boot", 1, 595, 0).unwrap();
+    assert_eq!((&outcome.release, outcome.ok), (&second, false));
+    assert_eq!(outcome.detail, format!("20 starts in 10 minutes; {first} is back"));
+    assert_eq!((current(&device), device.store.on_trial()), (Some(first.clone()), false));
+    assert_eq!(device.store.failed(), [second], "a hub is not offered it again");
+
+    let outcome = start(&device, "boot", 20, 600, 1).unwrap();
+    assert_eq!(outcome.detail, "20 starts in 10 minutes; package is back");
+    assert_eq!((outcome.release, current(&device), device.store.on_trial()), (first, None, false));
+    // Behind the package there is nothing.
+    assert_eq!(start(&device, "boot", 60, 700, 1), None);
+    assert!(!device.store.folder().join("starts.json").exists());
+}
+
+#[test]
+fn a_release_before_that_is_not_whole_is_passed_over() {
+    let (key, device, first) = device();
+    device.settle(&bundle(&key, "1.2.0"));
+    std::fs::remove_file(device.store.release(&first).unwrap().folder.join("bin/screamd")).unwrap();
+    let outcome = start(&device, "boot", 20, 10, 1).unwrap();
+    assert!(outcome.detail.ends_with("package is back"), "{outcome:?}");
+}
+
+#[test]
+fn starts_spread_over_hours_or_over_boots_are_no_loop() {
+    let (_, device, good) = device();
+    assert_eq!(start(&device, "slow", 400, 10, 32), None, "19 in any ten minutes");
+    for boot in ["a", "b", "c"] {
+        assert_eq!(start(&device, boot, 19, 10, 1), None, "a boot is no crash");
+    }
+    let kept = std::fs::read_to_string(device.store.folder().join("starts.json")).unwrap();
+    assert!(kept.len() < 400, "{kept}");
+    assert_eq!(current(&device), Some(good));
+}
+
+#[test]
+fn a_verdict_a_rollback_and_an_update_each_begin_the_count_anew() {
+    let (key, device, first) = device();
+    let nearly = |which: &str, when: &str| {
+        assert_eq!(start(&device, "boot", 19, 100, 1), None, "{when}");
+        assert_eq!(current(&device).as_deref(), Some(which), "{when}");
+    };
+    nearly(&first, "settled");
+    let second = bundle(&key, "1.2.0");
+    device.apply(&second).unwrap();
+    device.store.judge(&now("boot", 0), None, true).unwrap();
+    nearly(&first, "another's trial failed");
+    let second = device.settle(&second).id;
+    nearly(&second, "it was good");
+    let third = bundle(&key, "1.3.0");
+    device.settle(&third);
+    device.store.rollback().unwrap();
+    nearly(&second, "rolled back to");
+    // The good one itself, applied over one on trial: no trial's end forgets them.
+    let third = device.settle(&third).id;
+    nearly(&third, "good again");
+    device.apply(&bundle(&key, "1.4.0")).unwrap();
+    device.apply_path(&device.place(&bundle(&key, "1.3.0")), "generic", true).unwrap();
+    assert!(!device.store.on_trial(), "it is good already");
+    nearly(&third, "applied again");
+}
+
+#[test]
+fn nonsense_in_the_count_of_starts_counts_nothing_and_stops_no_start() {
+    let (_, device, good) = device();
+    let file = device.store.folder().join("starts.json");
+    let nonsense = ["\0nonsense", "", "[]", "{\"release\":1}", "{\"at_ms\":[-1]}"].map(String::from);
+    let huge = "9".repeat(100_000);
+    // The clock of a boot never goes back: what is to come is no start of this one.
+    let ahead = format!("{{\"release\":\"{good}\",\"boot_id\":\"boot\",\"at_ms\":{:?}}}", [u64::MAX; 50]);
+    for text in nonsense.into_iter().chain([huge, ahead]) {
+        std::fs::write(&file, &text).unwrap();
+        assert_eq!(start(&device, "boot", 19, 10, 1), None, "{text:.40}");
+    }
+    // It cannot be written: told, as with all that `begin` counts, and the same release starts.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("x")).unwrap();
+    for second in 0..40 {
+        device.store.begin(&now("boot", second), &device.package).unwrap_err();
+    }
+    assert_eq!(current(&device), Some(good));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The siren, and its second bound.
 //!
 //! The control loop switches the siren off after `on_s` and never lets it pass `siren_on_s_max`. Where that loop is
-//! stuck, a thread of its own does it: it shares nothing with the loop but the line and one atomic word, so no lock, disk
-//! or network can hold it back.
+//! stuck, a thread of its own does it: it shares nothing with the loop but the line's place and one atomic word, so no disk, no network and
+//! no lock that is held over a call can hold it back.
 //!
 //! ```text
 //!          on                     the deadline passes (guard)
@@ -15,10 +15,14 @@
 //!
 //! An `off` that the line refuses leaves REFUSED: the guard drives it off again until it obeys, which is OFF; an `on` counts
 //! as from OFF, since the loop has said "off".
+//!
+//! A line whose chip is gone is let go, and another put in its place ([`Place`]), by the loop alone. Whoever changes the state drives
+//! the line that is open then, whoever puts a line drives it to the state that holds then: whichever comes last, the open line
+//! ends where the state does. No deadline moves with it. A line that fails without being gone is never let go: the guard needs it.
 
-use super::line::Line;
+use super::line::{Line, Place};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -36,7 +40,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The siren's state and line, shared by control loop, guard and panic hook.
 pub(super) struct Siren {
     /// Empty while the line could not be opened.
-    line: OnceLock<Box<dyn Line>>,
+    place: Place,
     /// The level that sounds: the opposite of the safe one.
     on_level: bool,
     on_ms_max: u64,
@@ -62,7 +66,7 @@ pub(super) enum SirenError {
 impl Siren {
     pub(super) fn new(on_level: bool, on_max: Duration) -> Arc<Self> {
         Arc::new(Self {
-            line: OnceLock::new(),
+            place: Place::default(),
             on_level,
             on_ms_max: u64::try_from(on_max.as_millis()).unwrap_or(u64::MAX),
             epoch: Instant::now(),
@@ -72,13 +76,29 @@ impl Siren {
         })
     }
 
-    /// Gives the siren its line, which is at its safe level. A second line is dropped.
+    /// Gives the siren its line, which is at its safe level. It goes on where one before it was lost: sounds until that
+    /// one's deadline, or is silent.
     pub(super) fn attach(&self, line: Box<dyn Line>) {
-        let _ = self.line.set(line);
+        self.place.put(line);
+        if self.state.load(Ordering::SeqCst) != OFF {
+            let _ = self.obey();
+        }
     }
 
     pub(super) fn is_attached(&self) -> bool {
-        self.line.get().is_some()
+        self.place.is_open()
+    }
+
+    /// Whether its line is there still: asked by driving it to where it is, since one that went while nothing was to be
+    /// said to it would be missed until the alarm. One that is gone is let go.
+    pub(super) fn keeps_line(&self) -> bool {
+        if self.place.is_open() {
+            let _ = match self.state.load(Ordering::SeqCst) {
+                OFF => self.silence(),
+                _ => self.obey(),
+            };
+        }
+        self.place.keeps()
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -96,7 +116,7 @@ impl Siren {
 
     /// Switches on: no earlier deadline is ever moved back. Wake the guard afterwards.
     pub(super) fn on(&self) -> Result<(), SirenError> {
-        if self.line.get().is_none() {
+        if !self.place.is_open() {
             return Err(SirenError::NoLine);
         }
         // The deadline stands before the line is driven: a thread that is stopped in between leaves it bounded.
@@ -116,13 +136,18 @@ impl Siren {
 
     /// Switches off, and forgets that the guard tripped.
     pub(super) fn off(&self) -> Result<(), SirenError> {
-        if self.line.get().is_none() {
-            return Ok(());
-        }
+        // Also without a line: the one that comes is not to sound.
         if self.state.swap(OFF, Ordering::SeqCst) == OFF {
             return Ok(());
         }
         self.silence()
+    }
+
+    /// Drives the line to the state; one that refused and obeys now is done with.
+    pub(super) fn obey(&self) -> Result<(), SirenError> {
+        self.drive()?;
+        let _ = self.state.compare_exchange(REFUSED, OFF, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Drives a line whose state is [`OFF`].
@@ -133,7 +158,7 @@ impl Siren {
     /// Drives the line off whatever the state: at start, at exit, in a panic. The guard goes on where it refuses.
     pub(super) fn force_off(&self) -> Result<(), SirenError> {
         self.state.store(OFF, Ordering::SeqCst);
-        let Some(line) = self.line.get() else { return Ok(()) };
+        let Some(line) = self.place.line() else { return Ok(()) };
         line.set(!self.on_level).map_err(SirenError::Line).inspect_err(|_| self.has_refused())
     }
 
@@ -145,8 +170,9 @@ impl Siren {
     /// Drives the line to what the state says, again where the state changed meanwhile. With two threads in here the
     /// last one to drive has seen the last state, so the line ends where the state does, without a lock.
     fn drive(&self) -> Result<(), SirenError> {
-        let Some(line) = self.line.get() else { return Err(SirenError::NoLine) };
         loop {
+            // Each time anew: it may have been replaced.
+            let Some(line) = self.place.line() else { return Err(SirenError::NoLine) };
             let state = self.state.load(Ordering::SeqCst);
             line.set(sounds(state) == self.on_level).map_err(SirenError::Line)?;
             if self.state.load(Ordering::SeqCst) == state {
@@ -165,9 +191,7 @@ impl Siren {
         match state {
             OFF => return LOOK,
             REFUSED => {
-                if self.drive().is_ok() {
-                    let _ = self.state.compare_exchange(REFUSED, OFF, Ordering::SeqCst, Ordering::SeqCst);
-                }
+                let _ = self.obey();
                 return RETRY;
             }
             TRIPPED => {}

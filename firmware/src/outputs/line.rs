@@ -7,8 +7,8 @@ use gpiocdev::request::Builder;
 use gpiocdev::{Chip, Request};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name under which `gpioinfo` shows our lines.
 const CONSUMER: &str = "screamd";
@@ -21,6 +21,52 @@ pub trait Line: Send + Sync {
     /// # Errors
     /// What the kernel said.
     fn set(&self, active: bool) -> Result<(), String>;
+
+    /// Whether it has answered that its chip is gone. It will say nothing else, also once that chip is plugged in again: only
+    /// a line that is opened then obeys. Any other error may pass, and is this line's to get over.
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// Where an output's line lies: any thread drives it, the control loop alone replaces it.
+///
+/// Its lock is held to copy or change one pointer, never over a call and never where anything can panic: whoever drives a
+/// line waits for the kernel and for nobody else.
+#[derive(Default)]
+pub(super) struct Place(Mutex<Option<Arc<dyn Line>>>);
+
+impl Place {
+    /// The line that is open now. Kept by whoever drives it until that call is over, also where it is let go meanwhile.
+    pub(super) fn line(&self) -> Option<Arc<dyn Line>> {
+        self.pointer().clone()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.pointer().is_some()
+    }
+
+    /// Whether a line is open that may obey. One that is gone is let go: nothing is lost with it, and where the kernel
+    /// holds it as ours still, it could not be asked for again.
+    pub(super) fn keeps(&self) -> bool {
+        let gone = self.line().is_some_and(|line| line.is_gone());
+        if gone {
+            // Closed outside of the lock.
+            let old = self.pointer().take();
+            drop(old);
+        }
+        self.is_open()
+    }
+
+    /// Puts a newly opened line here.
+    pub(super) fn put(&self, line: Box<dyn Line>) {
+        let old = self.pointer().replace(Arc::from(line));
+        drop(old);
+    }
+
+    fn pointer(&self) -> MutexGuard<'_, Option<Arc<dyn Line>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A line that could not be opened, driven or read: names the output, its chip and its line.
@@ -80,12 +126,37 @@ impl Line for SimulatedLine {
     }
 }
 
-struct GpioLine(Request);
+struct GpioLine {
+    request: Request,
+    gone: AtomicBool,
+}
+
+impl GpioLine {
+    fn of(request: Request) -> Self {
+        Self { request, gone: AtomicBool::new(false) }
+    }
+}
 
 impl Line for GpioLine {
     fn set(&self, active: bool) -> Result<(), String> {
-        self.0.set_lone_value(value(active)).map_err(|error| error.to_string())
+        self.request.set_lone_value(value(active)).map_err(|error| {
+            let cause = error.to_string();
+            if says_gone(&cause) {
+                self.gone.store(true, Ordering::SeqCst);
+            }
+            cause
+        })
     }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+}
+
+/// Whether an error of gpiocdev is ENODEV, the kernel's answer on every line of a chip that was taken away. By its words:
+/// the number lies in a type that gpiocdev does not show.
+fn says_gone(cause: &str) -> bool {
+    cause.ends_with(&std::io::Error::from(rustix::io::Errno::NODEV).to_string())
 }
 
 /// Requests the line of the table `output` as an output at its safe level, in one call: it is never driven otherwise.
@@ -99,12 +170,12 @@ pub fn open(output: &'static str, wanted: &OutputLine, board: &Board) -> Result<
             request.as_active_low();
         }
     })?;
-    Ok(Box::new(GpioLine(request)))
+    Ok(Box::new(GpioLine::of(request)))
 }
 
 impl Sense for GpioLine {
     fn active(&self) -> Result<bool, String> {
-        self.0.lone_value().map(|value| value == Value::Active).map_err(|error| error.to_string())
+        self.request.lone_value().map(|value| value == Value::Active).map_err(|error| error.to_string())
     }
 }
 
@@ -125,7 +196,7 @@ pub fn open_input(input: &'static str, wanted: &InputLine, board: &Board) -> Res
             Bias::Disabled => drop(request.with_bias(line::Bias::Disabled)),
         }
     })?;
-    Ok(Box::new(GpioLine(request)))
+    Ok(Box::new(GpioLine::of(request)))
 }
 
 /// Finds a line and requests it as `configure` says.
@@ -228,6 +299,17 @@ fn value(active: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_chip_that_is_gone_is_taken_for_one() {
+        let says = |errno: rustix::io::Errno| gpiocdev::Error::from(std::io::Error::from(errno)).to_string();
+        assert!(says_gone(&says(rustix::io::Errno::NODEV)));
+        // As `set_lone_value` puts it.
+        assert!(says_gone(&format!("uAPI set_line_values returned: {}", says(rustix::io::Errno::NODEV))));
+        for passing in [rustix::io::Errno::IO, rustix::io::Errno::REMOTEIO, rustix::io::Errno::NXIO] {
+            assert!(!says_gone(&says(passing)), "{passing}");
+        }
+    }
 
     #[test]
     fn a_holder_is_named_and_only_screamd_itself_is_taken_for_it() {

@@ -347,6 +347,283 @@ fn an_output_that_fails_while_running_is_a_problem_until_it_answers_again() {
     }
 }
 
+/// A chip that is pulled and plugged in again. A line that was opened before answers ENODEV for ever, one that is opened
+/// since obeys; a line that somebody holds still, dead or not, is busy.
+#[derive(Clone, Default)]
+struct Socket(Arc<Mutex<Pins>>);
+
+#[derive(Default)]
+struct Pins {
+    pulls: u32,
+    away: bool,
+    held: Vec<&'static str>,
+    opened: u32,
+    levels: Vec<(&'static str, bool)>,
+}
+
+struct Pin {
+    socket: Socket,
+    output: &'static str,
+    pulls: u32,
+    gone: AtomicBool,
+}
+
+impl Socket {
+    fn pins(&self) -> std::sync::MutexGuard<'_, Pins> {
+        self.0.lock().expect("pins")
+    }
+
+    /// What is on the board's pins is off with its power.
+    fn pull(&self) {
+        let mut pins = self.pins();
+        (pins.pulls, pins.away) = (pins.pulls + 1, true);
+        pins.levels.clear();
+    }
+
+    fn plug_in(&self) {
+        self.pins().away = false;
+    }
+
+    fn last(&self, output: &str) -> Option<bool> {
+        self.pins().levels.iter().rev().find(|(of, _)| *of == output).map(|(_, level)| *level)
+    }
+
+    fn open(&self, output: &'static str) -> Result<Box<dyn Line>, &'static str> {
+        let mut pins = self.pins();
+        match () {
+            () if pins.away => return Err("no such chip"),
+            () if pins.held.contains(&output) => return Err("held by `screamd`"),
+            () => {}
+        }
+        pins.held.push(output);
+        pins.opened += 1;
+        // The request itself drives it safe.
+        pins.levels.push((output, false));
+        Ok(Box::new(Pin { socket: self.clone(), output, pulls: pins.pulls, gone: AtomicBool::new(false) }))
+    }
+
+    fn outputs(&self) -> Outputs {
+        let own = self.clone();
+        let opener: Opener = Box::new(move |output, wanted| {
+            own.open(output).map_err(|cause| OutputProblem {
+                output,
+                chip: "c".into(),
+                line: wanted.line.to_string(),
+                cause: cause.into(),
+                hint: None,
+                held_by_screamd: cause.contains("screamd"),
+            })
+        });
+        let bound = Duration::from_secs(60);
+        let (outputs, problems) = Outputs::with_opener(&board(false), show_on_stderr(), opener, bound);
+        assert_eq!(problems, []);
+        outputs
+    }
+}
+
+impl Line for Pin {
+    fn set(&self, active: bool) -> Result<(), String> {
+        let mut pins = self.socket.pins();
+        if pins.pulls != self.pulls {
+            self.gone.store(true, Ordering::SeqCst);
+            return Err("No such device (os error 19)".into());
+        }
+        pins.levels.push((self.output, active));
+        Ok(())
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.socket.pins().held.retain(|held| *held != self.output);
+    }
+}
+
+#[test]
+fn a_siren_whose_chip_was_plugged_in_again_sounds_on_its_new_line() {
+    let socket = Socket::default();
+    let mut outputs = socket.outputs();
+    outputs.set_siren(true).expect("on");
+    outputs.set_siren(false).expect("off");
+    socket.pull();
+    assert!(outputs.set_siren(true).expect_err("gone").cause.contains("No such device"));
+    assert!(!outputs.reopen(true).is_empty(), "away still");
+    assert!(outputs.set_siren(true).is_err() && !outputs.siren_is_on());
+    socket.plug_in();
+    assert_eq!((outputs.reopen(true), socket.last("siren")), (vec![], Some(true)));
+    assert!(outputs.siren_is_on() && outputs.siren_guard_trips() == 0);
+    outputs.set_siren(false).expect("off");
+    assert_eq!(socket.last("siren"), Some(false));
+    outputs.set_siren(true).expect("on");
+    outputs.emergency().all_safe();
+    assert_eq!(socket.last("siren"), Some(false), "the panic hook sees the new line");
+}
+
+#[test]
+fn a_line_that_is_gone_is_let_go_before_it_is_asked_for_again() {
+    let socket = Socket::default();
+    let mut outputs = socket.outputs();
+    outputs.set_led(true).expect("led");
+    outputs.set_fault(false).expect("well");
+    socket.pull();
+    socket.plug_in();
+    assert!(socket.open("siren").is_err_and(|cause| cause.contains("held")), "busy as long as the dead one is kept");
+    outputs.set_siren(true).expect_err("gone");
+    outputs.set_led(false).expect_err("gone");
+    outputs.set_fault(true).expect_err("gone");
+    assert_eq!(outputs.reopen(false), []);
+    let levels = ["siren", "led", "fault"].map(|output| socket.last(output));
+    assert_eq!((levels, socket.pins().opened), ([Some(false); 3], 6), "each once more, at its safe level");
+    outputs.set_led(true).expect("led");
+    outputs.set_fault(false).expect("well");
+    assert_eq!((socket.last("led"), socket.last("fault")), (Some(true), Some(true)));
+    // What it is to be, at once and not with the next change.
+    socket.pull();
+    outputs.set_led(false).expect_err("gone");
+    outputs.set_fault(true).expect_err("gone");
+    assert!(!outputs.reopen(false).is_empty());
+    outputs.set_fault(false).expect_err("not open");
+    outputs.set_led(true).expect_err("not open");
+    socket.plug_in();
+    assert_eq!(outputs.reopen(false), []);
+    assert_eq!((socket.last("led"), socket.last("fault")), (Some(true), Some(true)));
+}
+
+/// Its LED tells, which blinks: the siren's line is asked too, with nobody driving it.
+#[test]
+fn a_chip_that_went_while_the_siren_was_silent_is_found_before_the_alarm() {
+    let socket = Socket::default();
+    let mut outputs = socket.outputs();
+    socket.pull();
+    socket.plug_in();
+    outputs.set_led(true).expect_err("gone");
+    assert_eq!(outputs.reopen(false), []);
+    outputs.set_siren(true).expect("on at once");
+    assert_eq!(socket.last("siren"), Some(true));
+}
+
+#[test]
+fn a_siren_that_lost_its_line_while_it_sounded_comes_back_as_it_is_wanted_then() {
+    for ended in [false, true] {
+        let socket = Socket::default();
+        let mut outputs = socket.outputs();
+        outputs.set_siren(true).expect("on");
+        socket.pull();
+        if ended {
+            outputs.set_siren(false).expect_err("gone");
+        }
+        assert!(!outputs.reopen(!ended).is_empty());
+        socket.plug_in();
+        assert_eq!(outputs.reopen(!ended), []);
+        assert_eq!((socket.last("siren"), outputs.siren_is_on()), (Some(!ended), !ended), "ended: {ended}");
+        assert!(!outputs.siren.refuses_off());
+    }
+}
+
+#[test]
+fn an_off_while_there_is_no_line_holds_for_the_one_that_comes() {
+    let socket = Socket::default();
+    let mut outputs = socket.outputs();
+    outputs.set_siren(true).expect("on");
+    socket.pull();
+    outputs.reopen(true);
+    assert!(!outputs.siren.is_attached());
+    outputs.set_siren(false).expect_err("not open");
+    socket.plug_in();
+    assert_eq!((outputs.reopen(false), socket.last("siren")), (vec![], Some(false)));
+    outputs.set_siren(true).expect("on");
+}
+
+/// The guard goes on trying with it: one that was let go and could not be had again would be nobody's to silence.
+#[test]
+fn a_line_that_fails_and_is_not_gone_is_kept() {
+    let opened = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let (fake, count) = (Fake::default(), Arc::clone(&opened));
+    let own = fake.clone();
+    let opener: Opener = Box::new(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(own.clone()))
+    });
+    let board = Board { led: None, fault: None, ..board(false) };
+    let (mut outputs, _) = Outputs::with_opener(&board, show_on_stderr(), opener, Duration::from_secs(60));
+    outputs.set_siren(true).expect("on");
+    fake.refuse.store(true, Ordering::SeqCst);
+    outputs.set_siren(false).expect_err("refused");
+    assert_eq!((outputs.reopen(false).len(), opened.load(Ordering::SeqCst)), (1, 1));
+    fake.refuse.store(false, Ordering::SeqCst);
+    fake.await_level(false, Duration::from_secs(5));
+}
+
+#[test]
+fn a_siren_that_is_to_sound_and_whose_line_fails_is_a_problem_until_it_obeys() {
+    let (mut outputs, _, [siren, ..]) = faked(&Arc::default());
+    outputs.set_siren(true).expect("on");
+    siren.refuse.store(true, Ordering::SeqCst);
+    let problems = outputs.reopen(true);
+    assert_eq!(problems.iter().map(|problem| problem.cause.as_str()).collect::<Vec<_>>(), ["refused"]);
+    siren.refuse.store(false, Ordering::SeqCst);
+    assert_eq!((outputs.reopen(true), siren.last()), (vec![], Some(true)));
+}
+
+#[test]
+fn a_new_line_moves_no_bound() {
+    let socket = Socket::default();
+    let siren = Siren::new(true, BOUND);
+    let guard = Guard::start(Arc::clone(&siren)).expect("a thread");
+    siren.attach(socket.open("siren").expect("open"));
+    let start = Instant::now();
+    siren.on().expect("on");
+    guard.wake();
+    while siren.is_on() {
+        socket.pull();
+        socket.plug_in();
+        assert!(!siren.keeps_line());
+        siren.attach(socket.open("siren").expect("let go"));
+        assert!(start.elapsed() < BOUND + Duration::from_secs(1), "the promise of O2");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!((socket.last("siren"), siren.trips()), (Some(false), 1));
+    assert_eq!(siren.on(), Err(SirenError::Tripped), "and a new line is no off");
+}
+
+/// The guard ends it and the loop replaces the line at the same moment, whichever comes first.
+#[test]
+fn the_line_that_is_open_ends_where_the_state_is_though_it_is_replaced_meanwhile() {
+    for round in 0..20 {
+        let socket = Socket::default();
+        let siren = Siren::new(true, Duration::from_millis(5));
+        let guard = Guard::start(Arc::clone(&siren)).expect("a thread");
+        siren.attach(socket.open("siren").expect("open"));
+        siren.on().expect("on");
+        guard.wake();
+        let start = Instant::now();
+        while siren.trips() == 0 {
+            assert!(start.elapsed() < Duration::from_secs(2), "round {round}");
+            socket.pull();
+            socket.plug_in();
+            // Dead or not known to be yet: the guard may be driving it now.
+            if !siren.keeps_line()
+                && let Ok(line) = socket.open("siren")
+            {
+                siren.attach(line);
+            }
+        }
+        // A dead one is replaced last, with the guard's word already given.
+        socket.pull();
+        socket.plug_in();
+        while !siren.keeps_line() {
+            if let Ok(line) = socket.open("siren") {
+                siren.attach(line);
+            }
+        }
+        assert_eq!((socket.last("siren"), siren.is_on()), (Some(false), false), "round {round}");
+    }
+}
+
 #[test]
 fn simulated_outputs_are_shown() {
     let said = Arc::new(Mutex::new(Vec::new()));

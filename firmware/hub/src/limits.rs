@@ -56,6 +56,10 @@ pub const STORAGE_RETRY_MIN: Duration = Duration::from_secs(1);
 /// See [`STORAGE_RETRY_MIN`].
 pub const STORAGE_RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// How long the disk is waited for, each time that it is asked to keep something: then the alert goes out from memory.
+pub const DISK_WAIT: Duration = Duration::from_secs(2);
+/// A disk that has given no answer for so long is told as a fault.
+pub const DISK_SLOW: Duration = Duration::from_secs(10);
 /// How long a start waits for the outbox; a full one opens within a tenth of it.
 pub const OPEN_WAIT: Duration = Duration::from_secs(1);
 /// Alerts that wait for the hub's thread; more means that the disk hangs.

@@ -15,6 +15,7 @@
 //! once is never written again.
 
 pub mod disk;
+pub mod patient;
 pub mod record;
 mod store;
 
@@ -23,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use crate::alert::Class;
 use crate::limits::{
-    ALERTS_BYTES_MAX, ALERTS_MAX, COMPACT_SLACK_BYTES, FRESH, SEGMENT_BYTES_MAX, STORAGE_RETRY_MAX, STORAGE_RETRY_MIN,
+    ALERTS_BYTES_MAX, ALERTS_MAX, COMPACT_SLACK_BYTES, DISK_SLOW, FRESH, SEGMENT_BYTES_MAX, STORAGE_RETRY_MAX,
+    STORAGE_RETRY_MIN,
 };
 use disk::Disk;
 
@@ -122,6 +124,8 @@ pub struct Outbox<D: Disk> {
     bounds: Bounds,
     store: store::Store<D>,
     failed: bool,
+    /// Since when the disk has given no answer.
+    slow_since: Option<Instant>,
     retry_at: Option<Instant>,
     retry_wait: Duration,
     changes: VecDeque<Change>,
@@ -141,6 +145,7 @@ impl<D: Disk> Outbox<D> {
             bounds,
             store: store::Store::new(disk, bounds),
             failed: false,
+            slow_since: None,
             retry_at: None,
             retry_wait: STORAGE_RETRY_MIN,
             changes: VecDeque::new(),
@@ -303,23 +308,34 @@ impl<D: Disk> Outbox<D> {
         for _ in 0..2 {
             match self.try_save(now) {
                 Ok(()) => {
-                    self.retry_at = None;
+                    (self.retry_at, self.slow_since) = (None, None);
                     self.retry_wait = STORAGE_RETRY_MIN;
                     if std::mem::take(&mut self.failed) {
                         self.changes.push_back(Change::Restored);
                     }
                     return;
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut self.failed, true) {
-                        log::error!("outbox: {error}; alerts are kept in memory alone");
-                        self.changes.push_back(Change::Failed { cause: error.to_string() });
+                // A flash card that thinks for seconds is none that fails; meanwhile alerts go out from memory.
+                Err(error) if error.is_no_answer() => {
+                    self.retry_wait = STORAGE_RETRY_MIN;
+                    let since = *self.slow_since.get_or_insert(now);
+                    if now.duration_since(since) >= DISK_SLOW {
+                        self.fail(&error);
                     }
+                    break;
                 }
+                Err(error) => self.fail(&error),
             }
         }
         self.retry_at = Some(now + self.retry_wait);
         self.retry_wait = (self.retry_wait * 2).min(STORAGE_RETRY_MAX);
+    }
+
+    fn fail(&mut self, error: &store::StoreError) {
+        if !std::mem::replace(&mut self.failed, true) {
+            log::error!("outbox: {error}; alerts are kept in memory alone");
+            self.changes.push_back(Change::Failed { cause: error.to_string() });
+        }
     }
 
     fn try_save(&mut self, now: Instant) -> Result<(), store::StoreError> {

@@ -39,12 +39,13 @@ use crate::Incoming;
 use crate::alert::{CommandResult, Live, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
-    ACK_WAIT, ALARM_BACK_OFF_MAX, ALARM_NEWS, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, HURRY,
-    OTHERS_IN_FLIGHT_MAX, PACKET_BYTES_MAX, SUBSCRIBE_WAIT,
+    ACK_WAIT, ALARM_BACK_OFF_MAX, ALARM_NEWS, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, DISK_WAIT,
+    HURRY, OTHERS_IN_FLIGHT_MAX, PACKET_BYTES_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
 use crate::options::{Access, Options};
 use crate::outbox::disk::Folder;
+use crate::outbox::patient::Patient;
 use crate::outbox::{Bounds, Outbox};
 use crate::topics::{self, Topics};
 use delay::{Moment, delayed_s, uptime_ms};
@@ -101,7 +102,7 @@ struct Session {
     dialer: Arc<Dialer>,
     mailbox: Arc<Mailbox>,
     deliveries: Deliveries,
-    outbox: Outbox<Folder>,
+    outbox: Outbox<Patient<Folder>>,
     /// What of the outbox the mailbox's figures already count.
     counted: (usize, u64),
     states: States,
@@ -127,6 +128,7 @@ impl Session {
         incoming: SyncSender<Incoming>,
     ) -> Self {
         let now = Instant::now();
+        let disk = Patient::new(Folder::new(options.state_dir.join("outbox")), DISK_WAIT);
         let mut states = States::default();
         for state in &options.states {
             states.set(state.clone(), now);
@@ -135,7 +137,7 @@ impl Session {
             topics: Topics::new(&options.device_id),
             dialer: Arc::new(Dialer::new(&options.host, options.port)),
             deliveries: Deliveries::new(incoming),
-            outbox: Outbox::open(Folder::new(options.state_dir.join("outbox")), Bounds::default(), now),
+            outbox: Outbox::open(disk, Bounds::default(), now),
             counted: (0, 0),
             states,
             telemetry: None,

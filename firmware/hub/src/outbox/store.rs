@@ -27,6 +27,13 @@ pub struct StoreError {
     source: io::Error,
 }
 
+impl StoreError {
+    /// The disk may yet answer, and what was asked of it be done.
+    pub fn is_no_answer(&self) -> bool {
+        self.source.kind() == io::ErrorKind::TimedOut
+    }
+}
+
 fn failed(call: &'static str, name: &str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError { call, name: name.to_owned(), source }
 }
@@ -232,7 +239,11 @@ impl<D: Disk> Store<D> {
                 break;
             }
             let name = segment_name(number);
-            self.disk.remove(&name).map_err(failed("remove", &name))?;
+            match self.disk.remove(&name) {
+                // A slow disk may have done late what it was asked before.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(failed("remove", &name))?,
+            }
             self.segments.remove(&number);
         }
         let segments = &self.segments;
@@ -296,10 +307,13 @@ impl<D: Disk> Store<D> {
         let number = self.next_segment;
         self.next_segment += 1;
         let name = segment_name(number);
+        // Before it is there: an answer that does not come is none that says no.
+        self.segments.insert(number, Segment::default());
         self.disk.rename(TEMPORARY, &name).map_err(failed("rename", &name))?;
         // Before the old files go, the new one's name must be on the disk.
         self.disk.sync_dir().map_err(failed("fsync", "the folder"))?;
         self.removals.clear();
+        self.segments.remove(&number);
         for (old, _) in std::mem::replace(&mut self.segments, BTreeMap::from([(number, segment)])) {
             let name = segment_name(old);
             let gone = if self.damaged.contains(&old) {
@@ -333,8 +347,9 @@ impl<D: Disk> Store<D> {
                 let number = self.next_segment;
                 self.next_segment += 1;
                 let name = segment_name(number);
-                let file = self.disk.create(&name).map_err(failed("create", &name))?;
+                // Before it is there, as in `compact`.
                 self.segments.insert(number, Segment::default());
+                let file = self.disk.create(&name).map_err(failed("create", &name))?;
                 Active { number, file, named: false }
             }
         };

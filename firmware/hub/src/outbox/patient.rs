@@ -1,0 +1,240 @@
+//! A disk that may take its time. A flash card can think for seconds about an fsync, just when an alert is written: whoever waits for it
+//! neither sends that alert nor hears that somebody silences the siren. So a thread of its own asks the disk, and the caller waits for its
+//! answer for a moment alone; after that the call has failed, as any other may, and so does each that comes before the disk has answered.
+//! What it does late is as if a power cut had left it there: the outbox reads it at the next start, and takes each alert once.
+//!
+//! Reading is waited for: it happens at the start, and a file that was not read must not be taken for a damaged one.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::disk::Disk;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread, and whether the disk has still to answer it.
+#[derive(Debug)]
+struct Worker {
+    jobs: SyncSender<Job>,
+    busy: Arc<AtomicBool>,
+}
+
+/// A disk whose answers are waited for no longer than a moment.
+#[derive(Debug)]
+pub struct Patient<D> {
+    disk: Arc<RwLock<D>>,
+    patience: Duration,
+    /// None where no thread can be started: then they are waited for.
+    worker: Option<Worker>,
+}
+
+impl<D: Disk + Send + Sync + 'static> Patient<D> {
+    /// `disk`, each of whose changes is waited for as long as `patience`.
+    pub fn new(disk: D, patience: Duration) -> Self {
+        let (jobs, inbox) = sync_channel::<Job>(1);
+        let thread =
+            std::thread::Builder::new().name("outbox".into()).spawn(move || inbox.iter().for_each(|job| job()));
+        let worker = match thread {
+            Ok(_) => Some(Worker { jobs, busy: Arc::default() }),
+            Err(error) => {
+                log::warn!("outbox: no thread for the disk: {error}; a slow one holds the hub");
+                None
+            }
+        };
+        Self { disk: Arc::new(RwLock::new(disk)), patience, worker }
+    }
+
+    fn ask<T: Send + 'static>(&self, does: impl FnOnce(&D) -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let disk = Arc::clone(&self.disk);
+        let does = move || does(&disk.read().unwrap_or_else(PoisonError::into_inner));
+        let Some(worker) = &self.worker else { return does() };
+        if worker.busy.swap(true, SeqCst) {
+            return Err(no_answer());
+        }
+        let (answer, answers) = sync_channel(1);
+        let busy = Arc::clone(&worker.busy);
+        let job = Box::new(move || {
+            let done = does();
+            busy.store(false, SeqCst);
+            // Who asked may have gone on.
+            let _ = answer.try_send(done);
+        });
+        // It has room: the one before it has been answered.
+        worker.jobs.send(job).map_err(|_| io::Error::other("the disk's thread has ended"))?;
+        match answers.recv_timeout(self.patience) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Timeout) => Err(no_answer()),
+            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the disk's thread has ended")),
+        }
+    }
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the disk gives no answer")
+}
+
+impl<D: Disk + Send + Sync + 'static> Disk for Patient<D>
+where
+    D::File: Send,
+{
+    type File = Arc<Mutex<D::File>>;
+
+    fn prepare(&mut self) -> io::Result<()> {
+        self.disk.write().unwrap_or_else(PoisonError::into_inner).prepare()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.read().unwrap_or_else(PoisonError::into_inner).list()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.disk.read().unwrap_or_else(PoisonError::into_inner).read(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Self::File> {
+        let name = name.to_owned();
+        self.ask(move |disk| disk.create(&name)).map(|file| Arc::new(Mutex::new(file)))
+    }
+
+    fn write(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()> {
+        let (file, bytes) = (Arc::clone(file), bytes.to_vec());
+        self.ask(move |disk| disk.write(&mut file.lock().unwrap_or_else(PoisonError::into_inner), &bytes))
+    }
+
+    fn sync(&self, file: &mut Self::File) -> io::Result<()> {
+        let file = Arc::clone(file);
+        self.ask(move |disk| disk.sync(&mut file.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn sync_named(&self, name: &str) -> io::Result<()> {
+        self.disk.read().unwrap_or_else(PoisonError::into_inner).sync_named(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.ask(move |disk| disk.rename(&from, &to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let name = name.to_owned();
+        self.ask(move |disk| disk.remove(&name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.ask(|disk| disk.sync_dir())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
+
+    use super::super::disk::Folder;
+    use super::super::{Alert, Bounds, Change, Outbox};
+    use super::*;
+    use crate::alert::Class;
+    use crate::limits::{DISK_SLOW, STORAGE_RETRY_MIN};
+
+    /// A real folder whose next fsync, once it is told to hang, waits for a word.
+    #[derive(Debug)]
+    struct Hanging {
+        folder: Folder,
+        hangs: Arc<AtomicBool>,
+        word: Mutex<Receiver<()>>,
+    }
+
+    impl Disk for Hanging {
+        type File = std::fs::File;
+
+        fn prepare(&mut self) -> io::Result<()> {
+            self.folder.prepare()
+        }
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.folder.list()
+        }
+        fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+            self.folder.read(name)
+        }
+        fn create(&self, name: &str) -> io::Result<Self::File> {
+            self.folder.create(name)
+        }
+        fn write(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()> {
+            self.folder.write(file, bytes)
+        }
+        fn sync(&self, file: &mut Self::File) -> io::Result<()> {
+            if self.hangs.swap(false, SeqCst) {
+                let _ = self.word.lock().unwrap().recv();
+            }
+            self.folder.sync(file)
+        }
+        fn sync_named(&self, name: &str) -> io::Result<()> {
+            self.folder.sync_named(name)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.folder.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.folder.remove(name)
+        }
+        fn sync_dir(&self) -> io::Result<()> {
+            self.folder.sync_dir()
+        }
+    }
+
+    fn alert(id: u64, now: Instant) -> Alert {
+        Alert { class: Class::Alarm, payload: format!("{{\"id\":\"{id}\"}}").into_bytes(), since: now }
+    }
+
+    #[test]
+    fn an_alert_goes_out_while_the_disk_thinks_and_is_kept_once_it_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = || Folder::new(dir.path().join("outbox"));
+        let (answer, word) = channel();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let disk = Hanging { folder: folder(), hangs: Arc::clone(&hangs), word: Mutex::new(word) };
+        let start = Instant::now();
+        let mut outbox = Outbox::open(Patient::new(disk, Duration::from_millis(50)), Bounds::default(), start);
+        outbox.append([alert(1, start)], start);
+        hangs.store(true, SeqCst);
+        for id in 2..=3 {
+            let began = Instant::now();
+            outbox.append([alert(id, start)], start);
+            assert!(began.elapsed() < Duration::from_secs(10), "{id}: {:?}", began.elapsed());
+        }
+        let offered: Vec<_> =
+            std::iter::from_fn(|| outbox.offer(start).map(|offer| (offer.key, offer.payload.to_vec()))).collect();
+        assert_eq!(offered.len(), 3);
+        outbox.ack(offered[1].0, start);
+        assert_eq!(outbox.changes().count(), 0, "a moment is no fault");
+        let late = start + DISK_SLOW;
+        // The first try after the time is over tells; before it nothing is asked of a disk that has not answered.
+        outbox.tick(late - STORAGE_RETRY_MIN);
+        assert_eq!(outbox.changes().count(), 0);
+        outbox.tick(late);
+        assert!(
+            matches!(&outbox.changes().collect::<Vec<_>>()[..], [Change::Failed { cause }] if cause.contains("no answer"))
+        );
+        answer.send(()).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let (mut now, mut changes) = (late, Vec::new());
+        while changes.is_empty() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(5));
+            now += Duration::from_secs(60);
+            outbox.tick(now);
+            changes = outbox.changes().collect();
+        }
+        assert_eq!(changes, [Change::Restored]);
+        outbox.close();
+        drop(outbox);
+        let mut again = Outbox::open(folder(), Bounds::default(), now);
+        let kept: Vec<_> = std::iter::from_fn(|| again.offer(now).map(|offer| offer.payload.to_vec())).collect();
+        let left: Vec<_> = [0, 2].map(|n| offered[n].1.clone()).into();
+        assert_eq!(kept, left, "each once, what was acknowledged not at all");
+    }
+}

@@ -213,6 +213,6 @@ fn words(device: &str, agreed: Agreed) -> String {
 }
 
 #[cfg(test)]
-mod sham;
+mod fake_card;
 #[cfg(test)]
 mod tests;

@@ -122,42 +122,14 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         reasons.push(format!("{silent} clips got no finite number from the candidate"));
     }
     ensure!(of_reference.iter().all(Option::is_some), "the reference puts out values that are not finite");
-    // A window without a number is no detection on the device.
-    let plain =
-        |scores: Vec<Option<f64>>| -> Vec<f64> { scores.into_iter().map(|score| score.unwrap_or(0.0)).collect() };
-    let (of_reference, of_candidate) = (plain(of_reference), plain(of_candidate));
-    let truth: Vec<Option<bool>> = rows.iter().map(Clip::truth).collect();
-    let thresholds = [&reference, &candidate].map(|side| side.manifest.decision.threshold_on);
-    let flagged_others = |scores: &[f64], on: f64| {
-        truth.iter().zip(scores).filter(|(truth, score)| **truth == Some(false) && **score >= on).count()
+    let heard = Heard {
+        truth: rows.iter().map(Clip::truth).collect(),
+        scores: [of_reference, of_candidate].map(plain),
+        thresholds: [&reference, &candidate].map(|side| side.manifest.decision.threshold_on),
     };
-    let false_alarms = flagged_others(&of_reference, thresholds[0]);
-    let recall_reference = recall_at(&truth, &of_reference, false_alarms);
-    let recall_candidate = recall_at(&truth, &of_candidate, false_alarms);
-    // One clip's rounding in the subtraction must not decide.
-    if recall_reference - recall_candidate > RECALL_LOST_MAX + 1e-9 {
-        reasons.push(format!(
-            "recall at {false_alarms} false alarms falls from {recall_reference:.4} to {recall_candidate:.4}: {:.1} points, at most 1 is allowed",
-            100.0 * (recall_reference - recall_candidate)
-        ));
-    }
-    let [own_reference, own_candidate] = [(&of_reference, thresholds[0]), (&of_candidate, thresholds[1])]
-        .map(|(scores, on)| recall_from(&truth, scores, on));
-    if own_reference - own_candidate > OWN_RECALL_LOST_MAX + 1e-9 {
-        reasons.push(format!(
-            "recall at its own threshold, {}, is {own_candidate:.4}, the reference's at {} is {own_reference:.4}: `threshold_on` or `temperature` does not fit its scores",
-            thresholds[1], thresholds[0]
-        ));
-    }
-    let others = truth.iter().filter(|t| **t == Some(false)).count();
-    let flagged = flagged_others(&of_candidate, thresholds[1]);
-    let allowed = false_alarms + ((others as f64 * OWN_FLAGGED_MORE_MAX) as usize).max(1);
-    if flagged > allowed {
-        reasons.push(format!(
-            "at its own threshold, {}, {flagged} of {others} other clips are flagged, by the reference at {} {false_alarms}: `threshold_on` or `temperature` does not fit its scores",
-            thresholds[1], thresholds[0]
-        ));
-    }
+    let [false_alarms, _] = heard.flagged_others();
+    let [recall_reference, recall_candidate] = heard.recall_at(false_alarms);
+    reasons.extend(heard.reasons());
     let mut speed = Speed::measure(&args.data, &rows, args.cut, [&reference, &candidate])?;
     if speed.ratio > SPEED_RATIO_MAX {
         let again = Speed::measure(&args.data, &rows, args.cut, [&reference, &candidate])?;
@@ -173,17 +145,14 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             100.0 * (speed.ratio - 1.0)
         ));
     }
-    let worst = of_reference.iter().zip(&of_candidate).map(|(a, b)| (a - b).abs()).enumerate();
-    let (place, largest_diff) = worst.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
-    let agree =
-        of_reference.iter().zip(&of_candidate).filter(|(a, b)| (**a >= thresholds[0]) == (**b >= thresholds[1]));
+    let (place, largest_diff) = heard.largest_difference();
     let figures = Figures {
         reference: reference.name(),
         candidate: candidate.name(),
         clips: rows.len(),
         max_abs_score_diff: largest_diff,
         max_abs_score_diff_file: rows[place].file.clone(),
-        agreement: agree.count() as f64 / rows.len() as f64,
+        agreement: heard.agreement(),
         false_alarms,
         recall_reference,
         recall_candidate,
@@ -197,6 +166,80 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     print(&figures);
     out_file::json(args.json.as_deref(), &figures)?;
     Ok(figures.accepted)
+}
+
+/// A window without a number is no detection on the device.
+fn plain(scores: Vec<Option<f64>>) -> Vec<f64> {
+    scores.into_iter().map(|score| score.unwrap_or(0.0)).collect()
+}
+
+/// What both said of the same clips: the reference first, the candidate second.
+struct Heard {
+    truth: Vec<Option<bool>>,
+    scores: [Vec<f64>; 2],
+    thresholds: [f64; 2],
+}
+
+impl Heard {
+    /// Clips that are no screams and are flagged, by each at its own threshold.
+    fn flagged_others(&self) -> [usize; 2] {
+        [0, 1].map(|side| {
+            let (scores, on) = (&self.scores[side], self.thresholds[side]);
+            self.truth.iter().zip(scores).filter(|(truth, score)| **truth == Some(false) && **score >= on).count()
+        })
+    }
+
+    /// Recall of each where so many other clips may be flagged.
+    fn recall_at(&self, false_alarms: usize) -> [f64; 2] {
+        [0, 1].map(|side| recall_at(&self.truth, &self.scores[side], false_alarms))
+    }
+
+    /// Recall of each at its own threshold.
+    fn own_recall(&self) -> [f64; 2] {
+        [0, 1].map(|side| recall_from(&self.truth, &self.scores[side], self.thresholds[side]))
+    }
+
+    /// Share of the clips that both flag, or neither.
+    fn agreement(&self) -> f64 {
+        let [of_reference, of_candidate] = &self.scores;
+        let hit = |(a, b): &(&f64, &f64)| (**a >= self.thresholds[0]) == (**b >= self.thresholds[1]);
+        of_reference.iter().zip(of_candidate).filter(hit).count() as f64 / self.truth.len() as f64
+    }
+
+    /// Which clip's two scores lie furthest apart, and how far.
+    fn largest_difference(&self) -> (usize, f64) {
+        let [of_reference, of_candidate] = &self.scores;
+        let apart = of_reference.iter().zip(of_candidate).map(|(a, b)| (a - b).abs()).enumerate();
+        apart.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
+    }
+
+    /// Why the candidate's scores are no good in the reference's place.
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let [on_reference, on_candidate] = self.thresholds;
+        let [false_alarms, flagged] = self.flagged_others();
+        let [reference, candidate] = self.recall_at(false_alarms);
+        // One clip's rounding in the subtraction must not decide.
+        if reference - candidate > RECALL_LOST_MAX + 1e-9 {
+            reasons.push(format!(
+                "recall at {false_alarms} false alarms falls from {reference:.4} to {candidate:.4}: {:.1} points, at most 1 is allowed",
+                100.0 * (reference - candidate)
+            ));
+        }
+        let [reference, candidate] = self.own_recall();
+        if reference - candidate > OWN_RECALL_LOST_MAX + 1e-9 {
+            reasons.push(format!(
+                "recall at its own threshold, {on_candidate}, is {candidate:.4}, the reference's at {on_reference} is {reference:.4}: `threshold_on` or `temperature` does not fit its scores"
+            ));
+        }
+        let others = self.truth.iter().filter(|truth| **truth == Some(false)).count();
+        if flagged > false_alarms + ((others as f64 * OWN_FLAGGED_MORE_MAX) as usize).max(1) {
+            reasons.push(format!(
+                "at its own threshold, {on_candidate}, {flagged} of {others} other clips are flagged, by the reference at {on_reference} {false_alarms}: `threshold_on` or `temperature` does not fit its scores"
+            ));
+        }
+        reasons
+    }
 }
 
 fn print(figures: &Figures) {

@@ -1,6 +1,7 @@
 //! A real mosquitto on a port of its own, and somebody who listens.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -251,5 +252,12 @@ impl Drop for Ear {
 
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // The kernel may give one twice, and a broker listens on several.
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }

@@ -255,51 +255,47 @@ impl Manifest {
     }
 
     fn mistakes(&self, file: &str) -> Vec<KeyError> {
-        let mut wrong = Vec::new();
-        let mut check = |good: bool, key: &str, cause: String| {
-            if !good {
-                wrong.push(KeyError::new(file, key, cause));
-            }
-        };
-        check(self.schema == 1, "schema", format!("is {}, this program knows 1", self.schema));
-        check(!self.name.is_empty(), "name", "must not be empty".into());
+        let mut found = Mistakes::of(file, "");
+        found.check(self.schema == 1, "schema", format!("is {}, this program knows 1", self.schema));
+        found.check(!self.name.is_empty(), "name", "must not be empty".into());
         // They stand in every alert, whose size is bounded.
         let texts = [("name", &self.name), ("version", &self.version)];
         for (key, text) in texts.into_iter().chain(self.labels.iter().map(|label| ("labels", label))) {
             let fits = text.len() <= limits::TEXT_BYTES_MAX && !text.chars().any(char::is_control);
-            check(
+            found.check(
                 fits,
                 key,
                 format!("must be of {} bytes at most, without control characters", limits::TEXT_BYTES_MAX),
             );
         }
         // The softmax of one number is 1, whatever was heard.
-        check(
+        found.check(
             self.labels.len() != 1 || self.output != Output::Logits,
             "labels",
             "one label of logits scores 1 always: end the network with a sigmoid and write output = \"probabilities\""
                 .into(),
         );
-        check(
+        found.check(
             (1..=limits::LABELS_MAX).contains(&self.labels.len()),
             "labels",
             format!("must be 1 to {}", limits::LABELS_MAX),
         );
         for (place, label) in self.labels.iter().enumerate() {
-            check(!self.labels[..place].contains(label), "labels", format!("`{label}` stands twice"));
+            found.check(!self.labels[..place].contains(label), "labels", format!("`{label}` stands twice"));
         }
-        check(!self.alarm_labels.is_empty(), "alarm_labels", "must name one label at least".into());
+        found.check(!self.alarm_labels.is_empty(), "alarm_labels", "must name one label at least".into());
         for (place, label) in self.alarm_labels.iter().enumerate() {
-            check(self.labels.contains(label), "alarm_labels", format!("`{label}` is not among `labels`"));
-            check(!self.alarm_labels[..place].contains(label), "alarm_labels", format!("`{label}` stands twice"));
+            found.check(self.labels.contains(label), "alarm_labels", format!("`{label}` is not among `labels`"));
+            found.check(!self.alarm_labels[..place].contains(label), "alarm_labels", format!("`{label}` stands twice"));
         }
         // In the precision it is used in: what becomes 0 there makes no score.
         let temperature = self.temperature as f32;
-        check(
+        found.check(
             temperature.is_normal() && temperature > 0.0,
             "temperature",
             format!("is {}, must be above 0", self.temperature),
         );
+        let mut wrong = found.wrong;
         wrong.extend(self.front_end.mistakes(file));
         wrong.extend(self.decision.mistakes(file));
         wrong
@@ -344,73 +340,82 @@ impl FrontEnd {
     }
 
     fn mistakes(&self, file: &str) -> Vec<KeyError> {
-        let mut wrong = Vec::new();
-        let mut check = |good: bool, key: &str, cause: String| {
-            if !good {
-                wrong.push(KeyError::new(file, &format!("front_end.{key}"), cause));
-            }
-        };
+        let mut found = Mistakes::of(file, "front_end.");
+        self.check_spectrogram(&mut found);
+        self.check_normalisation(&mut found);
+        self.check_colours(&mut found);
+        found.wrong
+    }
+
+    fn check_spectrogram(&self, found: &mut Mistakes) {
         let rate = self.sample_rate_hz;
         let rates = limits::RATE_HZ;
-        check(
+        found.check(
             rates.contains(&rate),
             "sample_rate_hz",
             format!("is {rate}, must be {} to {}", rates.start(), rates.end()),
         );
-        check(
+        found.check(
             self.window_s > 0.0 && self.window_s <= limits::WINDOW_S_MAX,
             "window_s",
             format!("is {}, must be above 0, at most {}", self.window_s, limits::WINDOW_S_MAX),
         );
-        check(
+        found.check(
             (2..=limits::N_FFT_MAX).contains(&self.n_fft) && self.n_fft.is_multiple_of(2),
             "n_fft",
             format!("is {}, must be even, 2 to {}", self.n_fft, limits::N_FFT_MAX),
         );
-        check(
+        found.check(
             self.hop >= 1 && self.hop <= limits::N_FFT_MAX,
             "hop",
             format!("is {}, must be 1 to {}", self.hop, limits::N_FFT_MAX),
         );
-        check(
+        found.check(
             (1..=limits::N_MELS_MAX).contains(&self.n_mels),
             "n_mels",
             format!("is {}, must be 1 to {}", self.n_mels, limits::N_MELS_MAX),
         );
         let nyquist = f64::from(rate) / 2.0;
-        check(
+        found.check(
             self.f_min_hz >= 0.0 && self.f_min_hz < self.f_max_hz,
             "f_min_hz",
             format!("is {}, must be 0 or more and under f_max_hz ({})", self.f_min_hz, self.f_max_hz),
         );
-        check(
+        found.check(
             self.f_max_hz.is_finite() && self.f_max_hz <= nyquist,
             "f_max_hz",
             format!("is {}, must be at most half the sampling rate ({nyquist})", self.f_max_hz),
         );
         if self.hop >= 1 && self.window_s.is_finite() && self.window_s <= limits::WINDOW_S_MAX {
-            check(
+            found.check(
                 self.window_samples() > self.n_fft / 2,
                 "window_s",
                 format!("must be longer than half of n_fft ({} samples): the ends are reflected", self.n_fft / 2),
             );
-            check(
+            found.check(
                 self.frames().saturating_mul(self.n_mels) <= limits::PICTURE_CELLS_MAX,
                 "hop",
                 format!("makes a picture of more than {} cells", limits::PICTURE_CELLS_MAX),
             );
         }
+    }
+
+    fn check_normalisation(&self, found: &mut Mistakes) {
         if self.normalisation == Normalisation::Fixed {
-            check(self.mean.is_some(), "mean", "missing: `normalisation = \"fixed\"` needs it".into());
-            check(self.deviation.is_some(), "deviation", "missing: `normalisation = \"fixed\"` needs it".into());
+            found.check(self.mean.is_some(), "mean", "missing: `normalisation = \"fixed\"` needs it".into());
+            found.check(self.deviation.is_some(), "deviation", "missing: `normalisation = \"fixed\"` needs it".into());
         } else {
-            check(self.mean.is_none(), "mean", "stands here only with `normalisation = \"fixed\"`".into());
-            check(self.deviation.is_none(), "deviation", "stands here only with `normalisation = \"fixed\"`".into());
+            found.check(self.mean.is_none(), "mean", "stands here only with `normalisation = \"fixed\"`".into());
+            found.check(
+                self.deviation.is_none(),
+                "deviation",
+                "stands here only with `normalisation = \"fixed\"`".into(),
+            );
         }
         for (key, numbers) in [("mean", &self.mean), ("deviation", &self.deviation)] {
             if let Some(numbers) = numbers {
                 if let PerBand::Each(each) = numbers {
-                    check(
+                    found.check(
                         each.len() == self.n_mels,
                         key,
                         format!("has {} numbers, must be one or n_mels ({})", each.len(), self.n_mels),
@@ -418,81 +423,97 @@ impl FrontEnd {
                 }
                 let bands = self.n_mels.min(limits::N_MELS_MAX);
                 let fine = |value: f32| value.is_finite() && (key == "mean" || value > 0.0);
-                check(
+                found.check(
                     (0..bands).all(|band| fine(numbers.of(band))),
                     key,
                     if key == "mean" { "must be finite".into() } else { "must be above 0".into() },
                 );
             }
         }
-        check(
+    }
+
+    fn check_colours(&self, found: &mut Mistakes) {
+        found.check(
             self.rgb_mean.is_some() == self.rgb_deviation.is_some(),
             "rgb_mean",
             "stands together with `rgb_deviation`".into(),
         );
         if self.colormap == Colormap::None {
-            check(self.rgb_mean.is_none(), "rgb_mean", "stands here only with `colormap = \"viridis\"`".into());
+            found.check(self.rgb_mean.is_none(), "rgb_mean", "stands here only with `colormap = \"viridis\"`".into());
         }
         if let Some(mean) = self.rgb_mean {
-            check(mean.iter().all(|value| value.is_finite()), "rgb_mean", "must be finite".into());
+            found.check(mean.iter().all(|value| value.is_finite()), "rgb_mean", "must be finite".into());
         }
         if let Some(deviation) = self.rgb_deviation {
-            check(
+            found.check(
                 deviation.iter().all(|value| value.is_finite() && *value > 0.0),
                 "rgb_deviation",
                 "must be above 0".into(),
             );
         }
-        wrong
+    }
+}
+
+/// Mistakes of one table, as they are found; `prefix` is its name and a dot, or nothing.
+struct Mistakes<'a> {
+    file: &'a str,
+    prefix: &'static str,
+    wrong: Vec<KeyError>,
+}
+
+impl<'a> Mistakes<'a> {
+    fn of(file: &'a str, prefix: &'static str) -> Self {
+        Self { file, prefix, wrong: Vec::new() }
+    }
+
+    fn check(&mut self, good: bool, key: &str, cause: String) {
+        if !good {
+            self.wrong.push(KeyError::new(self.file, &format!("{}{key}", self.prefix), cause));
+        }
     }
 }
 
 impl Decision {
     /// Every mistake of these numbers, as keys of `[decision]` in `file`.
     pub fn mistakes(&self, file: &str) -> Vec<KeyError> {
-        let mut wrong = Vec::new();
-        let mut check = |good: bool, key: &str, cause: String| {
-            if !good {
-                wrong.push(KeyError::new(file, &format!("decision.{key}"), cause));
-            }
-        };
+        let mut found = Mistakes::of(file, "decision.");
         let seconds = limits::DECISION_S_MAX;
-        check(
+        found.check(
             self.stride_s >= 0.1 && self.stride_s <= seconds,
             "stride_s",
             format!("is {}, must be 0.1 to {seconds}", self.stride_s),
         );
-        check(
+        found.check(
             (0.0..=1.0).contains(&self.threshold_on),
             "threshold_on",
             format!("is {}, must be 0 to 1", self.threshold_on),
         );
-        check(
+        found.check(
             (0.0..=1.0).contains(&self.threshold_off),
             "threshold_off",
             format!("is {}, must be 0 to 1", self.threshold_off),
         );
-        check(
+        found.check(
             self.threshold_off <= self.threshold_on,
             "threshold_off",
             format!("is {}, above threshold_on ({})", self.threshold_off, self.threshold_on),
         );
         let Votes { needed, of } = self.votes;
-        check(
+        found.check(
             needed >= 1 && needed <= of && of <= limits::VOTES_MAX,
             "votes",
             format!("{needed} of {of}: must be 1 <= needed <= of <= {}", limits::VOTES_MAX),
         );
-        check(
+        found.check(
             self.hold_s >= 0.0 && self.hold_s <= seconds,
             "hold_s",
             format!("is {}, must be 0 to {seconds}", self.hold_s),
         );
-        check(
+        found.check(
             self.cooldown_s >= 0.0 && self.cooldown_s <= seconds,
             "cooldown_s",
             format!("is {}, must be 0 to {seconds}", self.cooldown_s),
         );
-        wrong
+        found.wrong
     }
 }

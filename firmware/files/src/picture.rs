@@ -5,7 +5,7 @@
 
 pub mod canvas;
 pub mod kept;
-mod resample;
+mod scale;
 mod spectrogram;
 
 use std::path::Path;

@@ -15,13 +15,13 @@ const TELEMETRY_EXPIRES_S: u32 = 180;
 
 /// The payload for [`Topics::discovery`].
 pub fn payload(options: &Options) -> String {
-    let maker = Maker { topics: Topics::new(&options.device_id), place: slug(options) };
+    let topics = Topics::new(&options.device_id);
     json!({
-        "device": device(options, &maker.topics),
+        "device": device(options, &topics),
         "origin": { "name": topics::ROOT, "sw_version": options.device.sw_version },
-        "availability": [{ "topic": maker.topics.full(topics::STATUS) }],
+        "availability": [{ "topic": topics.full(topics::STATUS) }],
         "qos": 1,
-        "components": maker.components(),
+        "components": Components::of(topics, slug(options)),
     })
     .to_string()
 }
@@ -51,97 +51,126 @@ fn device(options: &Options, topics: &Topics) -> Value {
     Value::Object(device)
 }
 
-struct Maker {
+/// The entities of one device, by their keys.
+struct Components {
     topics: Topics,
     place: String,
+    all: Map<String, Value>,
 }
 
-impl Maker {
-    fn components(&self) -> Value {
-        let mut all = Map::new();
-        let mut add = |key: &str, platform: &str, name: &str, fields: Value| {
-            let mut component = json!({
-                "platform": platform,
-                "unique_id": format!("{}_{key}", self.topics.node()),
-                "default_entity_id": format!("{platform}.{}_{key}", self.place),
-                "name": name,
-            });
-            if let (Value::Object(component), Value::Object(fields)) = (&mut component, fields) {
-                component.extend(fields);
-            }
-            all.insert(key.to_owned(), component);
-        };
-        let topic = |leaf: &str| self.topics.full(leaf);
+impl Components {
+    fn of(topics: Topics, place: String) -> Value {
+        let mut components = Self { topics, place, all: Map::new() };
+        components.alarm();
+        components.controls();
+        components.figures();
+        components.upkeep();
+        Value::Object(components.all)
+    }
 
-        add(
+    fn topic(&self, leaf: &str) -> String {
+        self.topics.full(leaf)
+    }
+
+    fn add(&mut self, key: &str, platform: &str, name: &str, fields: Value) {
+        let mut component = json!({
+            "platform": platform,
+            "unique_id": format!("{}_{key}", self.topics.node()),
+            "default_entity_id": format!("{platform}.{}_{key}", self.place),
+            "name": name,
+        });
+        extend(&mut component, fields);
+        self.all.insert(key.to_owned(), component);
+    }
+
+    /// A sensor's fields: one value of telemetry, and `more`.
+    fn telemetry(&self, template: &str, more: Value) -> Value {
+        let mut fields = json!({
+            "state_topic": self.topic(topics::TELEMETRY),
+            "value_template": format!("{{{{ {template} }}}}"),
+            "state_class": "measurement",
+            "expire_after": TELEMETRY_EXPIRES_S,
+            "qos": 0,
+        });
+        extend(&mut fields, more);
+        fields
+    }
+
+    /// What goes on: the scream, the incident, each event, the siren.
+    fn alarm(&mut self) {
+        self.add(
             "scream",
             "binary_sensor",
             "Scream",
             json!({
                 "device_class": "sound",
-                "state_topic": topic(topics::SCREAM_STATE),
-                "json_attributes_topic": topic(topics::SCREAM_ATTRIBUTES),
-                "availability": [{ "topic": topic(topics::STATUS) }, { "topic": topic(topics::AUDIO_STATUS) }],
+                "state_topic": self.topic(topics::SCREAM_STATE),
+                "json_attributes_topic": self.topic(topics::SCREAM_ATTRIBUTES),
+                "availability": [{ "topic": self.topic(topics::STATUS) }, { "topic": self.topic(topics::AUDIO_STATUS) }],
                 "availability_mode": "all",
             }),
         );
-        add(
+        self.add(
             "alarm",
             "binary_sensor",
             "Alarm",
             json!({
                 "device_class": "safety",
-                "state_topic": topic(topics::ALARM_STATE),
+                "state_topic": self.topic(topics::ALARM_STATE),
             }),
         );
-        add(
+        self.add(
             "event",
             "event",
             "Sound event",
             json!({
                 "event_types": EventType::ALL.map(EventType::name),
-                "state_topic": topic(topics::EVENT),
+                "state_topic": self.topic(topics::EVENT),
             }),
         );
-        add(
+        self.add(
             "siren",
             "siren",
             "Siren",
             json!({
-                "command_topic": topic(topics::SIREN_SET),
-                "state_topic": topic(topics::SIREN_STATE),
+                "command_topic": self.topic(topics::SIREN_SET),
+                "state_topic": self.topic(topics::SIREN_STATE),
                 "support_duration": true,
                 "support_volume_set": false,
                 "optimistic": false,
                 "retain": false,
             }),
         );
-        add(
+    }
+
+    /// What a person sets and presses.
+    fn controls(&mut self) {
+        self.add(
             "armed",
             "switch",
             "Armed",
             json!({
                 "icon": "mdi:shield-home",
-                "command_topic": topic(topics::ARMED_SET),
-                "state_topic": topic(topics::ARMED_STATE),
+                "command_topic": self.topic(topics::ARMED_SET),
+                "state_topic": self.topic(topics::ARMED_STATE),
                 "retain": false,
             }),
         );
-        add(
+        self.add(
             "threshold",
             "number",
             "Threshold",
             json!({
                 "entity_category": "config",
-                "command_topic": topic(topics::THRESHOLD_SET),
-                "state_topic": topic(topics::THRESHOLD_STATE),
+                "command_topic": self.topic(topics::THRESHOLD_SET),
+                "state_topic": self.topic(topics::THRESHOLD_STATE),
                 "min": 0.05,
                 "max": 0.99,
                 "step": 0.01,
                 "mode": "slider",
             }),
         );
-        add(
+        self.add(
             "cooldown",
             "number",
             "Alert cooldown",
@@ -149,8 +178,8 @@ impl Maker {
                 "entity_category": "config",
                 "device_class": "duration",
                 "unit_of_measurement": "s",
-                "command_topic": topic(topics::COOLDOWN_SET),
-                "state_topic": topic(topics::COOLDOWN_STATE),
+                "command_topic": self.topic(topics::COOLDOWN_SET),
+                "state_topic": self.topic(topics::COOLDOWN_STATE),
                 "min": 0,
                 // What a site file may say is shown without a warning; the box is typed into, so its range costs nothing.
                 "max": COOLDOWN_S_MAX as u32,
@@ -158,60 +187,51 @@ impl Maker {
                 "mode": "box",
             }),
         );
-        add(
+        self.add(
             "test_siren",
             "button",
             "Test siren",
             json!({
                 "entity_category": "diagnostic",
-                "command_topic": topic(topics::TEST_SIREN_PRESS),
+                "command_topic": self.topic(topics::TEST_SIREN_PRESS),
             }),
         );
-        add(
+        self.add(
             "silence",
             "button",
             "Silence alarm",
             json!({
                 "icon": "mdi:bell-off",
-                "command_topic": topic(topics::SILENCE_PRESS),
+                "command_topic": self.topic(topics::SILENCE_PRESS),
             }),
         );
-        let telemetry = |template: &str, more: Value| {
-            let mut fields = json!({
-                "state_topic": topic(topics::TELEMETRY),
-                "value_template": format!("{{{{ {template} }}}}"),
-                "state_class": "measurement",
-                "expire_after": TELEMETRY_EXPIRES_S,
-                "qos": 0,
-            });
-            if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
-                fields.extend(more);
-            }
-            fields
-        };
-        add(
+    }
+
+    /// What telemetry says.
+    fn figures(&mut self) {
+        self.add(
             "probability",
             "sensor",
             "Scream score (1 min max)",
-            telemetry(
+            self.telemetry(
                 "(value_json.score_max * 100) | round(1)",
                 json!({ "unit_of_measurement": "%", "suggested_display_precision": 1 }),
             ),
         );
-        add(
+        self.add(
             "level",
             "sensor",
             "Sound level",
-            telemetry(
+            self.telemetry(
                 "value_json.level_dbfs",
                 json!({ "unit_of_measurement": "dBFS", "suggested_display_precision": 1 }),
             ),
         );
-        add(
+        self.add(
             "latency",
             "sensor",
             "Inference latency p95",
-            telemetry(
+            self.telemetry(
                 "value_json.inference_ms_p95",
                 json!({
                     "entity_category": "diagnostic", "device_class": "duration", "unit_of_measurement": "ms",
@@ -219,45 +239,49 @@ impl Maker {
                 }),
             ),
         );
-        add(
+        self.add(
             "xruns",
             "sensor",
             "Audio overruns",
-            telemetry(
+            self.telemetry(
                 "value_json.xruns",
                 json!({ "entity_category": "diagnostic", "state_class": "total_increasing" }),
             ),
         );
-        add(
+        self.add(
             "cpu_temp",
             "sensor",
             "CPU temperature",
-            telemetry(
+            self.telemetry(
                 "value_json.cpu_c",
                 json!({ "entity_category": "diagnostic", "device_class": "temperature", "unit_of_measurement": "°C" }),
             ),
         );
-        add(
+    }
+
+    /// The device's own health and release.
+    fn upkeep(&mut self) {
+        self.add(
             "audio_fault",
             "binary_sensor",
             "Microphone fault",
             json!({
                 "entity_category": "diagnostic",
                 "device_class": "problem",
-                "state_topic": topic(topics::AUDIO_FAULT),
+                "state_topic": self.topic(topics::AUDIO_FAULT),
             }),
         );
-        add(
+        self.add(
             "last_boot",
             "sensor",
             "Last start",
             json!({
                 "entity_category": "diagnostic",
                 "device_class": "timestamp",
-                "state_topic": topic(topics::STARTED),
+                "state_topic": self.topic(topics::STARTED),
             }),
         );
-        add(
+        self.add(
             "update",
             "update",
             "Update",
@@ -265,13 +289,18 @@ impl Maker {
                 "entity_category": "config",
                 "device_class": "firmware",
                 "title": topics::ROOT,
-                "state_topic": topic(topics::UPDATE_STATE),
-                "command_topic": topic(topics::UPDATE_INSTALL),
+                "state_topic": self.topic(topics::UPDATE_STATE),
+                "command_topic": self.topic(topics::UPDATE_INSTALL),
                 "payload_install": "INSTALL",
                 "retain": false,
             }),
         );
-        Value::Object(all)
+    }
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
     }
 }
 

@@ -3,14 +3,14 @@
 
 use std::sync::atomic::AtomicU32;
 
-use super::sham::Sham;
+use super::fake_card::FakeCard;
 use super::*;
 
 const AGREED: Agreed = Agreed { rate_hz: 48_000, channels: 1, sample: sample::Sample::S16, period: 48 };
 
 /// Gives one frame after its opening, and then none.
-fn hiccup() -> Sham {
-    Sham { now: clock::since_boot(), frames: 1, ..Sham::default() }
+fn hiccup() -> FakeCard {
+    FakeCard { now: clock::since_boot(), frames: 1, ..FakeCard::default() }
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_card_that_does_not_answer_is_no_thread_that_stands_still() {
                 opening.send(()).unwrap();
                 answers.recv().unwrap();
                 shared.stop.store(true, Relaxed);
-                Err::<(Sham, Agreed), _>("no such device".to_string())
+                Err::<(FakeCard, Agreed), _>("no such device".to_string())
             };
             Worker { device: "stuck", sink, status: shared, notify: &|_| {} }.run(open);
         });

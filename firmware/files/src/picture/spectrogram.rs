@@ -5,7 +5,7 @@ pub mod evidence;
 use std::path::Path;
 
 use super::canvas::{Alignment, Canvas, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD, Rgb, look, text_width};
-use super::resample::{covers, pixel};
+use super::scale::{covers, pixel};
 use super::{PictureError, expect_count, finite_range, kept};
 use crate::private_file::write_private;
 use detector::viridis::{VIRIDIS, index};

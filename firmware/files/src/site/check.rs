@@ -27,6 +27,21 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
         let cause = format!("must be of {ZONE_BYTES_MAX} bytes at most, without control characters");
         wrong.push(KeyError::new(file, "zone", cause));
     }
+    audio(site, file, cards, &mut wrong);
+    mqtt(site, file, &mut wrong);
+    siren(site, file, &mut wrong);
+    lines(site, file, &mut wrong);
+    paths(site, file, &mut wrong);
+    events(site, file, &mut wrong);
+    if !site.update.url.is_empty() && !site.update.url.starts_with("https://") {
+        wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
+    } else if !site.update.url.is_empty() && site.update.url.parse::<http::Uri>().is_err() {
+        wrong.push(KeyError::new(file, "update.url", "is no address"));
+    }
+    wrong
+}
+
+fn audio(site: &Site, file: &str, cards: Option<&Path>, wrong: &mut Vec<KeyError>) {
     if let Some(device) = &site.audio.device
         && let Err((cause, hint)) = card_name::stable(device, cards)
     {
@@ -51,6 +66,9 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
             }
         }
     }
+}
+
+fn mqtt(site: &Site, file: &str, wrong: &mut Vec<KeyError>) {
     if site.mqtt_enabled() && site.mqtt.host.as_deref().unwrap_or("").is_empty() {
         wrong.push(KeyError::new(file, "mqtt.host", "missing: the broker's name or address"));
     }
@@ -75,6 +93,9 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
     {
         wrong.push(KeyError::new(file, "mqtt.tls.cert_file", "stands together with `mqtt.tls.key_file`"));
     }
+}
+
+fn siren(site: &Site, file: &str, wrong: &mut Vec<KeyError>) {
     if !(site.siren.on_s > 0.0 && site.siren.on_s <= ON_S_MAX) {
         wrong.push(
             KeyError::new(file, "siren.on_s", format!("is {}, must be above 0, at most {ON_S_MAX}", site.siren.on_s))
@@ -86,6 +107,10 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
             wrong.push(KeyError::new(file, "siren.quiet_hours", cause).hint("such as [\"22:00-06:30\"], local time"));
         }
     }
+}
+
+/// Lines of one's own, of outputs and inputs.
+fn lines(site: &Site, file: &str, wrong: &mut Vec<KeyError>) {
     let others = [("led", &site.led), ("fault", &site.fault), ("tamper", &site.tamper), ("silence", &site.silence)];
     let others = others.map(|(table, own)| (table, &own.line, &own.chip));
     for (table, line, chip) in [("siren", &site.siren.line, &site.siren.chip)].into_iter().chain(others) {
@@ -96,13 +121,9 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
             wrong.push(KeyError::new(file, &format!("{table}.line"), "must not be empty").hint("such as \"GPIO17\""));
         }
     }
-    let paths = [("events.dir", &site.events.dir), ("state.dir", &site.state.dir)];
-    let authority = site.update.ca_file.iter().map(|path| ("update.ca_file", path));
-    for (key, path) in paths.into_iter().chain(site.named_files()).chain(authority) {
-        if path.as_os_str().is_empty() {
-            wrong.push(KeyError::new(file, key, "must not be empty"));
-        }
-    }
+}
+
+fn events(site: &Site, file: &str, wrong: &mut Vec<KeyError>) {
     if site.events.max_mib == 0 || site.events.max_days == 0 {
         let key = if site.events.max_mib == 0 { "events.max_mib" } else { "events.max_days" };
         wrong.push(
@@ -117,12 +138,16 @@ pub(super) fn mistakes(site: &Site, file: &str, cards: Option<&Path>) -> Vec<Key
             format!("is {}, must be 0 to {PRE_ROLL_S_MAX}", site.events.pre_roll_s),
         ));
     }
-    if !site.update.url.is_empty() && !site.update.url.starts_with("https://") {
-        wrong.push(KeyError::new(file, "update.url", "must begin with https://"));
-    } else if !site.update.url.is_empty() && site.update.url.parse::<http::Uri>().is_err() {
-        wrong.push(KeyError::new(file, "update.url", "is no address"));
+}
+
+fn paths(site: &Site, file: &str, wrong: &mut Vec<KeyError>) {
+    let paths = [("events.dir", &site.events.dir), ("state.dir", &site.state.dir)];
+    let authority = site.update.ca_file.iter().map(|path| ("update.ca_file", path));
+    for (key, path) in paths.into_iter().chain(site.named_files()).chain(authority) {
+        if path.as_os_str().is_empty() {
+            wrong.push(KeyError::new(file, key, "must not be empty"));
+        }
     }
-    wrong
 }
 
 /// A name as DNS and mDNS have them, or an IP address.

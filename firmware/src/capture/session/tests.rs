@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::capture::sham::Sham;
+use crate::capture::fake_card::FakeCard;
 use crate::capture::sink::{self, Sound};
 
 const RATE_HZ: u32 = 48_000;
@@ -289,7 +289,7 @@ fn sessions_that_hear_nothing_tell_what_is_missing_once() {
     let (mut sink, mut sound) = sink::ring(1_000);
     let mut last_heard = None;
     let mut hear = |now_s, frames| {
-        let card = Sham { now: Duration::from_secs(now_s), frames, ..Sham::default() };
+        let card = FakeCard { now: Duration::from_secs(now_s), frames, ..FakeCard::default() };
         Session::new(card, AGREED).run(&mut sink, &mut last_heard, &Status::default());
     };
     hear(10, 1);
@@ -305,12 +305,12 @@ fn sessions_that_hear_nothing_tell_what_is_missing_once() {
 fn what_is_missing_before_a_card_is_lost_is_told_once_too() {
     let (mut sink, mut sound) = sink::ring(1_000);
     let (mut last_heard, status) = (None, Status::default());
-    let mut first = Session::new(Sham { frames: 1, ..Sham::default() }, AGREED);
+    let mut first = Session::new(FakeCard { frames: 1, ..FakeCard::default() }, AGREED);
     first.run(&mut sink, &mut last_heard, &status);
     // An xrun that each restart brings back: time passes, no frame comes, the card is given up.
-    let mut second = Session::new(Sham { now: first.card.now, fails: true, ..Sham::default() }, AGREED);
+    let mut second = Session::new(FakeCard { now: first.card.now, fails: true, ..FakeCard::default() }, AGREED);
     assert_eq!(second.run(&mut sink, &mut last_heard, &status), End::Lost(Errno::PIPE));
-    let mut third = Session::new(Sham { now: second.card.now, frames: 1, ..Sham::default() }, AGREED);
+    let mut third = Session::new(FakeCard { now: second.card.now, frames: 1, ..FakeCard::default() }, AGREED);
     third.run(&mut sink, &mut last_heard, &status);
     let gap = std::iter::from_fn(|| sound.marks.pop().ok()).map(|mark| mark.gap).sum::<Duration>();
     assert_eq!(gap, second.card.now - WAIT_MAX);
@@ -328,7 +328,7 @@ fn a_stop_ends_it() {
 #[test]
 fn a_card_that_fails_at_each_restart_is_given_up_and_takes_no_core_until_then() {
     let (mut sink, _sound) = sink::ring(1_000);
-    let mut session = Session::new(Sham { fails: true, ..Sham::default() }, AGREED);
+    let mut session = Session::new(FakeCard { fails: true, ..FakeCard::default() }, AGREED);
     let end = session.run(&mut sink, &mut None, &Status::default());
     assert_eq!((end, session.card.restarts), (End::Lost(Errno::PIPE), RESTARTS.0));
     assert!(session.card.now >= RESTARTS.1 * (RESTARTS.0 - 1), "{:?}", session.card.now);
@@ -338,7 +338,7 @@ fn a_card_that_fails_at_each_restart_is_given_up_and_takes_no_core_until_then() 
 #[test]
 fn a_card_that_is_suspended_again_and_again_is_given_up_too() {
     let (mut sink, _sound) = sink::ring(1_000);
-    let mut session = Session::new(Sham { flaps: true, ..Sham::default() }, AGREED);
+    let mut session = Session::new(FakeCard { flaps: true, ..FakeCard::default() }, AGREED);
     let end = session.run(&mut sink, &mut None, &Status::default());
     assert_eq!(end, End::Lost(Errno::STRPIPE));
     assert!(session.card.now >= RESTARTS.1 * (RESTARTS.0 - 1), "{:?}", session.card.now);
@@ -349,7 +349,7 @@ fn a_card_that_is_suspended_again_and_again_is_given_up_too() {
 fn a_card_that_takes_seconds_to_begin_anew_is_opened_anew() {
     let (mut sink, _sound) = sink::ring(1_000);
     let status = Status::default();
-    let stuck = Sham { fails: true, restart_takes: Duration::from_secs(5), ..Sham::default() };
+    let stuck = FakeCard { fails: true, restart_takes: Duration::from_secs(5), ..FakeCard::default() };
     let mut session = Session::new(stuck, AGREED);
     assert_eq!(session.run(&mut sink, &mut None, &status), End::Lost(Errno::TIMEDOUT));
     assert_eq!((session.card.restarts, status.at_card()), (1, None));

@@ -8,7 +8,7 @@ use super::session::Card;
 
 /// Time passes where it waits or rests.
 #[derive(Default)]
-pub struct Sham {
+pub struct FakeCard {
     pub now: Duration,
     /// Still to be given, one at a time.
     pub frames: u32,
@@ -21,7 +21,7 @@ pub struct Sham {
     pub restart_takes: Duration,
 }
 
-impl Sham {
+impl FakeCard {
     fn asked(&self) -> Result<(), Errno> {
         match (self.fails, self.flaps) {
             (true, _) => Err(Errno::PIPE),
@@ -31,7 +31,7 @@ impl Sham {
     }
 }
 
-impl Card for Sham {
+impl Card for FakeCard {
     fn wait(&mut self, limit: Duration) -> Result<bool, Errno> {
         self.asked()?;
         self.now += limit;

@@ -11,6 +11,8 @@ use crate::listen::Report;
 const PICTURE_S: f64 = 40.0;
 /// Longest sound of a clip, seconds.
 const CLIP_S: f64 = 120.0;
+/// Where there is no sound: the front end's least power, log2 of 1e-10.
+const DARK: f32 = -33.219_28;
 /// Windows that are kept at the most.
 const WINDOWS: usize = 512;
 
@@ -91,8 +93,11 @@ impl History {
             self.columns.pop_back();
         }
         let last = self.columns.back().map_or(f64::NEG_INFINITY, |(t, _)| *t);
+        // Where sound is missing inside the window, what came after that is known by the window's end.
+        let from_s =
+            if report.gap { report.t_end_s - (frames.max(1) - 1) as f64 * self.hop_s } else { report.t_start_s };
         for frame in 0..frames {
-            let t_s = report.t_start_s + frame as f64 * self.hop_s;
+            let t_s = from_s + frame as f64 * self.hop_s;
             if t_s > last + self.hop_s / 2.0 {
                 let column = (0..self.n_mels).map(|band| report.log_mel[band * frames + frame]).collect();
                 self.columns.push_back((t_s, column));
@@ -124,10 +129,19 @@ impl History {
     /// Frames from `from_s` on, and sound from `sound_from_s` on.
     pub fn stretch(&self, from_s: f64, sound_from_s: f64) -> Stretch {
         let columns: Vec<_> = self.columns.iter().filter(|(t, _)| *t >= from_s).collect();
-        let frames = columns.len();
+        let mut even: Vec<Option<&Vec<f32>>> = Vec::with_capacity(columns.len());
+        let mut before_s = None;
+        for (t_s, column) in &columns {
+            let steps = before_s.map_or(1.0, |before: f64| ((t_s - before) / self.hop_s).round());
+            // A picture's columns stand evenly: of what is missing, or lies between two windows, there are dark ones.
+            even.extend(std::iter::repeat_n(None, (steps as usize).saturating_sub(1)));
+            even.push(Some(column));
+            before_s = Some(*t_s);
+        }
+        let frames = even.len();
         let mut log_mel = Vec::with_capacity(frames * self.n_mels);
         for band in 0..self.n_mels {
-            log_mel.extend(columns.iter().map(|(_, column)| column[band]));
+            log_mel.extend(even.iter().map(|column| column.map_or(DARK, |column| column[band])));
         }
         let sound_start = self.sound_end - self.sound.len() as u64;
         let skip =

@@ -26,6 +26,9 @@ use guard::{Guard, Siren, SirenError};
 use line::Place;
 pub use line::{Line, OutputProblem, Show, open_input, show_on_stderr};
 
+/// Until a line that was let go is opened anew, where it was not free at once.
+const LET_GO: Duration = Duration::from_millis(20);
+
 /// Opens the line of a board's table, at its safe level.
 type Opener = Box<dyn Fn(&'static str, &OutputLine) -> Result<Box<dyn Line>, OutputProblem> + Send>;
 
@@ -94,15 +97,21 @@ impl Outputs {
     pub fn reopen(&mut self, siren_on: bool) -> Vec<OutputProblem> {
         let mut problems = Vec::new();
         for (output, wanted) in self.board.outputs() {
-            let (is_open, may_open) = match output {
-                "siren" => (self.siren.keeps_line(), self.guard.is_some()),
-                "led" => (self.led.shared.place.keeps(), true),
-                _ => (self.fault.shared.place.keeps(), true),
+            let (had, is_open, may_open) = match output {
+                "siren" => (self.siren.is_attached(), self.siren.keeps_line(), self.guard.is_some()),
+                "led" => (self.led.shared.place.is_open(), self.led.keeps_line(), true),
+                _ => (self.fault.shared.place.is_open(), self.fault.keeps_line(), true),
             };
             if is_open || !may_open {
                 continue;
             }
-            match ((self.opener)(output, wanted), output) {
+            let mut opened = (self.opener)(output, wanted);
+            // The guard or the panic hook may hold for one call more what was let go just now.
+            if had && opened.is_err() {
+                std::thread::sleep(LET_GO);
+                opened = (self.opener)(output, wanted);
+            }
+            match (opened, output) {
                 (Ok(line), "siren") => self.siren.attach(line),
                 (Ok(line), "led") => self.led.attach(line),
                 (Ok(line), _) => self.fault.attach(line),
@@ -295,6 +304,15 @@ struct SwitchShared {
 }
 
 impl Switch {
+    /// Whether its line is there still: asked by driving it to where it is to be, since a steady one would be missed until its next change.
+    fn keeps_line(&mut self) -> bool {
+        if let Some(on) = self.wanted {
+            self.last = None;
+            let _ = self.set(on);
+        }
+        self.shared.place.keeps()
+    }
+
     fn new(on_level: bool) -> Self {
         let shared = SwitchShared { place: Place::default(), on_level, overruled: AtomicBool::new(false) };
         Self { shared: Arc::new(shared), wanted: None, last: None, refused: None }

@@ -24,7 +24,7 @@ pub struct Paths {
     /// Board file [default: the site's board, else boards/generic.toml]
     #[arg(long)]
     pub board: Option<PathBuf>,
-    /// A recording is tried: on an installed device a site file that names no state folder is none of the device's own.
+    /// A recording is tried: on an installed device a site file that names no state folder changes nothing that the device keeps.
     #[arg(skip)]
     pub trial: bool,
 }
@@ -51,7 +51,7 @@ pub struct Settings {
     pub decision: Decision,
     /// What the hub has set.
     pub saved: Saved,
-    /// The state folder is this site file's: what the hub sets, the latch and the last good site file are kept there.
+    /// The state folder is this site file's: what the hub sets, the latch and the last good site file are written there.
     pub keeps_state: bool,
     /// Armed at the start.
     pub armed: bool,
@@ -122,7 +122,7 @@ impl Settings {
             return Err(wrong);
         }
         let keeps_state = !paths.trial || site.states("state.dir");
-        let mut saved = if keeps_state { Saved::load(&site.state.dir) } else { Saved::default() };
+        let mut saved = Saved::load(&site.state.dir);
         let (siren, own) = (&site.siren, &site.decision);
         saved.forget_changed(site.stated_armed(), own.threshold_on, own.cooldown_s);
         if !siren.remote_disarm {

@@ -432,7 +432,6 @@ fn a_signal_ends_it_within_two_seconds_with_a_last_line() {
     assert_eq!(ran.alarms().iter().map(|(state, _)| *state).collect::<Vec<_>>(), ["start", "end"]);
 }
 
-/// Windows are for who watches: 43,200 lines a day would wear out a card that keeps its journal.
 /// A recording at full speed waits for whoever reads its lines; a signal does not.
 #[test]
 fn a_signal_ends_it_also_where_a_reader_stands_still() {
@@ -451,6 +450,7 @@ fn a_signal_ends_it_also_where_a_reader_stands_still() {
     drop(stdout);
 }
 
+/// Windows are for who watches: 43,200 lines a day would wear out a card that keeps its journal.
 #[test]
 fn the_journal_gets_alarms_and_no_meter() {
     let device = Device::tiny("");

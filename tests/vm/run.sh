@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 need_packages qemu-system-arm cpio kmod flac python3 mosquitto mosquitto-clients debian-archive-keyring
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 .cargo/build-aarch64.sh
 cargo build --release --locked --quiet --workspace --bins
 
@@ -46,8 +46,8 @@ fi
 version=$(cat .kernel)
 
 # What is played: three minutes each of a scream again and again, and of the scene's quiet room.
-"$here/$target/release/host-tools" scene --out scene.wav >/dev/null
-"$here/tests/vm/sounds.py" --tools "$here/$target/release/host-tools" --model "$here/models/default" --data "$here/../shared/data" \
+"$target/release/host-tools" scene --out scene.wav >/dev/null
+"$here/tests/vm/sounds.py" --tools "$target/release/host-tools" --model "$here/models/default" --data "$here/../shared/data" \
     ${recording:+--recording "$recording"} --scene scene.wav --out "$work"
 
 # The machine's root, all of it in memory.
@@ -67,7 +67,7 @@ cp -aL user/$lib/{libc.so.6,libm.so.6,ld-linux-aarch64.so.1,libdl.so.2,libpthrea
 ln -sf aarch64-linux-gnu/ld-linux-aarch64.so.1 root/lib/ld-linux-aarch64.so.1
 cp user/usr/bin/aplay user/usr/bin/amixer user/usr/bin/gpioset user/usr/bin/gpiodetect root/usr/bin/
 cp -r user/usr/share/alsa/. root/usr/share/alsa/
-cp "$here/$target/aarch64-unknown-linux-gnu/release/screamd" root/usr/bin/
+cp "$target/aarch64-unknown-linux-gnu/release/screamd" root/usr/bin/
 cp -r "$here/models/$(readlink "$here/models/default")" root/models/default
 cp "$here/tests/vm/rig.toml" root/boards/
 cp "$here/tests/vm/init" root/init

@@ -238,7 +238,7 @@ impl Alarm {
     /// Takes `event` at `now_us` and says what is to be done.
     pub fn step(&mut self, now_us: Us, event: Event) -> Actions {
         let mut actions = Actions::default();
-        self.timers(now_us, matches!(event, Event::Tick), &mut actions);
+        self.timers(now_us, matches!(event, Event::Window { .. } | Event::Stop), &mut actions);
         match event {
             Event::Ready => self.become_normal(),
             Event::Window { score, masked } => self.window(now_us, score, masked, &mut actions),
@@ -274,20 +274,20 @@ impl Alarm {
     }
 
     /// What falls due by time alone. An incident ends at its due time, but that is only known once a window after it has
-    /// come (it might have kept the incident going), or sound has stopped coming.
-    fn timers(&mut self, now_us: Us, tick: bool, actions: &mut Actions) {
+    /// come (`by_sound`; it might have kept the incident going), or sound has stopped coming. A command or a button knows nothing of it.
+    fn timers(&mut self, now_us: Us, by_sound: bool, actions: &mut Actions) {
+        if let Some(incident) = self.incident() {
+            let due_us = self.due_us(&incident);
+            let over = if by_sound { now_us > due_us } else { now_us >= due_us.saturating_add(self.patience_us()) };
+            if over {
+                self.transition_to_normal(incident, due_us, actions);
+            }
+        }
         if matches!(self.siren, Siren::On { until_us, .. } if now_us >= until_us) {
             self.siren_off(actions);
         }
         if self.arm_again_us.is_some_and(|at_us| now_us >= at_us) {
             self.arm(now_us, true, None, actions);
-        }
-        if let Some(incident) = self.incident() {
-            let due_us = self.due_us(&incident);
-            let over = if tick { now_us >= due_us.saturating_add(self.patience_us()) } else { now_us > due_us };
-            if over {
-                self.transition_to_normal(incident, due_us, actions);
-            }
         }
     }
 
@@ -396,7 +396,8 @@ impl Alarm {
             && !self.armed
             && let Some(incident) = self.incident()
         {
-            self.transition_to_normal(incident, now_us, actions);
+            let over_us = now_us.min(self.due_us(&incident));
+            self.transition_to_normal(incident, over_us, actions);
         }
         if !armed {
             self.siren_off(actions);

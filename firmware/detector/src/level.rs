@@ -6,8 +6,12 @@ pub const LEVEL_DBFS_MIN: f32 = -120.0;
 /// RMS of `samples` in dB relative to full scale (a square wave of amplitude 1 is 0 dBFS), at least [`LEVEL_DBFS_MIN`].
 pub fn level_dbfs(samples: &[f32]) -> f32 {
     let sum: f64 = samples.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    let mean = sum / samples.len().max(1) as f64;
-    ((10.0 * mean.max(1e-30).log10()) as f32).max(LEVEL_DBFS_MIN)
+    power_dbfs(sum / samples.len().max(1) as f64)
+}
+
+/// A mean square in dB relative to full scale, at least [`LEVEL_DBFS_MIN`].
+pub fn power_dbfs(mean_square: f64) -> f32 {
+    ((10.0 * mean_square.max(1e-30).log10()) as f32).max(LEVEL_DBFS_MIN)
 }
 
 #[cfg(test)]

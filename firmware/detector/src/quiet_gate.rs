@@ -19,7 +19,7 @@ pub const BAND_DB: RangeInclusive<f64> = -100.0..=10.0;
 /// Bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuietGate {
-    /// Of the loudest stretch of 800 samples (50 ms at 16 kHz), RMS, dBFS.
+    /// Of the loudest stretch of 800 samples (50 ms at 16 kHz), RMS without the card's offset, dBFS.
     pub level_dbfs: f32,
     /// Of the strongest cell, decibels of mel power.
     pub band_db: f32,
@@ -32,9 +32,14 @@ impl QuietGate {
     }
 }
 
-/// RMS of the loudest stretch of 800 samples (50 ms at 16 kHz), dBFS; no number and infinity count as full scale.
+/// RMS of the loudest stretch of 800 samples (50 ms at 16 kHz) without the card's offset, dBFS; no number and infinity count as full scale.
 pub fn loudest_dbfs(sound: &[f32]) -> f32 {
-    let level = |stretch: &[f32]| crate::level::level_dbfs(stretch);
+    // The whole sound's mean: one of 50 ms would take a low hum for an offset.
+    let offset = sound.iter().map(|sample| f64::from(*sample)).sum::<f64>() / sound.len().max(1) as f64;
+    let level = |stretch: &[f32]| {
+        let power = stretch.iter().map(|sample| (f64::from(*sample) - offset).powi(2)).sum::<f64>();
+        crate::level::power_dbfs(power / stretch.len().max(1) as f64)
+    };
     let loudest =
         sound.chunks(STRETCH).map(level).fold(f32::NEG_INFINITY, |most, level| if level > most { level } else { most });
     if sound.iter().all(|sample| sample.is_finite()) { loudest } else { 0.0 }

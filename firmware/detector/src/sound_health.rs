@@ -212,7 +212,7 @@ impl Cover {
     }
 
     fn push(&mut self, block: &[f32]) -> Option<bool> {
-        self.power += mean_power(block.iter().copied());
+        self.power += power_without_offset(block);
         self.high_power += mean_power(block.iter().map(|sample| self.high.step(*sample)));
         self.blocks += 1;
         if self.blocks < MINUTE {
@@ -227,10 +227,10 @@ impl Cover {
     }
 }
 
-/// Level of `sound` and of its high band, dBFS: what a [`Floor`] is compared with.
+/// Level of `sound` and of its high band, dBFS, without its offset: what a [`Floor`] is compared with.
 pub fn levels_dbfs(sound: &[f32], rate_hz: u32) -> (f64, f64) {
     let mut high = HighPass::new(rate_hz);
-    let level = dbfs(mean_power(sound.iter().copied()));
+    let level = dbfs(power_without_offset(sound));
     (level, dbfs(mean_power(sound.iter().map(|sample| high.step(*sample)))))
 }
 
@@ -248,6 +248,12 @@ pub fn shown(sound: &[f32], rate_hz: u32) -> impl Iterator<Item = Defect> + '_ {
 /// For blocks of a source.
 fn likeness(block_len: usize) -> Likeness {
     Likeness::new(block_len.min(TONE_SAMPLES_MAX))
+}
+
+/// A card's offset stays where its microphone is covered: it is no sound.
+fn power_without_offset(sound: &[f32]) -> f64 {
+    let offset = block::mean(sound);
+    mean_power(sound.iter().map(|sample| (f64::from(*sample) - offset) as f32))
 }
 
 fn mean_power(sound: impl ExactSizeIterator<Item = f32>) -> f64 {

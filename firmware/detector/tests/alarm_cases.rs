@@ -312,6 +312,43 @@ fn where_sound_stops_coming_time_alone_ends_it() {
     );
 }
 
+/// The window that ends with the hold is still being judged when somebody sets something: it may keep the incident.
+#[test]
+fn a_command_ends_no_incident_that_a_window_may_keep() {
+    let commands = [Event::Cooldown(30.0), Event::Threshold(0.8), siren(1.0), Event::Quiet(false), arm(true, None)];
+    for command in commands {
+        let mut alarm = alarm(DECISION);
+        for (at_s, event) in [(0.0, Event::Ready), (2.0, w(0.95))] {
+            alarm.step(us(at_s), event);
+        }
+        assert!(alarm.in_incident());
+        alarm.step(us(12.25), command);
+        assert!(alarm.in_incident(), "{command:?} knows nothing of the window that ended at 12");
+        alarm.step(us(12.0), w(0.95));
+        assert!(alarm.in_incident());
+        // Sound that has stopped coming ends it all the same.
+        let ended = alarm.step(us(60.0), command);
+        assert!(
+            ended.iter().any(|action| matches!(action, Action::End { t_us, .. } if t_us == us(22.0))),
+            "{command:?}"
+        );
+    }
+}
+
+/// It is over at its due time, though that was not known when it armed again by itself.
+#[test]
+fn arming_again_ends_an_overdue_incident_when_it_was_due() {
+    let mut alarm = alarm(DECISION);
+    alarm.step(0, Event::Ready);
+    alarm.step(us(2.0), w(0.95));
+    alarm.step(us(3.0), arm(false, Some(9.5)));
+    let actions: Vec<_> = alarm.step(us(13.0), Event::Tick).iter().collect();
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::End { t_us, .. } if *t_us == us(12.0))),
+        "{actions:?}"
+    );
+}
+
 #[test]
 fn nothing_sounds_before_it_is_ready() {
     check(alarm(DECISION), &[(0.0, siren(5.0)), (1.0, Event::TestSiren)], &[]);

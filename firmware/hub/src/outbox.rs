@@ -224,9 +224,12 @@ impl<D: Disk> Outbox<D> {
         self.retry_at
     }
 
-    /// Puts the removals on the disk too, so that the next start repeats nothing.
-    pub fn close(&mut self) {
-        if let Err(error) = self.store.sync() {
+    /// Puts what is not on the disk there, and the removals too, so that the next start neither lacks nor repeats anything. What could not be
+    /// put there may lie in files that count as empty: then none of them is touched.
+    pub fn close(&mut self, now: Instant) {
+        let saved = self.try_save(now);
+        let closed = if self.unsaved.is_empty() { saved.and_then(|()| self.store.sync()) } else { saved };
+        if let Err(error) = closed {
             log::warn!("outbox: {error}");
         }
     }
@@ -265,6 +268,11 @@ impl<D: Disk> Outbox<D> {
     /// Damaged records that were skipped.
     pub fn bad(&self) -> u64 {
         self.store.bad()
+    }
+
+    #[cfg(test)]
+    fn store_is_busy(&self) -> bool {
+        self.store.ready().is_err()
     }
 
     fn insert(&mut self, key: Key, entry: Entry) {
@@ -317,7 +325,9 @@ impl<D: Disk> Outbox<D> {
                 }
                 // A flash card that thinks for seconds is none that fails; meanwhile alerts go out from memory.
                 Err(error) if error.is_no_answer() => {
-                    self.retry_wait = STORAGE_RETRY_MIN;
+                    if !self.failed {
+                        self.retry_wait = STORAGE_RETRY_MIN;
+                    }
                     let since = *self.slow_since.get_or_insert(now);
                     if now.duration_since(since) >= DISK_SLOW {
                         self.fail(&error);

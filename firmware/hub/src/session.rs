@@ -116,6 +116,8 @@ struct Session {
     back_off: BackOff,
     hurried: Option<Instant>,
     oversized: Oversized,
+    /// Why the path is of little use, once commands that were asked for again are known to come.
+    deaf_then: Option<String>,
     random: SmallRng,
     stop: Option<Instant>,
 }
@@ -150,6 +152,7 @@ impl Session {
             back_off: BackOff::new(),
             hurried: None,
             oversized: Oversized::default(),
+            deaf_then: None,
             random: pace::random(),
             stop: None,
             options,
@@ -186,7 +189,7 @@ impl Session {
             }
         }
         self.goodbye().await;
-        self.outbox.close();
+        self.outbox.close(Instant::now());
     }
 
     /// Does what may wait for the disk, and says so to whoever watches.
@@ -224,6 +227,10 @@ impl Session {
             }
             Phase::Up(up) if self.oversized.asks_again(now) && up.link.subscribe(&self.topics).is_err() => {
                 self.lose("cannot subscribe", now);
+            }
+            Phase::Up(_) if self.oversized.is_over(now) => {
+                let deaf = self.deaf_then.take();
+                self.tell_path(deaf);
             }
             Phase::Up(up) if up.birth.is_some_and(|at| at <= now) => {
                 up.birth = None;
@@ -270,8 +277,8 @@ impl Session {
                     format!("the broker does not let this device read {}: the hub cannot end an alarm", deaf.join(", "))
                 });
                 match self.phase {
-                    // Asked for again.
-                    Phase::Up(_) => self.tell_path(deaf),
+                    // Asked for again: it is well once the connection has outlived what the broker sends then.
+                    Phase::Up(_) => self.deaf_then = deaf,
                     _ => self.come_up(now, deaf),
                 }
             }
@@ -309,6 +316,8 @@ impl Session {
                         _ => Duration::ZERO,
                     };
                     self.oversized.ended(lasted, now);
+                } else {
+                    self.oversized.ended_otherwise();
                 }
                 self.lose(&cause, now);
             }
@@ -457,7 +466,7 @@ impl Session {
             Phase::Connecting { .. } => {}
             Phase::Up(up) => {
                 sooner(up.birth);
-                sooner(self.oversized.ask_again_at());
+                sooner(self.oversized.look_at());
                 sooner((up.in_flight() > 0).then(|| up.heard + ACK_WAIT));
                 let may_send = self.outbox.waiting() > 0 && up.alerts < ALERTS_IN_FLIGHT_MAX;
                 sooner(may_send.then(|| self.pace.next()));

@@ -32,7 +32,7 @@ impl Control {
                 }
             }
             Incoming::Connected => self.restore(Fault::PathDown, "the broker is there"),
-            Incoming::Disconnected { cause } => self.fault(Fault::PathDown, &cause),
+            Incoming::Disconnected { cause } => self.fault_anew(Fault::PathDown, &cause),
             Incoming::StorageFailed { cause } => self.storage(Storage::Outbox, Err(cause)),
             Incoming::StorageRestored => self.storage(Storage::Outbox, Ok(())),
         }

@@ -7,6 +7,9 @@ const STRETCHES: usize = 8;
 /// A window's end is never so far back, seconds.
 const KEPT_S: f64 = 60.0;
 
+/// How long it is heard after its line is off: what is on its way through the card, and the room's echo. Seconds.
+const TAIL_S: f64 = 0.5;
+
 /// Stretches of sound time, oldest first; the last one has no end while the siren sounds.
 #[derive(Debug, Default)]
 pub struct Sounded(VecDeque<(f64, Option<f64>)>);
@@ -32,7 +35,7 @@ impl Sounded {
 
     /// Whether a window from `start_s` to `end_s` holds some of it.
     pub fn within(&self, start_s: f64, end_s: f64) -> bool {
-        self.0.iter().any(|&(from, until)| end_s > from && until.is_none_or(|until| start_s < until))
+        self.0.iter().any(|&(from, until)| end_s > from && until.is_none_or(|until| start_s < until + TAIL_S))
     }
 }
 
@@ -49,12 +52,13 @@ mod tests {
         sounded.follow(true, 11.0);
         assert!(sounded.within(9.0, 11.0) && !sounded.within(8.0, 10.0));
         sounded.follow(false, 12.0);
-        sounded.follow(true, 12.3);
+        sounded.follow(true, 15.0);
         // It ended before the siren went on again, and is told only now.
         assert!(sounded.within(10.2, 12.2));
-        assert!(!sounded.within(12.0, 12.3), "between the two");
-        sounded.follow(false, 13.0);
-        assert!(sounded.within(12.9, 14.9) && !sounded.within(13.0, 15.0));
+        assert!(sounded.within(12.4, 14.4), "the echo");
+        assert!(!sounded.within(12.5, 14.5), "between the two");
+        sounded.follow(false, 16.0);
+        assert!(sounded.within(15.9, 17.9) && !sounded.within(16.5, 18.5));
     }
 
     #[test]

@@ -28,6 +28,14 @@ impl Control {
         }
     }
 
+    /// As [`Self::fault`], said again where it stands for another cause: the path that was down is up, and of little use all the same.
+    pub(super) fn fault_anew(&mut self, fault: Fault, detail: &str) {
+        let other = self.faults.cause(fault).is_some_and(|before| before != detail);
+        if self.faults.raise(fault, detail) || other {
+            self.tell_fault(fault, detail);
+        }
+    }
+
     fn tell_fault(&mut self, fault: Fault, detail: &str) {
         if self.saved.faults.insert(fault.name().into()) {
             self.save();

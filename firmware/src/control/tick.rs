@@ -105,16 +105,19 @@ impl Control {
 
     fn reopen(&mut self) {
         let silent = self.alarm.siren_on() && !self.parts.outputs.siren_is_on();
-        if !silent && !self.faults.stands(Fault::OutputUnavailable) {
-            return;
-        }
+        let stood = self.faults.stands(Fault::OutputUnavailable);
+        // Also where all seems well: a chip that went in a quiet house is known before the alarm.
         let mut problems = self.parts.outputs.reopen(self.alarm.siren_on());
-        problems.extend(self.parts.inputs.reopen());
+        if stood || silent {
+            problems.extend(self.parts.inputs.reopen());
+        }
         self.follow_siren();
         if silent && self.siren_sounds() {
             self.state(State::Siren(true));
         }
-        if problems.is_empty() {
+        if !stood {
+            problems.iter().for_each(|problem| self.line_fails(problem));
+        } else if problems.is_empty() {
             self.failed_lines.clear();
             self.restore(Fault::OutputUnavailable, "every line is held again");
         }

@@ -14,6 +14,10 @@ pub trait Disk {
     type File: std::fmt::Debug;
     /// Makes the folder ready and takes it for this process alone. May be called again.
     fn prepare(&mut self) -> io::Result<()>;
+    /// Whether it can be asked now.
+    fn ready(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Names in the folder, in any order.
     fn list(&self) -> io::Result<Vec<String>>;
     /// A whole file.

@@ -6,7 +6,7 @@
 //! Reading is waited for: it happens at the start, and a file that was not read must not be taken for a damaged one.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use super::disk::Disk;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Bytes of the thread's stack: a call or two of the system.
+const STACK: usize = 256 * 1024;
+
 /// The thread, and whether the disk has still to answer it.
 #[derive(Debug)]
 struct Worker {
@@ -22,11 +25,36 @@ struct Worker {
     busy: Arc<AtomicBool>,
 }
 
+/// How long an answer is waited for. A disk that is always slower than that would never keep anything: each time that it was not long enough
+/// it is twice as long, up to [`GROWTH_MAX`] times.
+#[derive(Debug)]
+struct Patience {
+    first: Duration,
+    times: AtomicU32,
+}
+
+/// See [`Patience`].
+const GROWTH_MAX: u32 = 4;
+
+impl Patience {
+    fn new(first: Duration) -> Self {
+        Self { first, times: AtomicU32::new(1) }
+    }
+
+    fn now(&self) -> Duration {
+        self.first * self.times.load(SeqCst)
+    }
+
+    fn grow(&self) {
+        self.times.store((self.times.load(SeqCst) * 2).min(GROWTH_MAX), SeqCst);
+    }
+}
+
 /// A disk whose answers are waited for no longer than a moment.
 #[derive(Debug)]
 pub struct Patient<D> {
     disk: Arc<RwLock<D>>,
-    patience: Duration,
+    patience: Patience,
     /// None where no thread can be started: then they are waited for.
     worker: Option<Worker>,
 }
@@ -35,8 +63,10 @@ impl<D: Disk + Send + Sync + 'static> Patient<D> {
     /// `disk`, each of whose changes is waited for as long as `patience`.
     pub fn new(disk: D, patience: Duration) -> Self {
         let (jobs, inbox) = sync_channel::<Job>(1);
-        let thread =
-            std::thread::Builder::new().name("outbox".into()).spawn(move || inbox.iter().for_each(|job| job()));
+        let thread = std::thread::Builder::new()
+            .name("outbox".into())
+            .stack_size(STACK)
+            .spawn(move || inbox.iter().for_each(|job| job()));
         let worker = match thread {
             Ok(_) => Some(Worker { jobs, busy: Arc::default() }),
             Err(error) => {
@@ -44,7 +74,7 @@ impl<D: Disk + Send + Sync + 'static> Patient<D> {
                 None
             }
         };
-        Self { disk: Arc::new(RwLock::new(disk)), patience, worker }
+        Self { disk: Arc::new(RwLock::new(disk)), patience: Patience::new(patience), worker }
     }
 
     fn ask<T: Send + 'static>(&self, does: impl FnOnce(&D) -> io::Result<T> + Send + 'static) -> io::Result<T> {
@@ -64,9 +94,12 @@ impl<D: Disk + Send + Sync + 'static> Patient<D> {
         });
         // It has room: the one before it has been answered.
         worker.jobs.send(job).map_err(|_| io::Error::other("the disk's thread has ended"))?;
-        match answers.recv_timeout(self.patience) {
+        match answers.recv_timeout(self.patience.now()) {
             Ok(done) => done,
-            Err(RecvTimeoutError::Timeout) => Err(no_answer()),
+            Err(RecvTimeoutError::Timeout) => {
+                self.patience.grow();
+                Err(no_answer())
+            }
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the disk's thread has ended")),
         }
     }
@@ -84,6 +117,13 @@ where
 
     fn prepare(&mut self) -> io::Result<()> {
         self.disk.write().unwrap_or_else(PoisonError::into_inner).prepare()
+    }
+
+    fn ready(&self) -> io::Result<()> {
+        match &self.worker {
+            Some(worker) if worker.busy.load(SeqCst) => Err(no_answer()),
+            _ => Ok(()),
+        }
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -190,6 +230,46 @@ mod tests {
         Alert { class: Class::Alarm, payload: format!("{{\"id\":\"{id}\"}}").into_bytes(), since: now }
     }
 
+    /// The folder, once the thread that was asked last has let go of it.
+    fn opened(folder: impl Fn() -> Folder, now: Instant) -> Outbox<Folder> {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut outbox = Outbox::open(folder(), Bounds::default(), now);
+            if outbox.changes().count() == 0 {
+                return outbox;
+            }
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The disk has kept the alert after all, the program ends before it has asked again, and the broker was never there.
+    #[test]
+    fn what_the_disk_kept_late_outlives_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = || Folder::new(dir.path().join("outbox"));
+        let (answer, word) = channel();
+        let hangs = Arc::new(AtomicBool::new(true));
+        let disk = Hanging { folder: folder(), hangs: Arc::clone(&hangs), word: Mutex::new(word) };
+        let now = Instant::now();
+        let mut outbox = Outbox::open(Patient::new(disk, Duration::from_millis(500)), Bounds::default(), now);
+        outbox.append([alert(1, now)], now);
+        answer.send(()).unwrap();
+        while outbox.store_is_busy() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        outbox.close(now);
+        drop(outbox);
+        assert_eq!(opened(folder, now).len(), 1);
+    }
+
+    #[test]
+    fn a_disk_that_is_always_slow_is_waited_for_longer() {
+        let patience = Patience::new(Duration::from_secs(2));
+        (0..5).for_each(|_| patience.grow());
+        assert_eq!(patience.now(), Duration::from_secs(8));
+    }
+
     #[test]
     fn an_alert_goes_out_while_the_disk_thinks_and_is_kept_once_it_answers() {
         let dir = tempfile::tempdir().unwrap();
@@ -198,7 +278,7 @@ mod tests {
         let hangs = Arc::new(AtomicBool::new(false));
         let disk = Hanging { folder: folder(), hangs: Arc::clone(&hangs), word: Mutex::new(word) };
         let start = Instant::now();
-        let mut outbox = Outbox::open(Patient::new(disk, Duration::from_millis(50)), Bounds::default(), start);
+        let mut outbox = Outbox::open(Patient::new(disk, Duration::from_millis(500)), Bounds::default(), start);
         outbox.append([alert(1, start)], start);
         hangs.store(true, SeqCst);
         for id in 2..=3 {
@@ -230,9 +310,9 @@ mod tests {
             changes = outbox.changes().collect();
         }
         assert_eq!(changes, [Change::Restored]);
-        outbox.close();
+        outbox.close(now);
         drop(outbox);
-        let mut again = Outbox::open(folder(), Bounds::default(), now);
+        let mut again = opened(folder, now);
         let kept: Vec<_> = std::iter::from_fn(|| again.offer(now).map(|offer| offer.payload.to_vec())).collect();
         let left: Vec<_> = [0, 2].map(|n| offered[n].1.clone()).into();
         assert_eq!(kept, left, "each once, what was acknowledged not at all");

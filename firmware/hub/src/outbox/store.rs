@@ -114,6 +114,11 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Whether the disk can be asked now.
+    pub fn ready(&self) -> Result<(), StoreError> {
+        self.disk.ready().map_err(failed("ask", "the disk"))
+    }
+
     /// Damaged records that were skipped.
     pub fn bad(&self) -> u64 {
         self.bad
@@ -285,6 +290,7 @@ impl<D: Disk> Store<D> {
     /// Writes everything that is alive into one new segment and drops all the others; damaged ones are kept aside.
     /// A crash at any point leaves either the old files or the new one, or both, which is the same.
     pub fn compact<'a>(&mut self, puts: impl Iterator<Item = Put<'a>>) -> Result<u64, StoreError> {
+        self.ready()?;
         self.active = None;
         match self.disk.remove(TEMPORARY) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", TEMPORARY)(error)),
@@ -321,9 +327,17 @@ impl<D: Disk> Store<D> {
             } else {
                 self.disk.remove(&name)
             };
-            if let Err(error) = gone {
-                // It costs space and a repeated alert after the next start, never an alert.
-                log::warn!("outbox: cannot drop {name}: {error}");
+            match gone {
+                Ok(()) => {}
+                // Never made, or gone late.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    // It costs space and repeated alerts after the next start, never an alert; `tidy` tries again.
+                    log::warn!("outbox: cannot drop {name}: {error}");
+                    if !self.damaged.contains(&old) {
+                        self.segments.insert(old, Segment::default());
+                    }
+                }
             }
         }
         self.damaged.clear();
@@ -332,6 +346,8 @@ impl<D: Disk> Store<D> {
     }
 
     fn write(&mut self, bytes: &[u8], sync: bool) -> Result<u64, StoreError> {
+        // Before a number is given away.
+        self.ready()?;
         let full = |segment: &Segment| segment.bytes + bytes.len() as u64 > self.bounds.segment_bytes_max;
         let number = self.active.as_ref().map(|active| active.number);
         if number

@@ -427,7 +427,7 @@ fn wear_of_a_thousand_alerts() {
         let key = outbox.offer(now).unwrap().key;
         outbox.ack(key, now);
     }
-    outbox.close();
+    outbox.close(now);
     println!("1000 alerts: {} KiB handed to the disk, {:?}", (written() - before) / 1024, began.elapsed());
     assert!(outbox.is_empty());
     let left: u64 =
@@ -457,7 +457,7 @@ fn a_full_box_opens_at_once() {
         outbox.ack(key, start);
     }
     println!("{ALERTS_MAX} alerts: opened in {opened:?}, acknowledged in {:?}", began.elapsed());
-    outbox.close();
+    outbox.close(start);
     let left = Folder::new(folder.path().into()).list().unwrap();
     assert!(left.len() <= 2, "{left:?}");
 }

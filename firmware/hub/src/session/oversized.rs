@@ -16,12 +16,15 @@ const IN_A_ROW: u32 = 2;
 pub struct Oversized {
     in_a_row: u32,
     deaf_until: Option<Instant>,
+    /// When the commands were asked for again, until that has gone well for a while.
+    asked: Option<Instant>,
 }
 
 impl Oversized {
     /// One has ended a connection that had lasted so long.
     pub fn ended(&mut self, lasted: Duration, now: Instant) {
-        self.in_a_row = if lasted < AT_ONCE { self.in_a_row + 1 } else { 1 };
+        let at_once = lasted < AT_ONCE || self.asked.take().is_some();
+        self.in_a_row = if at_once { self.in_a_row + 1 } else { 1 };
         if self.in_a_row >= IN_A_ROW {
             self.deaf_until = Some(now + DEAF);
         }
@@ -32,14 +35,32 @@ impl Oversized {
         self.deaf_until.is_some_and(|until| now < until)
     }
 
-    /// When to ask for them again; none where they have been.
-    pub fn ask_again_at(&self) -> Option<Instant> {
-        self.deaf_until
+    /// When to look at [`Self::asks_again`] and [`Self::is_over`].
+    pub fn look_at(&self) -> Option<Instant> {
+        self.deaf_until.or(self.asked.map(|asked| asked + AT_ONCE))
     }
 
     /// True once, when it is time to ask for them again.
     pub fn asks_again(&mut self, now: Instant) -> bool {
-        self.deaf_until.take_if(|until| *until <= now).is_some()
+        let asks = self.deaf_until.take_if(|until| *until <= now).is_some();
+        if asks {
+            self.asked = Some(now);
+        }
+        asks
+    }
+
+    /// True once, when it has.
+    pub fn is_over(&mut self, now: Instant) -> bool {
+        let over = self.asked.take_if(|asked| now.duration_since(*asked) >= AT_ONCE).is_some();
+        if over {
+            self.in_a_row = 0;
+        }
+        over
+    }
+
+    /// The connection ended for another reason.
+    pub fn ended_otherwise(&mut self) {
+        self.asked = None;
     }
 }
 
@@ -59,7 +80,15 @@ mod tests {
         assert!(!oversized.asks_again(now + DEAF / 2));
         assert!(!oversized.is_deaf(now + DEAF) && oversized.asks_again(now + DEAF));
         assert!(!oversized.asks_again(now + DEAF), "once");
-        oversized.ended(Duration::ZERO, now + DEAF);
-        assert!(oversized.is_deaf(now + DEAF), "it is still there");
+        // It is still there, and ends a connection that has lasted long.
+        assert!(!oversized.is_over(now + DEAF));
+        oversized.ended(DEAF, now + DEAF);
+        assert!(oversized.is_deaf(now + DEAF) && oversized.asked.is_none());
+        let later = now + 2 * DEAF;
+        assert!(
+            oversized.asks_again(later) && oversized.is_over(later + AT_ONCE) && !oversized.is_over(later + AT_ONCE)
+        );
+        oversized.ended(Duration::ZERO, later + DEAF);
+        assert!(!oversized.is_deaf(later + DEAF), "one alone, after all was well");
     }
 }

@@ -7,7 +7,7 @@ mod commands;
 mod every;
 mod figures;
 mod gaps;
-mod incident;
+pub(super) mod incident;
 mod senses;
 mod sounded;
 mod standstill;

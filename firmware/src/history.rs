@@ -158,3 +158,69 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use detector::manifest::Manifest;
+    use detector::window::Span;
+
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/default");
+        files::model_dir::read_manifest(&model).unwrap()
+    }
+
+    /// A window of the shipped front end, each of whose columns holds its own time.
+    fn window(config: &FrontEnd, t_start_s: f64, t_end_s: f64) -> Report {
+        let (frames, hop_s) = (config.frames(), config.hop as f64 / f64::from(config.sample_rate_hz));
+        let length_s = config.window_s;
+        let first_s = if t_end_s - t_start_s > length_s + 1e-9 { t_end_s - length_s } else { t_start_s };
+        let column = |frame: usize| (first_s + frame as f64 * hop_s) as f32;
+        Report {
+            span: Span { seq: 0, start: 0, end: 0 },
+            t_start_s,
+            t_end_s,
+            scores: Vec::new(),
+            score: Some(0.0),
+            label: 0,
+            level_dbfs: -60.0,
+            front_end_ms: 0.0,
+            inference_ms: 0.0,
+            skipped: false,
+            gap: t_end_s - t_start_s > length_s + 1e-9,
+            complete: Instant::now(),
+            log_mel: (0..config.n_mels).flat_map(|_| (0..frames).map(column)).collect(),
+            sound: Vec::new(),
+        }
+    }
+
+    /// A stride longer than the window leaves sound between two windows, a microphone that was away leaves it out of one.
+    #[test]
+    fn each_column_of_a_picture_stands_at_its_time_whatever_is_missing() {
+        let config = manifest().front_end;
+        let hop_s = config.hop as f64 / f64::from(config.sample_rate_hz);
+        for spans in [[(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.0, 9.0)], [(0.0, 2.0), (2.0, 4.0)]] {
+            let mut history = History::new(&config, &vec![0.0; config.n_mels]);
+            for (t_start_s, t_end_s) in spans {
+                let report = window(&config, t_start_s, t_end_s);
+                history.push(&report, crate::control::incident::window_of(&report, &[], false));
+            }
+            let stretch = history.stretch(0.0, 0.0);
+            let each_s = (stretch.t_end_s - stretch.t_start_s) / (stretch.frames - 1) as f64;
+            assert!((each_s - hop_s).abs() < 0.01 * hop_s, "{spans:?}: {each_s}");
+            let row = &stretch.log_mel[..stretch.frames];
+            let dark = row.iter().filter(|cell| **cell == DARK).count() as f64 * hop_s;
+            let missing_s = spans[1].1 - spans[0].1 - config.window_s;
+            assert!((dark - missing_s).abs() < 3.0 * hop_s, "{spans:?}: {dark} s are dark");
+            for (frame, cell) in row.iter().enumerate().filter(|(_, cell)| **cell != DARK) {
+                let t_s = stretch.t_start_s + frame as f64 * each_s;
+                assert!((f64::from(*cell) - t_s).abs() < 2.0 * hop_s, "{spans:?}: {cell} stands at {t_s}");
+            }
+        }
+    }
+}

@@ -61,6 +61,8 @@ mod tests {
     fn both_bounds_must_hold() {
         let (quiet, low) = ([1e-4f32; 32_000], [-10.0f32; 64]);
         assert!(GATE.is_quiet(&quiet, &low));
+        let offset = quiet.map(|sample| sample + 0.01);
+        assert!(GATE.is_quiet(&offset, &low), "a cheap card's offset is no sound");
         let mut click = quiet;
         click[20_000..20_400].fill(0.01);
         assert!(!GATE.is_quiet(&click, &low), "25 ms at -40 dBFS in a window that is quiet on the whole");

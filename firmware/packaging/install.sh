@@ -54,9 +54,13 @@ if command -v systemctl >/dev/null; then
 fi
 # A password is in place before the service starts for the first time. Where one works already it stays until the site file has been checked.
 store_password() {
-    [ -n "$password" ] && [ $credential = mqtt.password ] || return 0
-    install -d -m 0700 /etc/credstore
-    install -m 0600 "$password" /etc/credstore/screamd.mqtt.password
+    [ -n "$password" ] || return 0
+    if [ $credential = mqtt.password ]; then
+        install -d -m 0700 /etc/credstore
+        install -m 0600 "$password" /etc/credstore/screamd.mqtt.password
+    elif getent group screamd >/dev/null; then
+        install -m 0640 -o root -g screamd "$password" $credential
+    fi
 }
 [ -e /etc/credstore/screamd.mqtt.password ] || store_password
 
@@ -71,7 +75,8 @@ install_package || {
 }
 
 if [ -n "$password" ]; then
-    [ $credential = mqtt.password ] || install -m 0640 -o root -g screamd "$password" $credential
+    # Its group is there with the package.
+    [ $credential = mqtt.password ] || [ -e $credential ] || store_password
     echo "in the site file: password_file = \"$credential\""
 fi
 

@@ -64,7 +64,8 @@ fn folders_take_files(config: &Path, site: &Site) -> bool {
     let mut well = true;
     for (name, dir) in [("events.dir", &site.events.dir), ("state.dir", &site.state.dir)] {
         // Made by whoever runs, so that it is theirs; where it is not there yet, the folder above must take it.
-        let above = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
+        // A relative folder's last ancestor has no name.
+        let above = dir.ancestors().map(here).find(|above| above.exists()).unwrap_or(dir);
         if !above.is_dir() {
             tell!("{}: `{name}`: {}: is a file, and no folder can be there", config.display(), above.display());
             well = false;
@@ -73,6 +74,11 @@ fn folders_take_files(config: &Path, site: &Site) -> bool {
         }
     }
     well
+}
+
+/// The folder that an empty path means.
+fn here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 /// A file can be made here and removed.

@@ -43,7 +43,8 @@ fn find_in(folder: Option<&Path>, store: &Path, path: &Path) -> PathBuf {
     }
     let stored = store.join(format!("{USER}.{}", path.display()));
     let is_name = path.components().count() == 1;
-    if is_name && folder.is_none() && !path.exists() && stored.exists() { stored } else { path.to_path_buf() }
+    // Before a file of that name where somebody happens to stand: the service will not get that one.
+    if is_name && folder.is_none() && stored.exists() { stored } else { path.to_path_buf() }
 }
 
 /// What is not wise about a named file's rights: others may read it, or the service may not.
@@ -55,6 +56,12 @@ pub fn warning(path: &Path) -> Option<String> {
     let rights = std::fs::metadata(path).ok()?;
     let user = rustix::process::geteuid();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if path.is_relative() && ids(&users).is_some() {
+        return Some(format!(
+            "{}: is taken from the folder that you stand in; the service takes a name from {STORE}/{USER}.NAME, else a whole path",
+            path.display()
+        ));
+    }
     // The service itself, and root, judge by what the service needs; who tries the program out has a file of his own.
     let service = ids(&users).filter(|(service, _)| user.is_root() || user.as_raw() == *service);
     let cause = cause((rights.uid(), rights.gid(), rights.mode()), service)?;
@@ -101,6 +108,11 @@ mod tests {
         let stored = store.join("screamd.mqtt.password");
         std::fs::write(&stored, "x").unwrap();
         assert_eq!(find_in(None, &store, name), stored, "a shell");
+        let here = Path::new("Cargo.toml");
+        assert!(here.exists());
+        assert_eq!(find_in(None, &store, here), here, "where it is tried out");
+        std::fs::write(store.join("screamd.Cargo.toml"), "x").unwrap();
+        assert_eq!(find_in(None, &store, here), store.join("screamd.Cargo.toml"), "the service gets this one");
         assert_eq!(find_in(None, &store, Path::new("ca.pem")), Path::new("ca.pem"), "nowhere: named as it is written");
         assert_eq!(find_in(Some(&handed), &store, name), name, "a service that was handed nothing must say so");
         std::fs::write(handed.join(name), "x").unwrap();

@@ -278,7 +278,8 @@ impl EventStore {
             return Ok(());
         }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
-        let above = self.dir.parent().unwrap_or(&self.dir);
+        // Of a folder without another in front of it that is an empty path.
+        let above = self.dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let given = made.and_then(|()| private_file::give(&File::open(&self.dir)?, above));
         given.map_err(|source| io_error(&self.dir, "make the events folder", source))
     }

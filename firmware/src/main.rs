@@ -86,6 +86,9 @@ fn main() -> ExitCode {
         Command::Run(_) => logging::queued(),
         _ => logging::direct(),
     }
+    if matches!(cli.command, Command::Check(_) | Command::Selftest(_)) {
+        update::hand_over();
+    }
     let ended = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(paths) if check::run(&paths) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@
 pub mod agent;
 mod fetch;
 mod launch;
+pub use launch::hand_over;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -122,10 +123,12 @@ impl Device {
 
     /// Where bundles are placed, and where the service asks: below the state folder, which is the service's own.
     fn inbox(&self) -> PathBuf {
-        let state = self.site().unwrap_or_default().state.dir;
-        // Inside a root that is not `/`, a site file may name its paths either way.
-        let state = if state.starts_with(&self.root) { state } else { self.path(&state.to_string_lossy()) };
-        state.join(INBOX)
+        self.below_root(&self.site().unwrap_or_default().state.dir).join(INBOX)
+    }
+
+    /// A path of the site file. Inside a root that is not `/`, it may name its paths either way.
+    fn below_root(&self, path: &Path) -> PathBuf {
+        if path.starts_with(&self.root) { path.to_path_buf() } else { self.path(&path.to_string_lossy()) }
     }
 
     /// Trusted keys, and `also`; none is an error that says where they belong.

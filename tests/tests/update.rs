@@ -165,6 +165,33 @@ fn an_update_that_was_asked_for_and_refused_is_told() {
     }
 }
 
+/// An installer types `screamd check` on a device whose release is newer than its package: that one judges, which will read the site file.
+#[test]
+fn check_in_a_shell_is_the_installed_releases() {
+    let device = Updated::new("");
+    device.apply(&device.bundle("9.1.0", &Program::Script("echo \"release $SCREAMD_RELEASE: $*\"; exit 7")));
+    std::fs::create_dir_all(device.path("usr/bin")).unwrap();
+    std::fs::copy(program("screamd"), device.path("usr/bin/screamd")).unwrap();
+    let run = |program: PathBuf, verb: &str, release: Option<&str>| {
+        let mut command = Command::new(program);
+        command.current_dir(device.path("etc/screamd")).args([verb, "--config", "site.toml"]);
+        command.env("SCREAMD_ROOT", device.path(""));
+        command.envs(release.map(|release| ("SCREAMD_RELEASE", release)));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let site = device.path("etc/screamd/site.toml");
+    for verb in ["check", "selftest"] {
+        let (code, said) = run(device.path("usr/bin/screamd"), verb, None);
+        assert_eq!(code, Some(7), "{said}");
+        let whole = format!("{verb} --config {}", site.display());
+        assert!(said.starts_with("release 9.1.0-") && said.contains(&whole), "{said}");
+    }
+    // The release itself, and a program that is tried out, are what they are.
+    assert_ne!(run(device.path("usr/bin/screamd"), "check", Some("package")).0, Some(7));
+    assert_ne!(run(program("screamd"), "check", None).0, Some(7));
+}
+
 #[test]
 fn a_release_whose_program_ends_at_once_or_cannot_be_started_is_left_after_three_starts() {
     for script in ["exit 1", "exit 2"] {

@@ -1,5 +1,7 @@
 //! The site file in words: every key with why it stands there, so that an installer can change it later without a manual.
 
+use std::path::Path;
+
 use super::answers::{Answers, Hub};
 
 /// The text of the file.
@@ -55,12 +57,19 @@ fn hub(hub: Option<&Hub>) -> String {
         text.push_str(&format!("username = {}\n", quoted(username)));
     }
     if let Some(file) = &hub.password_file {
-        text.push_str(&format!("password_file = {}\n", quoted(&file.display().to_string())));
+        text.push_str(&format!("password_file = {}\n", quoted(&named(file))));
     }
     if let Some(file) = &hub.ca_file {
-        text.push_str(&format!("[mqtt.tls]\nca_file = {}\n", quoted(&file.display().to_string())));
+        text.push_str(&format!("[mqtt.tls]\nca_file = {}\n", quoted(&named(file))));
     }
     text
+}
+
+/// A name is a credential's; a path is the same from wherever the service starts.
+fn named(file: &Path) -> String {
+    let is_path = file.components().count() > 1;
+    let whole = std::path::absolute(file).ok().filter(|_| is_path);
+    whole.as_deref().unwrap_or(file).display().to_string()
 }
 
 /// A TOML string.

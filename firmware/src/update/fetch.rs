@@ -337,7 +337,8 @@ impl Fetch {
             }
             return Ok(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
         };
-        let path = crate::credentials::find(file);
+        // Below the device's root, as every path of its site file.
+        let path = if file.is_absolute() { self.device.below_root(file) } else { crate::credentials::find(file) };
         let wrong = |why: String| FetchError::Ca(path.display().to_string(), why);
         let pem = files::model_dir::read_bounded(&path, CA_BYTES_MAX).map_err(|error| wrong(error.to_string()))?;
         let mut found = Vec::new();

@@ -3,9 +3,9 @@
 //! Whatever is broken here, something is started: a release that cannot be executed is passed over, and behind them all
 //! stands the package's own program.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use release::store::{PACKAGE, Release};
@@ -74,4 +74,59 @@ fn start(device: &Device, id: &str, program: &Path, folder: &Path, args: &[OsStr
         command.current_dir(folder);
     }
     command.exec()
+}
+
+/// `check` and `selftest` typed in a shell are those of the release that the service runs: its program, model and boards are what the site
+/// file is read by. Returns where none is installed, where this program is not the package's, and where the release cannot be started.
+pub fn hand_over() {
+    let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let device = Device::below(&root);
+    let own = std::env::current_exe().and_then(std::fs::canonicalize).ok();
+    let package = std::fs::canonicalize(device.path("/usr/bin/screamd")).ok();
+    if std::env::var_os(RELEASE).is_some() || own.is_none() || own != package || device.store.package_on_trial() {
+        return;
+    }
+    let Some(release) = device.store.current() else { return };
+    let args = with_whole_paths(std::env::args_os().skip(1));
+    let error = start(&device, &release.id, &program(&release), &release.folder, &args);
+    log::error!("{}: {error}; the package's own program answers", program(&release).display());
+}
+
+/// The release starts in a folder of its own.
+fn with_whole_paths(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    const PATHS: [&str; 3] = ["--config", "--model", "--board"];
+    let whole = |path: &OsStr| std::path::absolute(path).map_or_else(|_| path.to_owned(), PathBuf::into_os_string);
+    let mut is_path = false;
+    args.map(|arg| {
+        let after_a_flag = std::mem::replace(&mut is_path, PATHS.iter().any(|flag| arg == *flag));
+        let text = arg.to_str().unwrap_or_default();
+        let joined = text.split_once('=').filter(|(flag, _)| PATHS.contains(flag));
+        match joined {
+            _ if after_a_flag => whole(&arg),
+            Some((flag, path)) => OsString::from_iter([OsStr::new(flag), OsStr::new("="), &whole(OsStr::new(path))]),
+            None => arg,
+        }
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_those_of_the_shell() {
+        let here = std::env::current_dir().unwrap_or_default().display().to_string();
+        let args = ["check", "--config", "a.toml", "--model=m", "--board", "/b.toml", "--no-siren"].map(OsString::from);
+        let whole = [
+            "check".into(),
+            "--config".into(),
+            format!("{here}/a.toml"),
+            format!("--model={here}/m"),
+            "--board".into(),
+            "/b.toml".into(),
+            "--no-siren".into(),
+        ];
+        assert_eq!(with_whole_paths(args.into_iter()), whole.map(OsString::from));
+    }
 }

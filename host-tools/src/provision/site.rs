@@ -62,7 +62,11 @@ pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<
             warnings.push(format!("{}: `{key}`: {} is not there; give it: --secret FILE", named(), from.display()));
             continue;
         }
-        secrets.push((name, read_bounded(&from, SECRET_BYTES_MAX)?));
+        let bytes = read_bounded(&from, SECRET_BYTES_MAX)?;
+        if let Some(cause) = unusable(key, &bytes) {
+            bail!("{}: `{key}`: {}: {cause}", named(), from.display());
+        }
+        secrets.push((name, bytes));
     }
     if site.audio.device.is_none() {
         warnings.push(format!(
@@ -77,6 +81,19 @@ pub fn read(path: &Path, mut board: Board, given: &[PathBuf]) -> anyhow::Result<
         }
     }
     Ok(Site { text, quiet_hours: !site.siren.quiet_hours.is_empty(), device_id: site.device_id, secrets, warnings })
+}
+
+/// Why the device will have no use for this file, as far as its form tells.
+fn unusable(key: &str, bytes: &[u8]) -> Option<String> {
+    let holds = |words: &str| bytes.windows(words.len()).any(|part| part == words.as_bytes());
+    let wanted = match key.rsplit('.').next().unwrap_or(key) {
+        "ca_file" | "cert_file" => "CERTIFICATE-----",
+        "key_file" => "PRIVATE KEY-----",
+        "crl_file" => "X509 CRL-----",
+        _ => return bytes.trim_ascii().is_empty().then(|| "is empty".into()),
+    };
+    let found = holds("-----BEGIN ") && holds(wanted);
+    (!found).then(|| format!("holds no PEM block (-----BEGIN ... {wanted})"))
 }
 
 #[cfg(test)]
@@ -101,6 +118,19 @@ mod tests {
             let error = site(&text, &[]).map(drop).unwrap_err().to_string();
             assert!(error.contains("`mqtt.password_file`") && error.contains("alone"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_the_device_will_refuse_is_refused_here() {
+        let pem = |what: &str| format!("-----BEGIN {what}-----\nMIIB\n-----END {what}-----\n").into_bytes();
+        for key in ["mqtt.tls.ca_file", "update.ca_file", "mqtt.tls.cert_file"] {
+            assert_eq!(unusable(key, &pem("CERTIFICATE")), None, "{key}");
+            assert!(unusable(key, b"rubbish").is_some_and(|cause| cause.contains("CERTIFICATE")), "{key}");
+        }
+        assert_eq!(unusable("mqtt.tls.key_file", &pem("EC PRIVATE KEY")), None);
+        assert!(unusable("mqtt.tls.key_file", &pem("CERTIFICATE")).is_some());
+        assert_eq!(unusable("mqtt.password_file", b"secret\n"), None);
+        assert_eq!(unusable("mqtt.password_file", b" \n").as_deref(), Some("is empty"));
     }
 
     #[test]

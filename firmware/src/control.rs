@@ -85,6 +85,8 @@ struct EndWait {
 const RECORDER_WAIT: EndWait = EndWait { recording: Duration::from_secs(60), signal: Duration::from_millis(1500) };
 /// For the broker's acknowledgements after a recording; [`hub::limits::HURRIED`] once a signal has come. The goodbye may take a second more.
 const BROKER_WAIT: Duration = Duration::from_secs(9);
+/// Sound that comes so much later than it was due has stood still, microseconds.
+const STOOD_US: Us = 1_000_000;
 /// Between two words that somebody has silenced a device with nothing to silence.
 const SILENCED_EVERY: Duration = Duration::from_secs(10);
 
@@ -373,7 +375,13 @@ impl Control {
             self.parts.update.scored();
         }
         let now_us = us(report.t_end_s);
+        let before_us = self.now_us();
         self.anchor = (now_us, report.complete);
+        // A pipe that stood still: the sound's time has stood with it, a person's has not.
+        let back_us = before_us.saturating_sub(self.now_us());
+        if self.parts.realtime && back_us > STOOD_US {
+            self.alarm.rewind(back_us);
+        }
         let masked = self.holds_siren(report);
         self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));
         self.health.level_dbfs = f64::from(report.level_dbfs);

@@ -273,6 +273,16 @@ impl Alarm {
         actions
     }
 
+    /// The sound's time goes on from a moment that lies so far back: a pipe stood still. A person's times, which went on meanwhile, end as soon as they
+    /// would have.
+    pub fn rewind(&mut self, by_us: Us) {
+        let back = |at_us: Us| at_us.saturating_sub(by_us);
+        self.arm_again_us = self.arm_again_us.map(back);
+        if let Siren::On { since_us, until_us, by_person } = self.siren {
+            self.siren = Siren::On { since_us: back(since_us), until_us: back(until_us), by_person };
+        }
+    }
+
     /// What falls due by time alone. An incident ends at its due time, but that is only known once a window after it has
     /// come (`by_sound`; it might have kept the incident going), or sound has stopped coming. A command or a button knows nothing of it.
     fn timers(&mut self, now_us: Us, by_sound: bool, actions: &mut Actions) {

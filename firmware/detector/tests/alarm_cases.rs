@@ -349,6 +349,21 @@ fn arming_again_ends_an_overdue_incident_when_it_was_due() {
     );
 }
 
+/// Half a minute into a pause somebody sounds the siren for three seconds and disarms for three; then sound goes on where it had stopped.
+#[test]
+fn a_persons_times_go_on_while_a_pipe_stands_still() {
+    let mut alarm = alarm(DECISION);
+    alarm.step(0, Event::Ready);
+    alarm.step(us(6.0), w(0.1));
+    alarm.step(us(36.0), arm(false, Some(3.0)));
+    alarm.step(us(36.0), siren(3.0));
+    alarm.rewind(us(30.0));
+    alarm.step(us(8.0), w(0.1));
+    assert!(alarm.siren_on() && !alarm.armed(), "a second is left");
+    alarm.step(us(9.0), Event::Tick);
+    assert!(!alarm.siren_on() && alarm.armed());
+}
+
 #[test]
 fn nothing_sounds_before_it_is_ready() {
     check(alarm(DECISION), &[(0.0, siren(5.0)), (1.0, Event::TestSiren)], &[]);

@@ -47,22 +47,23 @@ wanted=$(dpkg-deb -f "$package" Depends | grep -oE 'libc6 \(>= [0-9.]+' | grep -
 dpkg --compare-versions "$glibc" ge "$wanted" || fail "glibc $glibc is too old, $wanted is needed (JetPack 4 is not supported)"
 
 # systemd before 251 (JetPack 5 and 6) looks into no credential store: there a file that the service's user reads has to do.
-credential=mqtt.password
+credential=mqtt.password stored=/etc/credstore/screamd.mqtt.password
 if command -v systemctl >/dev/null; then
     version=$(systemctl --version | awk 'NR == 1 { print $2 + 0 }')
-    [ "$version" -ge 251 ] || credential=/etc/screamd/mqtt.password
+    [ "$version" -ge 251 ] || credential=/etc/screamd/mqtt.password stored=/etc/screamd/mqtt.password
 fi
 # A password is in place before the service starts for the first time. Where one works already it stays until the site file has been checked.
 store_password() {
     [ -n "$password" ] || return 0
     if [ $credential = mqtt.password ]; then
         install -d -m 0700 /etc/credstore
-        install -m 0600 "$password" /etc/credstore/screamd.mqtt.password
-    elif getent group screamd >/dev/null; then
-        install -m 0640 -o root -g screamd "$password" $credential
+        install -m 0600 "$password" $stored
+    elif [ -d /etc/screamd ] && getent group screamd >/dev/null; then
+        # Folder and group come with the package.
+        install -m 0640 -o root -g screamd "$password" $stored
     fi
 }
-[ -e /etc/credstore/screamd.mqtt.password ] || store_password
+[ -e $stored ] || store_password
 
 export DEBIAN_FRONTEND=noninteractive
 # The site file that is there stays, whatever a new default says.
@@ -75,8 +76,7 @@ install_package || {
 }
 
 if [ -n "$password" ]; then
-    # Its group is there with the package.
-    [ $credential = mqtt.password ] || [ -e $credential ] || store_password
+    [ -e $stored ] || store_password
     echo "in the site file: password_file = \"$credential\""
 fi
 

@@ -93,11 +93,15 @@ impl History {
             self.columns.pop_back();
         }
         let last = self.columns.back().map_or(f64::NEG_INFINITY, |(t, _)| *t);
-        // Where sound is missing inside the window, what came after that is known by the window's end.
-        let from_s =
-            if report.gap { report.t_end_s - (frames.max(1) - 1) as f64 * self.hop_s } else { report.t_start_s };
         for frame in 0..frames {
-            let t_s = from_s + frame as f64 * self.hop_s;
+            let after_s = frame as f64 * self.hop_s;
+            let t_s = match report.gap_after_s {
+                // What came after sound that is missing is known by the window's end.
+                Some(gap_after_s) if after_s >= gap_after_s => {
+                    report.t_end_s - (frames - 1 - frame) as f64 * self.hop_s
+                }
+                _ => report.t_start_s + after_s,
+            };
             if t_s > last + self.hop_s / 2.0 {
                 let column = (0..self.n_mels).map(|band| report.log_mel[band * frames + frame]).collect();
                 self.columns.push_back((t_s, column));
@@ -175,12 +179,16 @@ mod tests {
         files::model_dir::read_manifest(&model).unwrap()
     }
 
-    /// A window of the shipped front end, each of whose columns holds its own time.
+    /// A window of the shipped front end, each of whose columns holds its own time; half of its sound came before what is missing in it.
     fn window(config: &FrontEnd, t_start_s: f64, t_end_s: f64) -> Report {
         let (frames, hop_s) = (config.frames(), config.hop as f64 / f64::from(config.sample_rate_hz));
-        let length_s = config.window_s;
-        let first_s = if t_end_s - t_start_s > length_s + 1e-9 { t_end_s - length_s } else { t_start_s };
-        let column = |frame: usize| (first_s + frame as f64 * hop_s) as f32;
+        let missing_s = t_end_s - t_start_s - config.window_s;
+        let gap_after_s = (missing_s > 1e-9).then_some(config.window_s / 2.0);
+        let column = |frame: usize| {
+            let after_s = frame as f64 * hop_s;
+            let behind_s = if gap_after_s.is_some_and(|gap_after_s| after_s >= gap_after_s) { missing_s } else { 0.0 };
+            (t_start_s + after_s + behind_s) as f32
+        };
         Report {
             span: Span { seq: 0, start: 0, end: 0 },
             t_start_s,
@@ -192,7 +200,8 @@ mod tests {
             front_end_ms: 0.0,
             inference_ms: 0.0,
             skipped: false,
-            gap: t_end_s - t_start_s > length_s + 1e-9,
+            gap: gap_after_s.is_some(),
+            gap_after_s,
             complete: Instant::now(),
             log_mel: (0..config.n_mels).flat_map(|_| (0..frames).map(column)).collect(),
             sound: Vec::new(),

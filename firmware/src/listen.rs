@@ -60,6 +60,8 @@ pub struct Report {
     pub skipped: bool,
     /// Sound was lost inside it.
     pub gap: bool,
+    /// Seconds of its sound until the first such place; none without one.
+    pub gap_after_s: Option<f64>,
     /// When its last sample was there.
     pub complete: Instant,
     /// Its picture before normalisation, `[n_mels, frames]`.
@@ -153,6 +155,7 @@ impl Listener {
                 inference_ms: 0.0,
                 skipped: false,
                 gap: false,
+                gap_after_s: None,
                 complete: Instant::now(),
                 log_mel: vec![0.0; config.n_mels * config.frames()],
                 sound: Vec::with_capacity(if keep_sound { config.window_samples() } else { 0 }),
@@ -360,7 +363,8 @@ impl Work {
         report.inference_ms = ms(pictured.elapsed());
         report.span = span;
         let place = self.timeline.place(&span);
-        (report.t_start_s, report.t_end_s, report.gap) = (place.t_start_s, place.t_end_s, place.gap);
+        (report.t_start_s, report.t_end_s) = (place.t_start_s, place.t_end_s);
+        (report.gap, report.gap_after_s) = (place.gap, place.gap_after_s);
         report.level_dbfs = level_dbfs(sound);
         report.complete = complete;
         report.log_mel.copy_from_slice(scorer.front_end().log_mel());

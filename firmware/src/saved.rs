@@ -77,6 +77,11 @@ impl Saved {
         })
     }
 
+    /// What the hub set, without what goes on or stood when the device last wrote: a recording that is tried is another matter.
+    pub fn numbers_alone(self) -> Self {
+        Self { armed: self.armed, threshold_on: self.threshold_on, cooldown_s: self.cooldown_s, ..Self::default() }
+    }
+
     /// Forgets what the site file has changed since, for good: were it only passed over, an old disarming would come back with the
     /// old file.
     pub fn forget_changed(&mut self, armed: Option<bool>, threshold_on: Option<f64>, cooldown_s: Option<f64>) {

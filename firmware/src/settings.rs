@@ -122,7 +122,8 @@ impl Settings {
             return Err(wrong);
         }
         let keeps_state = !paths.trial || site.states("state.dir");
-        let mut saved = Saved::load(&site.state.dir);
+        let saved = Saved::load(&site.state.dir);
+        let mut saved = if keeps_state { saved } else { saved.numbers_alone() };
         let (siren, own) = (&site.siren, &site.decision);
         saved.forget_changed(site.stated_armed(), own.threshold_on, own.cooldown_s);
         if !siren.remote_disarm {

@@ -28,6 +28,8 @@ pub struct Place {
     pub t_end_s: f64,
     /// Sound is missing inside.
     pub gap: bool,
+    /// Seconds of its sound until the first gap inside; none without one.
+    pub gap_after_s: Option<f64>,
 }
 
 impl Timeline {
@@ -52,12 +54,14 @@ impl Timeline {
             self.gaps.pop_front();
         }
         let inside = self.gaps.iter().filter(|(at, _)| *at < span.end);
+        let first = inside.clone().next().map(|(at, _)| *at);
         let (count, inside_s) = inside.fold((0, 0.0), |(count, sum), (_, length_s)| (count + 1, sum + length_s));
         let seconds = |sample: u64| sample as f64 / self.rate_hz;
         Place {
             t_start_s: seconds(span.start) + self.before_s,
             t_end_s: seconds(span.end) + self.before_s + inside_s,
             gap: count > 0,
+            gap_after_s: first.map(|at| seconds(at - span.start)),
         }
     }
 }

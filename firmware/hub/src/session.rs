@@ -316,8 +316,6 @@ impl Session {
                         _ => Duration::ZERO,
                     };
                     self.oversized.ended(lasted, now);
-                } else {
-                    self.oversized.ended_otherwise();
                 }
                 self.lose(&cause, now);
             }
@@ -420,6 +418,8 @@ impl Session {
     }
 
     fn lose(&mut self, cause: &str, now: Instant) {
+        self.oversized.forget_asking();
+        self.deaf_then = None;
         if let Phase::Up(up) = &self.phase {
             self.back_off.session_lasted(now.duration_since(up.since));
         }

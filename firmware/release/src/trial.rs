@@ -271,13 +271,24 @@ impl Store {
         self.write(TRIAL_FILE, &serde_json::to_string(trial).map_err(io::Error::other)?)
     }
 
+    /// Whether the next start takes the package of this version in place of the current release: it has not been seen yet, and is newer.
+    pub fn takes_package(&self, package: &Version) -> bool {
+        self.seen().as_ref() != Some(package) && !self.on_trial() && self.is_newer(package)
+    }
+
+    fn seen(&self) -> Option<Version> {
+        self.text(PACKAGE_FILE).and_then(|text| Version::parse(text.trim()).ok())
+    }
+
+    fn is_newer(&self, package: &Version) -> bool {
+        self.current().is_some_and(|current| *package > current.manifest.version)
+    }
+
     fn adopt(&self, package: &Version, before: Option<Health>) -> io::Result<()> {
-        let seen = self.text(PACKAGE_FILE).and_then(|text| Version::parse(text.trim()).ok());
-        if seen.as_ref() == Some(package) || self.on_trial() {
+        if self.seen().as_ref() == Some(package) || self.on_trial() {
             return Ok(());
         }
-        let newer = self.current().is_some_and(|current| *package > current.manifest.version);
-        if newer {
+        if self.is_newer(package) {
             self.write_trial(&Trial::of(PACKAGE, before))?;
             self.set_link(CURRENT, None)?;
         }

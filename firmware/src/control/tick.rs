@@ -115,9 +115,8 @@ impl Control {
         if silent && self.siren_sounds() {
             self.state(State::Siren(true));
         }
-        if !stood {
-            problems.iter().for_each(|problem| self.line_fails(problem));
-        } else if problems.is_empty() {
+        problems.iter().for_each(|problem| self.line_fails(problem));
+        if stood && problems.is_empty() {
             self.failed_lines.clear();
             self.restore(Fault::OutputUnavailable, "every line is held again");
         }

@@ -87,6 +87,10 @@ pub fn hand_over() {
         return;
     }
     let Some(release) = device.store.current() else { return };
+    // The next start takes the package: it was upgraded, and the service has not started since.
+    if device.store.takes_package(&package_version()) {
+        return;
+    }
     let args = with_whole_paths(std::env::args_os().skip(1));
     let error = start(&device, &release.id, &program(&release), &release.folder, &args);
     log::error!("{}: {error}; the package's own program answers", program(&release).display());
@@ -95,7 +99,11 @@ pub fn hand_over() {
 /// The release starts in a folder of its own.
 fn with_whole_paths(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     const PATHS: [&str; 3] = ["--config", "--model", "--board"];
-    let whole = |path: &OsStr| std::path::absolute(path).map_or_else(|_| path.to_owned(), PathBuf::into_os_string);
+    // What is not there is looked for elsewhere: a model, in the package's folder.
+    let whole = |path: &OsStr| match std::path::absolute(path) {
+        Ok(whole) if whole.exists() => whole.into_os_string(),
+        _ => path.to_owned(),
+    };
     let mut is_path = false;
     args.map(|arg| {
         let after_a_flag = std::mem::replace(&mut is_path, PATHS.iter().any(|flag| arg == *flag));
@@ -117,14 +125,15 @@ mod tests {
     #[test]
     fn paths_stay_those_of_the_shell() {
         let here = std::env::current_dir().unwrap_or_default().display().to_string();
-        let args = ["check", "--config", "a.toml", "--model=m", "--board", "/b.toml", "--no-siren"].map(OsString::from);
+        let args = ["check", "--config", "Cargo.toml", "--model=src", "--board", "none.toml", "--no-siren"];
+        let args = args.map(OsString::from);
         let whole = [
             "check".into(),
             "--config".into(),
-            format!("{here}/a.toml"),
-            format!("--model={here}/m"),
+            format!("{here}/Cargo.toml"),
+            format!("--model={here}/src"),
             "--board".into(),
-            "/b.toml".into(),
+            "none.toml".into(),
             "--no-siren".into(),
         ];
         assert_eq!(with_whole_paths(args.into_iter()), whole.map(OsString::from));

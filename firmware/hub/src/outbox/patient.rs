@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::disk::Disk;
 
@@ -26,7 +26,7 @@ struct Worker {
 }
 
 /// How long an answer is waited for. A disk that is always slower than that would never keep anything: each time that it was not long enough
-/// it is twice as long, up to [`GROWTH_MAX`] times.
+/// it is twice as long, up to [`GROWTH_MAX`] times, and half as long after each answer that needed no more than the first.
 #[derive(Debug)]
 struct Patience {
     first: Duration,
@@ -43,6 +43,12 @@ impl Patience {
 
     fn now(&self) -> Duration {
         self.first * self.times.load(SeqCst)
+    }
+
+    fn answered(&self, after: Duration) {
+        if after < self.first {
+            self.times.store((self.times.load(SeqCst) / 2).max(1), SeqCst);
+        }
     }
 
     fn grow(&self) {
@@ -94,8 +100,12 @@ impl<D: Disk + Send + Sync + 'static> Patient<D> {
         });
         // It has room: the one before it has been answered.
         worker.jobs.send(job).map_err(|_| io::Error::other("the disk's thread has ended"))?;
+        let began = Instant::now();
         match answers.recv_timeout(self.patience.now()) {
-            Ok(done) => done,
+            Ok(done) => {
+                self.patience.answered(began.elapsed());
+                done
+            }
             Err(RecvTimeoutError::Timeout) => {
                 self.patience.grow();
                 Err(no_answer())
@@ -171,14 +181,12 @@ where
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::mpsc::{Receiver, channel};
-    use std::time::Instant;
-
     use super::super::disk::Folder;
     use super::super::{Alert, Bounds, Change, Outbox};
     use super::*;
     use crate::alert::Class;
     use crate::limits::{DISK_SLOW, STORAGE_RETRY_MIN};
+    use std::sync::mpsc::{Receiver, channel};
 
     /// A real folder whose next fsync, once it is told to hang, waits for a word.
     #[derive(Debug)]
@@ -268,6 +276,10 @@ mod tests {
         let patience = Patience::new(Duration::from_secs(2));
         (0..5).for_each(|_| patience.grow());
         assert_eq!(patience.now(), Duration::from_secs(8));
+        patience.answered(Duration::from_secs(3));
+        assert_eq!(patience.now(), Duration::from_secs(8), "it still needs it");
+        (0..5).for_each(|_| patience.answered(Duration::from_millis(20)));
+        assert_eq!(patience.now(), Duration::from_secs(2), "it was a moment's");
     }
 
     #[test]

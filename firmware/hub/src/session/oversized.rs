@@ -23,8 +23,8 @@ pub struct Oversized {
 impl Oversized {
     /// One has ended a connection that had lasted so long.
     pub fn ended(&mut self, lasted: Duration, now: Instant) {
-        let at_once = lasted < AT_ONCE || self.asked.take().is_some();
-        self.in_a_row = if at_once { self.in_a_row + 1 } else { 1 };
+        let asked = self.asked.take().is_some();
+        self.in_a_row = if asked || lasted < AT_ONCE { self.in_a_row + 1 } else { 1 };
         if self.in_a_row >= IN_A_ROW {
             self.deaf_until = Some(now + DEAF);
         }
@@ -58,8 +58,8 @@ impl Oversized {
         over
     }
 
-    /// The connection ended for another reason.
-    pub fn ended_otherwise(&mut self) {
+    /// The connection is over: what was asked for on it tells nothing any more.
+    pub fn forget_asking(&mut self) {
         self.asked = None;
     }
 }
@@ -88,6 +88,12 @@ mod tests {
         assert!(
             oversized.asks_again(later) && oversized.is_over(later + AT_ONCE) && !oversized.is_over(later + AT_ONCE)
         );
+        // Asked for on a connection that has just come up.
+        let mut oversized = Oversized { in_a_row: 2, deaf_until: Some(now), asked: None };
+        assert!(oversized.asks_again(now));
+        oversized.ended(Duration::ZERO, now);
+        assert!(!oversized.is_over(now + AT_ONCE), "it is deaf, and not well");
+        let mut oversized = Oversized::default();
         oversized.ended(Duration::ZERO, later + DEAF);
         assert!(!oversized.is_deaf(later + DEAF), "one alone, after all was well");
     }

@@ -396,6 +396,7 @@ impl Control {
         self.switch(&actions);
         self.say_window(report, masked);
         self.announce(actions, Some(report));
+        self.incident_goes_on(report);
 
         match report.score {
             None => self

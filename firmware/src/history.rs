@@ -8,11 +8,17 @@ use files::event_record::EventWindow;
 use crate::listen::Report;
 
 /// Seconds that a picture shows at the most.
-const PICTURE_S: f64 = 40.0;
+pub const PICTURE_S: f64 = 40.0;
 /// Longest sound of a clip, seconds.
-const CLIP_S: f64 = 120.0;
+pub const CLIP_S: f64 = 120.0;
 /// Where there is no sound: the front end's least power, log2 of 1e-10.
 const DARK: f32 = -33.219_28;
+/// A window's frame is new from so many hops behind the last column on: a half, and what arithmetic loses.
+const NEW_COLUMN: f64 = 0.49;
+/// So many hops from one column to the next, and there is sound missing between them: neighbours are 1.5 at the most.
+const MISSING: f64 = 1.75;
+/// Rounds to the nearest place, and halves, as exact as arithmetic is, all upwards.
+const UPWARDS: f64 = 0.51;
 /// Windows that are kept at the most.
 const WINDOWS: usize = 512;
 
@@ -102,7 +108,7 @@ impl History {
                 }
                 _ => report.t_start_s + after_s,
             };
-            if t_s > last + self.hop_s / 2.0 {
+            if t_s > last + NEW_COLUMN * self.hop_s {
                 let column = (0..self.n_mels).map(|band| report.log_mel[band * frames + frame]).collect();
                 self.columns.push_back((t_s, column));
             }
@@ -133,14 +139,18 @@ impl History {
     /// Frames from `from_s` on, and sound from `sound_from_s` on.
     pub fn stretch(&self, from_s: f64, sound_from_s: f64) -> Stretch {
         let columns: Vec<_> = self.columns.iter().filter(|(t, _)| *t >= from_s).collect();
+        let t_start_s = columns.first().map_or(0.0, |(t, _)| *t);
+        // A picture's columns stand evenly. A window is no whole number of hops long, so that the columns of one may
+        // lie half a hop beside those of the last: each takes the place that is next to it, the later one of two.
         let mut even: Vec<Option<&Vec<f32>>> = Vec::with_capacity(columns.len());
-        let mut before_s = None;
-        for (t_s, column) in &columns {
-            let steps = before_s.map_or(1.0, |before: f64| ((t_s - before) / self.hop_s).round());
-            // A picture's columns stand evenly: of what is missing, or lies between two windows, there are dark ones.
-            even.extend(std::iter::repeat_n(None, (steps as usize).saturating_sub(1)));
-            even.push(Some(column));
-            before_s = Some(*t_s);
+        let mut before: Option<&(f64, Vec<f32>)> = None;
+        for &next in &columns {
+            let place = ((next.0 - t_start_s) / self.hop_s + UPWARDS).floor() as usize;
+            // Between two columns that are neighbours nothing is missing; where sound is, it is dark.
+            let between = before.filter(|(t_s, _)| next.0 - t_s < MISSING * self.hop_s).map(|(_, column)| column);
+            even.resize(place, between);
+            even.push(Some(&next.1));
+            before = Some(next);
         }
         let frames = even.len();
         let mut log_mel = Vec::with_capacity(frames * self.n_mels);
@@ -155,8 +165,8 @@ impl History {
             log_mel,
             frames,
             centres_hz: self.centres_hz.clone(),
-            t_start_s: columns.first().map_or(0.0, |(t, _)| *t),
-            t_end_s: columns.last().map_or(0.0, |(t, _)| *t),
+            t_start_s,
+            t_end_s: t_start_s + frames.saturating_sub(1) as f64 * self.hop_s,
             sound: self.sound.iter().skip(skip).copied().collect(),
             sound_start_s,
         }
@@ -213,7 +223,7 @@ mod tests {
     fn each_column_of_a_picture_stands_at_its_time_whatever_is_missing() {
         let config = manifest().front_end;
         let hop_s = config.hop as f64 / f64::from(config.sample_rate_hz);
-        for spans in [[(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.0, 9.0)], [(0.0, 2.0), (2.0, 4.0)]] {
+        for spans in [[(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.0, 9.0)]] {
             let mut history = History::new(&config, &vec![0.0; config.n_mels]);
             for (t_start_s, t_end_s) in spans {
                 let report = window(&config, t_start_s, t_end_s);
@@ -229,6 +239,36 @@ mod tests {
             for (frame, cell) in row.iter().enumerate().filter(|(_, cell)| **cell != DARK) {
                 let t_s = stretch.t_start_s + frame as f64 * each_s;
                 assert!((f64::from(*cell) - t_s).abs() < 2.0 * hop_s, "{spans:?}: {cell} stands at {t_s}");
+            }
+        }
+    }
+    /// A window of 2 s at 16 kHz is 62.5 hops of 512 samples, one at 22,050 Hz 86.13: its columns fall between those of the last.
+    #[test]
+    fn where_nothing_is_missing_nothing_is_dark_however_late_it_is() {
+        for (rate_hz, stride_s) in [(16_000, 2.0), (22_050, 2.0), (16_000, 1.0), (16_000, 0.7)] {
+            let mut config = manifest().front_end;
+            config.sample_rate_hz = rate_hz;
+            let hop_s = config.hop as f64 / f64::from(rate_hz);
+            for began_s in [0.0, 66.0, 622.0, 1999.3, 50_000.0, 864_000.1, 31_536_000.0] {
+                let mut history = History::new(&config, &vec![0.0; config.n_mels]);
+                for window_n in 0..30 {
+                    let t_start_s = began_s + f64::from(window_n) * stride_s;
+                    let report = window(&config, t_start_s, t_start_s + config.window_s);
+                    history.push(&report, crate::control::incident::window_of(&report, &[], false));
+                }
+                let stretch = history.stretch(began_s + 4.0, 0.0);
+                let row = &stretch.log_mel[..stretch.frames];
+                let spanned_s = stretch.t_end_s - stretch.t_start_s;
+                assert!(
+                    (spanned_s - (29.0 * stride_s + config.window_s - 4.0).min(PICTURE_S)).abs() < 0.1,
+                    "{spanned_s}"
+                );
+                assert_eq!(stretch.frames, (spanned_s / hop_s).round() as usize + 1);
+                assert!(row.iter().all(|cell| *cell != DARK), "{rate_hz} Hz, each {stride_s} s, from {began_s} s on");
+                for (frame, cell) in row.iter().enumerate().filter(|_| began_s < 1000.0) {
+                    let t_s = stretch.t_start_s + frame as f64 * hop_s;
+                    assert!((f64::from(*cell) - t_s).abs() < 1.6 * hop_s, "{cell} stands at {t_s}");
+                }
             }
         }
     }

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use files::event_record::EventRecord;
-use files::picture::Spectrogram;
+use files::event_record::{EventRecord, EventWindow};
+use files::picture::{Spectrogram, WindowScore};
 
 use crate::control::Message;
 use crate::event_log::EventLog;
@@ -46,7 +46,7 @@ pub enum Storage {
 
 /// What is to be written.
 pub enum Job {
-    /// An incident, at its start and again at its end.
+    /// An incident, at its start, at its end and, where it is long, between.
     Incident {
         /// The record.
         record: Box<EventRecord>,
@@ -305,7 +305,9 @@ fn counted<T>(store: &mut EventStore, does: impl FnOnce(&mut EventStore) -> T) -
 }
 
 fn picture(record: &EventRecord, stretch: &Stretch) -> Result<Vec<u8>, files::picture::PictureError> {
-    let scores: Vec<(f64, f32)> = record.windows.iter().map(|window| (window.t_end_s, window.score)).collect();
+    let score =
+        |window: &EventWindow| WindowScore { t_end_s: window.t_end_s, score: window.score, masked: window.masked };
+    let scores: Vec<_> = record.windows.iter().map(score).collect();
     Spectrogram {
         log_mel: &stretch.log_mel,
         n_mels: stretch.centres_hz.len(),

@@ -169,6 +169,8 @@ struct Fleet {
     run: String,
     ids: Vec<String>,
     reconnects: u64,
+    /// When the first device was started.
+    began: Instant,
 }
 
 impl Fleet {
@@ -177,7 +179,8 @@ impl Fleet {
         let ids: Vec<_> = (0..args.devices).map(|number| format!("fleet-{run}-{number:05}")).collect();
         let (tell, incoming) = sync_channel(64 * 1024);
         let bar = progress::bar(u64::from(args.devices), "starting");
-        let mut fleet = Self { hubs: Vec::new(), incoming, listener, run, ids, reconnects: 0 };
+        let began = Instant::now();
+        let mut fleet = Self { hubs: Vec::new(), incoming, listener, run, ids, reconnects: 0, began };
         for id in &fleet.ids {
             bar.inc(1);
             match Hub::start(options(id, access, state), tell.clone()).context("a device") {
@@ -248,7 +251,7 @@ impl Fleet {
         })
     }
 
-    /// Until every device is there; seconds from the last start.
+    /// Until every device is there; seconds from the first one's start. They are waited for from the last one's on.
     fn connect(&mut self, wait: Duration, over: &AtomicBool) -> anyhow::Result<f64> {
         let began = Instant::now();
         let bar = progress::bar(self.hubs.len() as u64, "connected");
@@ -259,7 +262,7 @@ impl Fleet {
                 bar.finish_and_clear();
                 // What was told until now is the first connection of each.
                 self.incoming.try_iter().for_each(drop);
-                return Ok(began.elapsed().as_secs_f64());
+                return Ok(self.began.elapsed().as_secs_f64());
             }
             if began.elapsed() >= wait || over.load(Relaxed) {
                 let cause = self.incoming.try_iter().find_map(|incoming| match incoming {

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use detector::viridis::{VIRIDIS, index};
 
-pub use spectrogram::Spectrogram;
 pub use spectrogram::evidence::Evidence;
+pub use spectrogram::{Spectrogram, WindowScore};
 
 use crate::private_file::{WriteError, write_private};
 

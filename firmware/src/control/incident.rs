@@ -6,6 +6,7 @@ use hub::{EventType, ScreamAttributes, State};
 
 use super::Control;
 use crate::clock;
+use crate::history;
 use crate::lines::Line;
 use crate::listen::Report;
 use crate::recorder::{Job, Storage};
@@ -19,6 +20,10 @@ pub struct Incident {
     record: EventRecord,
     label: String,
     latency_ms: f64,
+    /// Where the window that decided begins, seconds of the sound.
+    from_s: f64,
+    /// Until then, seconds of the sound, its beginning is still known as a picture, and as sound: it is written once more before.
+    known_until_s: [f64; 2],
 }
 
 /// A window as the record keeps it.
@@ -109,9 +114,29 @@ impl Control {
         self.saved.latched = self.alarm.latched();
         self.save();
         self.hand_in();
-        let mut incident = Incident { record, label, latency_ms };
-        incident.record.windows = self.history.windows_since(report.t_start_s - BEFORE_S);
-        self.write(&incident, report.t_start_s);
+        let from_s = report.t_start_s;
+        let pre_roll_s = self.parts.settings.site.events.pre_roll_s;
+        let known_until_s = [from_s - BEFORE_S + history::PICTURE_S, from_s - pre_roll_s + history::CLIP_S];
+        let mut incident = Incident { record, label, latency_ms, from_s, known_until_s };
+        incident.record.windows = self.history.windows_since(from_s - BEFORE_S);
+        self.write(&incident);
+        self.incident = Some(incident);
+    }
+
+    /// A window came. A long incident outlives what is known of its sound: what followed its beginning is written while that is
+    /// still there, and is not lost where the program is killed.
+    pub(super) fn incident_goes_on(&mut self, report: &Report) {
+        let next_s = report.t_end_s + self.parts.settings.decision.stride_s;
+        let Some(mut incident) = self.incident.take() else { return };
+        let mut due = false;
+        for until_s in &mut incident.known_until_s {
+            if next_s > *until_s {
+                (*until_s, due) = (f64::INFINITY, true);
+            }
+        }
+        if due {
+            self.write(&incident);
+        }
         self.incident = Some(incident);
     }
 
@@ -120,7 +145,7 @@ impl Control {
         self.state(State::Scream(false));
         let Some(mut incident) = self.incident.take() else { return };
         let t_s = t_us as f64 / 1e6;
-        let Incident { record, label, latency_ms } = &mut incident;
+        let Incident { record, label, latency_ms, .. } = &mut incident;
         self.lines.write(&Line::Alarm {
             id: &record.id,
             state: "end",
@@ -135,8 +160,7 @@ impl Control {
             let ended = OpenIncident { id: record.id.clone(), score, label: label.clone() };
             self.tell_end(ended, None);
         }
-        let window_s = self.parts.settings.manifest.front_end.window_s;
-        self.write(&incident, (incident.record.start.t_s - window_s).max(0.0));
+        self.write(&incident);
     }
 
     /// The program was killed in an incident: whoever was told of its start is told of its end, by the same id.
@@ -154,9 +178,9 @@ impl Control {
         self.save();
     }
 
-    /// Hands record, picture and sound to the recorder; `from_s` is where the deciding window begins.
-    fn write(&mut self, incident: &Incident, from_s: f64) {
-        let events = &self.parts.settings.site.events;
+    /// Hands record, picture and sound to the recorder.
+    fn write(&mut self, incident: &Incident) {
+        let (events, from_s) = (&self.parts.settings.site.events, incident.from_s);
         let mut record = incident.record.clone();
         let latest = self.history.windows_since(from_s - BEFORE_S);
         // A long incident has outlived the window that decided it, which shows why: the record keeps it in front of the latest.

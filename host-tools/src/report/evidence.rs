@@ -56,6 +56,9 @@ impl Explainer {
         let config = &self.manifest.front_end;
         ensure!(kept.n_mels == config.n_mels, "its picture has {} bands, the model {}", kept.n_mels, config.n_mels);
         let hop_s = config.hop as f64 / f64::from(config.sample_rate_hz);
+        // A picture is dark where sound is missing, and the network saw what was there joined.
+        let lost = record.windows.iter().any(|window| window.gap && (window.t_end_s - record.start.t_s).abs() < hop_s);
+        ensure!(!lost, "sound was lost inside the window that decided");
         let t_start_s = record.start.t_s - config.window_s;
         let last_s = t_start_s + (config.frames() - 1) as f64 * hop_s;
         let log_mel =

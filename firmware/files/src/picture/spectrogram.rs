@@ -25,14 +25,25 @@ pub struct Spectrogram<'a> {
     pub t_start_s: f64,
     /// The last frame's time, seconds.
     pub t_end_s: f64,
-    /// End of each window (seconds) and its score (0..1), in order. Each is drawn over the stride that led to it.
-    pub scores: &'a [(f64, f32)],
+    /// The windows' scores, in order. Each is drawn over the stride that led to it.
+    pub scores: &'a [WindowScore],
     /// Score at which a window is a hit, 0..1.
     pub threshold_on: f64,
     /// When the alarm started, seconds.
     pub alarm_t_s: Option<f64>,
     /// One line over the picture; letters outside ISO 8859-1 show as `?`, what does not fit is cut off.
     pub title: &'a str,
+}
+
+/// One window's score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowScore {
+    /// The window's end, seconds.
+    pub t_end_s: f64,
+    /// 0..1.
+    pub score: f32,
+    /// It holds the device's own siren: whatever its score, it is no hit.
+    pub masked: bool,
 }
 
 // Where things stand, pixels. 256 is four a band for the usual 64.
@@ -55,6 +66,8 @@ const QUIET_LINE: Rgb = [62, 92, 138];
 const QUIET_FILL: Rgb = [219, 228, 241];
 const HIT_LINE: Rgb = [200, 36, 44];
 const HIT_FILL: Rgb = [250, 214, 208];
+const MASKED_LINE: Rgb = [120, 124, 132];
+const MASKED_FILL: Rgb = [234, 235, 238];
 
 /// What is more than this under the loudest cell is drawn as dark as silence, dB: digital silence lies 100 dB under a
 /// whisper, and with it in the scale a whole room would be one shade.
@@ -202,17 +215,23 @@ impl Spectrogram<'_> {
         }
         let name = format!("threshold {}", (self.threshold_on * 1000.0).round() / 1000.0);
         canvas.text(&name, LEFT + PANEL_WIDTH + 8, y, &look(&FONT_6X13, INK, Alignment::Left));
+        if self.scores.iter().any(|window| window.masked) {
+            let middle = SCORE_TOP + SCORE_HEIGHT / 2;
+            let y = if y < middle { BOTTOM - 10 } else { SCORE_TOP + 10 };
+            canvas.text("grey: own siren", LEFT + PANEL_WIDTH + 8, y, &look(&FONT_6X13, MASKED_LINE, Alignment::Left));
+        }
     }
 
     fn score_steps(&self) -> Vec<Step> {
-        let mut scores: Vec<_> = self.scores.iter().filter(|(t, s)| t.is_finite() && s.is_finite()).collect();
-        scores.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut scores: Vec<_> =
+            self.scores.iter().filter(|window| window.t_end_s.is_finite() && window.score.is_finite()).collect();
+        scores.sort_by(|a, b| a.t_end_s.total_cmp(&b.t_end_s));
         // The shortest distance of two windows is the stride; a dropped window leaves a gap and no long step.
-        let distances = scores.windows(2).map(|pair| pair[1].0 - pair[0].0).filter(|d| *d > 0.0);
+        let distances = scores.windows(2).map(|pair| pair[1].t_end_s - pair[0].t_end_s).filter(|d| *d > 0.0);
         let stride = distances.fold(f64::INFINITY, f64::min);
         let mut before = f64::NEG_INFINITY;
         let mut steps = Vec::with_capacity(scores.len());
-        for &&(t_end, score) in &scores {
+        for &&WindowScore { t_end_s: t_end, score, masked } in &scores {
             let t_from = before.max(t_end - stride).max(self.t_start_s);
             before = t_end;
             if t_end >= self.t_start_s && t_from < self.t_end_s {
@@ -221,7 +240,8 @@ impl Spectrogram<'_> {
                     x_to: self.time_x(t_end.min(self.t_end_s)),
                     y: score_y(score),
                     score,
-                    ends_inside: t_end <= self.t_end_s + 1e-6,
+                    masked,
+                    ends_inside: t_end <= self.t_end_s + self.almost_s(),
                 });
             }
         }
@@ -245,8 +265,7 @@ impl Spectrogram<'_> {
     }
 
     fn draw_alarm(&self, canvas: &mut Canvas) {
-        let slack = (self.t_end_s - self.t_start_s) / f64::from(PANEL_WIDTH);
-        let shown = self.t_start_s - slack..=self.t_end_s + slack;
+        let shown = self.t_start_s - self.almost_s()..=self.t_end_s + self.almost_s();
         let Some(t) = self.alarm_t_s.filter(|t| shown.contains(t)) else { return };
         let x = self.time_x(t).clamp(LEFT + 1, LEFT + PANEL_WIDTH - 2);
         // White at its sides: red alone would drown in the middle of Viridis.
@@ -258,8 +277,14 @@ impl Spectrogram<'_> {
         canvas.text(&name, at, SOUND_TOP - 13, &look(&FONT_7X13_BOLD, HIT_LINE, Alignment::Center));
     }
 
+    /// A window ends within a frame's distance behind its last frame's middle: what ends there is still in the picture.
+    fn almost_s(&self) -> f64 {
+        (self.t_end_s - self.t_start_s) / (self.frames.max(2) - 1) as f64
+    }
+
+    /// Column of a time, those beside the picture at its edges.
     fn time_x(&self, t_s: f64) -> i32 {
-        let share = (t_s - self.t_start_s) / (self.t_end_s - self.t_start_s);
+        let share = ((t_s - self.t_start_s) / (self.t_end_s - self.t_start_s)).clamp(0.0, 1.0);
         LEFT + (share * f64::from(PANEL_WIDTH - 1)).round() as i32
     }
 }
@@ -270,13 +295,18 @@ struct Step {
     x_to: i32,
     y: i32,
     score: f32,
+    masked: bool,
     ends_inside: bool,
 }
 
 impl Step {
     /// Its filling's and its line's colour.
     fn colours(&self, threshold_on: f64) -> (Rgb, Rgb) {
-        if f64::from(self.score) >= threshold_on { (HIT_FILL, HIT_LINE) } else { (QUIET_FILL, QUIET_LINE) }
+        match f64::from(self.score) >= threshold_on {
+            _ if self.masked => (MASKED_FILL, MASKED_LINE),
+            true => (HIT_FILL, HIT_LINE),
+            false => (QUIET_FILL, QUIET_LINE),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn draw(look_at: impl Fn(&mut Spectrogram<'_>)) -> Result<Vec<u8>, PictureError>
     let scores: Vec<_> = [0.02, 0.03, 0.11, 0.06, 0.93, 0.98, 0.71, 0.08]
         .into_iter()
         .enumerate()
-        .map(|(i, score)| (140.0 + 2.0 * i as f64, score))
+        .map(|(i, score)| WindowScore { t_end_s: 140.0 + 2.0 * i as f64, score, masked: i == 6 })
         .collect();
     let mut picture = Spectrogram {
         log_mel: &log_mel,
@@ -80,19 +80,44 @@ fn a_scream_is_bright_where_it_is_and_the_alarm_has_a_line() {
     assert!(loud[1] > 150 && quiet[1] < 120, "{loud:?} {quiet:?}");
     // The window that ended at 148 s was a hit, the one before it was none.
     assert_eq!((at(147.5, BOTTOM - 4), at(145.5, BOTTOM - 4)), (HIT_FILL, QUIET_FILL));
+    // The one that ended at 152 s holds the device's own siren.
+    assert_eq!(at(151.5, BOTTOM - 4), MASKED_FILL);
+}
+
+/// What is written at an alarm's start ends with the window that decided, and a window's last frame stands before its end.
+#[test]
+fn an_alarm_at_the_very_end_has_its_line_and_its_dot() {
+    const DECIDED: [WindowScore; 2] = [
+        WindowScore { t_end_s: 152.4, score: 0.1, masked: false },
+        WindowScore { t_end_s: 154.43, score: 0.95, masked: false },
+    ];
+    let png = draw(|p| (p.scores, p.alarm_t_s) = (&DECIDED, Some(154.43))).unwrap();
+    keep("at-its-start.png", &png);
+    let (.., rgb) = decode(&png);
+    let at = |x: i32, y: i32| {
+        let i = (y * WIDTH + x) as usize * 3;
+        <[u8; 3]>::try_from(&rgb[i..i + 3]).unwrap()
+    };
+    assert_eq!(at(LEFT + PANEL_WIDTH - 2, SOUND_TOP + 20), HIT_LINE);
+    // The dot's lower edge, under the line of its step.
+    assert_eq!(at(LEFT + PANEL_WIDTH - 1, score_y(0.95) + 3), HIT_LINE);
+    let png = draw(|p| (p.scores, p.alarm_t_s) = (&[], Some(155.0))).unwrap();
+    assert!(!decode(&png).2.chunks(3).any(|pixel| pixel == HIT_LINE), "an alarm that is not in the picture");
 }
 
 #[test]
 fn every_sound_has_a_picture() {
     static SILENCE: [f32; N_MELS * FRAMES] = [-33.2; N_MELS * FRAMES];
     let png = draw(|p| {
-        (p.log_mel, p.scores, p.alarm_t_s) = (&SILENCE, &[(4.0, 0.0)], None);
+        (p.log_mel, p.scores, p.alarm_t_s) =
+            (&SILENCE, &[WindowScore { t_end_s: 4.0, score: 0.0, masked: false }], None);
         (p.t_start_s, p.t_end_s, p.title) = (0.0, 4.0, "\u{d604}\u{ad00} k\u{fc}che");
     });
     keep("silence.png", &png.unwrap());
+    const UNKNOWN: [WindowScore; 1] = [WindowScore { t_end_s: 1_814_400.9, score: f32::NAN, masked: false }];
     let long = draw(|p| {
         (p.t_start_s, p.t_end_s) = (1_814_400.25, 1_814_401.0);
-        (p.scores, p.alarm_t_s, p.threshold_on) = (&[(1_814_400.9, f32::NAN)], Some(3.0), 0.875);
+        (p.scores, p.alarm_t_s, p.threshold_on) = (&UNKNOWN, Some(3.0), 0.875);
         p.title = "a title that is far too long for one line of a picture, as a zone's name might be \
                    where somebody pastes a whole address into it, with the floor";
     });

@@ -1,5 +1,5 @@
-//! The clips whose scores are farthest from the truth, errors or not, as one sheet of pictures: to be looked at and grouped
-//! by a person.
+//! The errors, and then the clips that are right by the least, as one sheet of pictures: to be looked at and grouped by a
+//! person.
 
 use std::path::Path;
 
@@ -42,10 +42,11 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
     };
     let off = |clip: &Scored| clip.truth().map_or(0.0, |truth| (f64::from(u8::from(truth)) - clip.score).abs());
     let mut worst: Vec<&Scored> = scored.iter().filter(|clip| clip.truth().is_some()).collect();
-    worst.sort_by(|a, b| off(b).total_cmp(&off(a)));
+    let errors = worst.iter().filter(|clip| colour(clip) != RIGHT).count();
+    // An error near the threshold is nearer to the truth than what is right by little on the other side: errors first.
+    worst.sort_by(|a, b| (colour(a) == RIGHT).cmp(&(colour(b) == RIGHT)).then(off(b).total_cmp(&off(a))));
     worst.truncate(SHOWN);
     worst.sort_by_key(|clip| [MISSED, FLAGGED, RIGHT].iter().position(|kind| *kind == colour(clip)));
-    let errors = worst.iter().filter(|clip| colour(clip) != RIGHT).count();
     let tiles: Vec<Vec<f32>> = worst
         .par_iter()
         .map_init(
@@ -65,9 +66,10 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
     let mut canvas = Canvas::new(width, height, PAPER);
     let model = format!("{} {}", manifest.name, manifest.version);
     let title = format!(
-        "{}: {} clips farthest from the truth, {errors} errors at {threshold}. Blue: missed. Orange: flagged. Grey: right.",
+        "{}: {errors} errors of {} at {threshold}, {} shown. Blue: missed. Orange: flagged. Grey: right.",
         fitted(&model, MODEL_WIDTH, &FONT_9X15_BOLD),
-        worst.len()
+        scored.iter().filter(|clip| clip.truth().is_some()).count(),
+        errors.min(worst.len())
     );
     canvas.text(&title, GAP as i32, 18, &look(&FONT_9X15_BOLD, INK, Alignment::Left));
     for (place, (&clip, log_mel)) in worst.iter().zip(&tiles).enumerate() {

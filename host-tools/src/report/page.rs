@@ -84,6 +84,19 @@ struct Page<'a> {
     zone: &'a TimeZone,
 }
 
+/// The highest score of an incident that was a hit or could have been one: windows with the device's own siren are none.
+fn highest(record: &EventRecord) -> f32 {
+    let windows = record.windows.iter().filter(|window| !window.masked).map(|window| window.score);
+    windows.fold(record.start.score, f32::max)
+}
+
+/// Of sorted values; of an even count the mean of the middle two.
+fn median(sorted: &[f64]) -> Option<f64> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = *sorted.get((sorted.len() - 1) / 2)?;
+    Some((lower + upper) / 2.0)
+}
+
 impl Page<'_> {
     fn head(&self, w: &mut impl Write) -> io::Result<()> {
         let folder = self.events.display().to_string();
@@ -113,8 +126,8 @@ impl Page<'_> {
         let sounded = incidents.iter().filter(|i| i.record.siren_sounded);
         let mut latencies: Vec<f64> = sounded.map(|i| i.record.start.latency_ms).collect();
         latencies.sort_by(f64::total_cmp);
-        let median = latencies.get(latencies.len() / 2).map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms"));
-        let highest = incidents.iter().map(|i| i.record.start.score).fold(0.0, f32::max);
+        let median = median(&latencies).map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms"));
+        let highest = incidents.iter().map(|i| highest(&i.record)).fold(0.0, f32::max);
         writeln!(w, "<section aria-labelledby=\"summary\"><h2 id=\"summary\">Summary</h2>")?;
         let dated: Vec<_> = incidents.iter().filter(|i| i.record.clock_set).map(|i| self.local(i.start)).collect();
         if let (Some(last), Some(first)) = (dated.first(), dated.last()) {
@@ -128,7 +141,7 @@ impl Page<'_> {
             ("While disarmed", count(|r| !r.armed)),
             ("In quiet hours", count(|r| r.quiet_hours)),
             ("Highest score", format!("{highest:.2}")),
-            ("Sound to siren, median", median),
+            ("Window's end to siren, median", median),
         ] {
             writeln!(w, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
         }
@@ -243,6 +256,7 @@ impl Page<'_> {
         self.picture(w, record, explainer)?;
         self.clip(w, record)?;
         writeln!(w, "<dl class=\"facts\">")?;
+        let to_siren = if record.siren_sounded { format!("{:.0} ms", start.latency_ms) } else { "-".to_owned() };
         let end = match &record.end {
             Some(end) => format!("{} at {:.1} s", end.t_utc, end.t_s),
             None => "none recorded: still going, or the device went off".to_owned(),
@@ -252,7 +266,7 @@ impl Page<'_> {
             ("End", end),
             ("Lasted", lasted(record).map_or_else(|| "unknown".to_owned(), |s| format!("{s:.1} s"))),
             ("Level", format!("{:.1} dBFS", start.level_dbfs)),
-            ("Sound to siren", format!("{:.0} ms", start.latency_ms)),
+            ("Window's end to siren", to_siren),
             ("Threshold", format!("{} on, {} off", record.threshold_on, record.threshold_off)),
             ("Device", format!("{} ({})", or_none(&record.device_id, "?"), or_none(&record.board, "?"))),
             ("Model", format!("{}, {}", record.model, record.model_sha256.chars().take(12).collect::<String>())),
@@ -276,7 +290,7 @@ impl Page<'_> {
                     "<figure><img alt=\"Spectrogram: the sound around the alarm at {:.1} s, with the score under it, which \
                  reached {:.2} for {} against a threshold of {}.{}\" src=\"data:image/png;base64,{}\"></figure>",
                     record.start.t_s,
-                    record.start.score,
+                    highest(record),
                     Esc(&record.start.label),
                     record.threshold_on,
                     if record.windows.is_empty() { "" } else { " The table below has the numbers." },

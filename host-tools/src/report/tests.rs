@@ -113,10 +113,31 @@ fn the_time_to_the_siren_is_that_of_sirens() {
     silent.siren_sounded = false;
     silent.start.latency_ms = 9.0;
     scene.record(&silent);
-    let figure = |value: &str| format!("<dt>Sound to siren, median</dt><dd>{value}</dd>");
-    assert!(scene.page().contains(&figure("-")));
-    scene.record(&record("b", "2026-01-01T00:01:00Z", "Hall"));
-    assert!(scene.page().contains(&figure("70 ms")));
+    let median = |value: &str| format!("<dt>Window's end to siren, median</dt><dd>{value}</dd>");
+    let own = |value: &str| format!("<dt>Window's end to siren</dt><dd>{value}</dd>");
+    let page = scene.page();
+    assert!(page.contains(&median("-")) && page.contains(&own("-")) && !page.contains("9 ms"));
+    let mut loud = record("b", "2026-01-01T00:01:00Z", "Hall");
+    scene.record(&loud);
+    assert!(scene.page().contains(&median("70 ms")) && scene.page().contains(&own("70 ms")));
+    (loud.id, loud.start.latency_ms) = ("c".into(), 30.0);
+    scene.record(&loud);
+    assert!(scene.page().contains(&median("50 ms")), "of two the mean");
+}
+
+/// A scream that grows: the window that decided is not the highest one. The siren's own windows are no scream's.
+#[test]
+fn the_highest_score_is_that_of_all_windows_but_the_sirens_own() {
+    let scene = Scene::new();
+    let mut event = record("a", "2026-01-01T00:00:00Z", "Hall");
+    event.start.score = 0.87;
+    let mut window = event.windows[0].clone();
+    (window.seq, window.score, window.masked) = (window.seq + 100, 0.96, false);
+    event.windows.push(window.clone());
+    (window.seq, window.score, window.masked) = (window.seq + 1, 0.99, true);
+    event.windows.push(window);
+    scene.record(&event);
+    assert!(scene.page().contains("<dt>Highest score</dt><dd>0.96</dd>"));
 }
 
 #[test]

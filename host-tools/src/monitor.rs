@@ -242,6 +242,8 @@ impl Monitor {
             "no device to send to".into()
         } else if self.link.is_err() {
             format!("{leaf} not sent: no broker")
+        } else if self.devices.0.get(id).is_some_and(|device| device.online == Some(false)) {
+            format!("{leaf} not sent: {id} is offline")
         } else if self.line.publish(&topic, b"PRESS", false) {
             format!("{leaf} sent to {id}")
         } else {

@@ -39,6 +39,20 @@ fn the_tiny_network_rests_on_the_bands_that_it_hears() {
     assert!(row(39) > 1.5 * row(5) && row(39) > 1.5 * row(60), "{} {} {}", row(5), row(39), row(60));
 }
 
+/// A file shorter than the window: what the network makes of the padding is no evidence.
+#[test]
+fn nothing_rests_on_what_lies_behind_the_files_end() {
+    let device = Device::tiny("");
+    let file = device.path("a.wav");
+    write_wav(&file, &[soft_hiss(RATE_HZ, 0.4, 200, 2), hiss(RATE_HZ, 0.2, 1)].concat(), RATE_HZ);
+    let figures = explain(&file, device.path("model").to_str().unwrap());
+    let map: Vec<Vec<f64>> = serde_json::from_value(figures["map"].clone()).unwrap();
+    let profile: Vec<f64> = serde_json::from_value(figures["profile"].clone()).unwrap();
+    let heard = (0.6 / figures["frame_s"].as_f64().unwrap()) as usize + 1;
+    assert!(heard < profile.len() && figures["peak_t_s"].as_f64().unwrap() <= 0.63, "{figures}");
+    assert!(map.iter().chain([&profile]).all(|row| row[heard..].iter().all(|fall| *fall == 0.0)));
+}
+
 #[test]
 fn silence_rests_on_nothing() {
     let device = Device::tiny("");

@@ -35,12 +35,10 @@ const LOG_ODDS_OF_PROBABILITY_MAX: f32 = 20.0;
 pub struct Occlusion {
     /// The score, 0..1.
     pub score: f64,
-    /// Fall of the log-odds where a cell is hidden, `[n_mels, frames]`, lowest band first; below 0 where it rises.
+    /// Fall of the log-odds where a cell is hidden, `[n_mels, frames]`, lowest band first; below 0 where it rises, 0 in what is padding.
     pub map: Vec<f32>,
     /// The same for a frame as a whole.
     pub profile: Vec<f32>,
-    /// Frames that are sound; those behind them are padding.
-    heard: usize,
 }
 
 /// Cells that are hidden together.
@@ -93,18 +91,21 @@ impl Occlusion {
         bar.set_length(tiles.len() as u64);
         let falls = hider.falls(&tiles, bar)?;
         let by_tiles = mean_over(&tiles, &falls, bands, frames);
-        let map = by_slices.iter().zip(&by_tiles).map(|(slice, tile)| (slice + tile) / 2.0).collect();
-        Ok(Self { score, map, profile, heard: heard.clamp(1, frames) })
+        let mut map: Vec<f32> = by_slices.iter().zip(&by_tiles).map(|(slice, tile)| (slice + tile) / 2.0).collect();
+        let mut profile = profile;
+        // What lies behind a short file's end is at a time that the file does not have: nothing rests on it.
+        for row in map.chunks_exact_mut(frames).chain([&mut profile[..]]) {
+            row[heard.clamp(1, frames)..].fill(0.0);
+        }
+        Ok(Self { score, map, profile })
     }
 
     /// Where the evidence is largest: seconds from the window's start, and hertz. None where hiding costs nothing.
     pub fn peak(&self, manifest: &Manifest, front_end: &FrontEnd) -> Option<(f64, f32)> {
         let frames = self.profile.len();
-        // A peak in the zeros behind a short file would be at a time that the file does not have.
-        let cells = || (0..self.map.len()).filter(|cell| cell % frames < self.heard);
-        let largest = cells().map(|cell| self.map[cell]).fold(0.0, f32::max);
+        let largest = self.map.iter().copied().fold(0.0, f32::max);
         // Tiles leave plateaus: their middle.
-        let top: Vec<usize> = cells().filter(|cell| self.map[*cell] >= largest).collect();
+        let top: Vec<usize> = (0..self.map.len()).filter(|cell| self.map[*cell] >= largest).collect();
         let cell = *top.get(top.len() / 2)?;
         let frame_s = manifest.front_end.hop as f64 / f64::from(manifest.front_end.sample_rate_hz);
         (largest > 0.0).then(|| ((cell % frames) as f64 * frame_s, front_end.centres_hz()[cell / frames]))

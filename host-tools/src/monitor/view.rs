@@ -73,13 +73,30 @@ fn header(screen: &Screen) -> Line<'static> {
     };
     let count = screen.devices.0.len();
     let online = screen.devices.0.values().filter(|device| device.online == Some(true)).count();
-    Line::from(vec![
+    let mut line = vec![
         Span::from(" screamd monitor ").bold(),
         Span::from(format!(" {} ", screen.broker)),
         link,
         Span::from(format!("   {online} of {count} online")).dim(),
-    ])
+    ];
+    // Of many devices the table shows a few: who needs somebody is counted where everybody looks.
+    for (urgent, colour) in URGENT {
+        let count = screen.devices.0.values().filter(|device| verdict(device).0 == urgent).count();
+        if count > 0 {
+            line.push(Span::from(format!("   {count} {urgent}")).fg(colour).bold());
+        }
+    }
+    Line::from(line)
 }
+
+/// Verdicts that want somebody, the most urgent first.
+const URGENT: [(&str, Color); 5] = [
+    ("SCREAM", Color::Red),
+    ("ALARM", Color::Red),
+    ("OFFLINE", Color::Red),
+    ("DEAF", Color::Magenta),
+    ("FAULT", Color::Yellow),
+];
 
 fn on_off(value: Option<bool>) -> &'static str {
     match value {
@@ -191,7 +208,9 @@ fn states<'a>(id: &'a str, device: &'a Device) -> Paragraph<'a> {
 }
 
 fn draw_bars(frame: &mut Frame, area: Rect, device: &Device, now: Instant) {
-    let what = if device.is_live(now) { "score of each window" } else { "largest score of each minute" };
+    // Of a device that fell silent the bars are still what they were.
+    let live = device.score().map_or_else(|| device.is_live(now), |score| score.live);
+    let what = if live { "score of each window" } else { "largest score of each minute" };
     let latest = device.score().map_or("none yet".into(), |score| format!("{:.3}", score.score));
     let threshold = device.threshold.map_or(String::new(), |threshold| format!(", threshold {threshold}"));
     let block = Block::bordered().title(format!(" {what}: {latest}{threshold} "));
@@ -293,8 +312,7 @@ mod tests {
         let shown = drawn(&two(), "hall-1", Ok(()), (100, 32));
         for part in [
             "hub:1883 connected",
-            "1 of 2 online",
-            "OFFLINE",
+            "1 of 2 online   1 OFFLINE",
             "armed ON",
             "-40.0 dBFS",
             "score of each window: 1.000, threshold 0.8",
@@ -308,6 +326,16 @@ mod tests {
         let columns = shown.lines().filter(|line| line.ends_with("█│")).count();
         let inner = 32 - 1 - 5 - 5 - 8 - 1 - 2;
         assert_eq!(columns, inner, "{shown}");
+    }
+
+    #[test]
+    fn the_bars_of_a_device_that_fell_silent_keep_their_name() {
+        let mut devices = two();
+        devices.0.get_mut("hall-1").unwrap().online = Some(false);
+        let later = Instant::now() + std::time::Duration::from_secs(3600);
+        let mut terminal = Terminal::new(TestBackend::new(100, 32)).unwrap();
+        terminal.draw(|frame| draw_bars(frame, frame.area(), &devices.0["hall-1"], later)).unwrap();
+        assert!(terminal.backend().to_string().contains("score of each window: 1.000"));
     }
 
     #[test]

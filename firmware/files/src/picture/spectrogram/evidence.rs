@@ -21,7 +21,7 @@ pub struct Evidence<'a> {
     pub sound: Spectrogram<'a>,
     /// `[n_mels, frames]` as `sound.log_mel`; what is not above 0 counts as none.
     pub map: &'a [f32],
-    /// The evidence of each frame, all bands together.
+    /// The evidence of each frame, all bands together, log-odds.
     pub profile: &'a [f32],
     /// Where the evidence is largest: seconds and hertz; `None` where there is none.
     pub peak: Option<(f64, f32)>,
@@ -86,17 +86,18 @@ impl Evidence<'_> {
     }
 
     fn draw_profile(&self, canvas: &mut Canvas) {
-        for (at, name) in [(0.0, "0"), (1.0, "most")] {
+        let most = largest(self.profile);
+        let name = format!("{most:.1}");
+        for (at, name) in [(0.0, "0"), (1.0, &name)].into_iter().take(if most > 0.0 { 2 } else { 1 }) {
             canvas.fill(LEFT, score_y(at), PANEL_WIDTH, 1, FAINT);
             canvas.fill(LEFT - 6, score_y(at), 5, 1, INK);
             canvas.text(name, LEFT - 9, score_y(at), &look(&FONT_7X13, INK, Alignment::Right));
         }
-        let largest = largest(self.profile);
         let frames = self.profile.len();
         let (from, to) = if frames > 1 { (0.5, frames as f64 - 0.5) } else { (0.0, 1.0) };
         let row = &covers(1, 1, 0.0, 1.0)[0];
         for (column, x) in covers(PANEL_WIDTH as usize, frames, from, to).iter().zip(LEFT..) {
-            let value = share(pixel(self.profile, frames, row, column), largest);
+            let value = share(pixel(self.profile, frames, row, column), most);
             let y = score_y(value);
             canvas.fill(x, y, 1, BOTTOM - y, HIT_FILL);
             canvas.fill(x, y - 1, 1, 2, HIT_LINE);
@@ -104,7 +105,7 @@ impl Evidence<'_> {
         outline(canvas, LEFT, SCORE_TOP, PANEL_WIDTH, SCORE_HEIGHT);
         let middle = SCORE_TOP + SCORE_HEIGHT / 2;
         canvas.text_upwards("evidence", 16, middle, &look(&FONT_7X13, INK, Alignment::Left));
-        for (line, text) in ["what the score", "loses when a", "moment is hidden"].iter().enumerate() {
+        for (line, text) in ["what the score", "loses when a", "moment is hidden", "(log-odds)"].iter().enumerate() {
             let y = SCORE_TOP + 16 + 14 * line as i32;
             canvas.text(text, LEFT + PANEL_WIDTH + 4, y, &look(&FONT_6X13, INK, Alignment::Left));
         }

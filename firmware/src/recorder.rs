@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use files::event_record::{EventRecord, EventWindow};
+use files::event_record::EventRecord;
 use files::picture::{Spectrogram, WindowScore};
 
 use crate::control::Message;
@@ -305,9 +305,7 @@ fn counted<T>(store: &mut EventStore, does: impl FnOnce(&mut EventStore) -> T) -
 }
 
 fn picture(record: &EventRecord, stretch: &Stretch) -> Result<Vec<u8>, files::picture::PictureError> {
-    let score =
-        |window: &EventWindow| WindowScore { t_end_s: window.t_end_s, score: window.score, masked: window.masked };
-    let scores: Vec<_> = record.windows.iter().map(score).collect();
+    let scores: Vec<_> = record.windows.iter().map(WindowScore::from).collect();
     Spectrogram {
         log_mel: &stretch.log_mel,
         n_mels: stretch.centres_hz.len(),

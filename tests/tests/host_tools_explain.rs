@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use files::picture::kept::Kept;
 use serde_json::Value;
 use system_tests::device::Device;
 use system_tests::sound::{hiss, silence, soft_hiss, write_wav};
@@ -108,7 +109,8 @@ fn a_report_that_is_broken_off_leaves_nothing() {
     assert!(left.iter().all(|name| name == "r.html"), "{left:?}");
 }
 
-/// The history of the last seconds no longer holds the window that decided when such an incident ends.
+/// The history of the last seconds no longer holds the window that decided when such an incident ends; what is kept must not be less
+/// than of a short one.
 #[test]
 fn a_long_incident_keeps_the_picture_and_the_sound_of_its_beginning() {
     let device = Device::tiny("clips = true");
@@ -120,7 +122,13 @@ fn a_long_incident_keeps_the_picture_and_the_sound_of_its_beginning() {
     host_tools_ok(&["report", "--events", &path("events"), "--out", &path("r.html"), "--model", &path("model")]);
     let page = std::fs::read_to_string(device.path("r.html")).unwrap();
     assert!(page.contains("The score rests most of all on what was heard at"), "its picture holds the window");
-    let clip = device.events().into_iter().find(|path| path.extension().is_some_and(|ending| ending == "wav")).unwrap();
+    let of_kind =
+        |kind: &str| device.events().into_iter().find(|path| path.extension().is_some_and(|own| own == kind)).unwrap();
+    let kept = Kept::of_png(&std::fs::read(of_kind("png")).unwrap()).unwrap();
+    assert!(kept.t_start_s <= 5.0 && kept.t_end_s >= 35.0, "{} to {} s", kept.t_start_s, kept.t_end_s);
+    let clip = of_kind("wav");
+    let clip_s = std::fs::metadata(&clip).unwrap().len() as f64 / 2.0 / f64::from(RATE_HZ);
+    assert!((110.0..=121.0).contains(&clip_s), "{clip_s} s of sound");
     let heard = device.hear_file(&clip);
     let first = heard.of_type("window")[0]["score"].as_f64().unwrap();
     assert!(first < 0.5 && heard.alarms().len() == 2, "it begins before the scream: {first}");

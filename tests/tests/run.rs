@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use files::picture::kept::Kept;
 use serde_json::Value;
 use system_tests::device::{Device, Ran};
 use system_tests::host_tools_ok;
@@ -344,21 +343,6 @@ fn clips_with_what_came_before_only_where_the_site_asks() {
     let again = device.hear_file(&clip);
     assert!(again.alarms().len() >= 2, "{:?}", again.alarms());
     assert!(number(again.of_type("window")[0], "score") < 0.5 && ran.alarms()[0].1 >= 3.0, "no pre-roll");
-}
-
-/// Somebody screams for minutes: what is kept must not be less than of a short scream, though only the last of it is in memory.
-#[test]
-fn a_long_incident_keeps_its_beginning() {
-    let device = Device::tiny("clips = true");
-    let sound = [silence(RATE_HZ, 3.0), hiss(RATE_HZ, 150.0, 1), silence(RATE_HZ, 15.0)].concat();
-    let ran = device.hear(&wav(&sound, RATE_HZ, 1));
-    assert_eq!(ran.alarms().len(), 2, "one incident: {:?}", ran.alarms());
-    let of_kind =
-        |kind: &str| device.events().into_iter().find(|path| path.extension().is_some_and(|own| own == kind)).unwrap();
-    let clip_s = std::fs::metadata(of_kind("wav")).unwrap().len() as f64 / 2.0 / f64::from(RATE_HZ);
-    assert!((110.0..=121.0).contains(&clip_s), "{clip_s} s of sound");
-    let kept = Kept::of_png(&std::fs::read(of_kind("png")).unwrap()).unwrap();
-    assert!(kept.t_start_s <= 3.0 && kept.t_end_s >= 35.0, "{} to {} s", kept.t_start_s, kept.t_end_s);
 }
 
 #[test]

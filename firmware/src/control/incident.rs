@@ -22,8 +22,9 @@ pub struct Incident {
     latency_ms: f64,
     /// Where the window that decided begins, seconds of the sound.
     from_s: f64,
-    /// Until then, seconds of the sound, its beginning is still known as a picture, and as sound: it is written once more before.
-    known_until_s: [f64; 2],
+    /// Until then, seconds of the sound, its beginning is still known as a picture, and as sound. It is written once more before
+    /// each, which then leaves.
+    known_until_s: Vec<f64>,
 }
 
 /// A window as the record keeps it.
@@ -116,7 +117,7 @@ impl Control {
         self.hand_in();
         let from_s = report.t_start_s;
         let pre_roll_s = self.parts.settings.site.events.pre_roll_s;
-        let known_until_s = [from_s - BEFORE_S + history::PICTURE_S, from_s - pre_roll_s + history::CLIP_S];
+        let known_until_s = vec![from_s - BEFORE_S + history::PICTURE_S, from_s - pre_roll_s + history::CLIP_S];
         let mut incident = Incident { record, label, latency_ms, from_s, known_until_s };
         incident.record.windows = self.history.windows_since(from_s - BEFORE_S);
         self.write(&incident);
@@ -128,13 +129,9 @@ impl Control {
     pub(super) fn incident_goes_on(&mut self, report: &Report) {
         let next_s = report.t_end_s + self.parts.settings.decision.stride_s;
         let Some(mut incident) = self.incident.take() else { return };
-        let mut due = false;
-        for until_s in &mut incident.known_until_s {
-            if next_s > *until_s {
-                (*until_s, due) = (f64::INFINITY, true);
-            }
-        }
-        if due {
+        let before = incident.known_until_s.len();
+        incident.known_until_s.retain(|until_s| next_s <= *until_s);
+        if incident.known_until_s.len() < before {
             self.write(&incident);
         }
         self.incident = Some(incident);

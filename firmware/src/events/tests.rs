@@ -311,11 +311,7 @@ fn samples_to_look_at() {
         (event.armed, event.quiet_hours, event.clock_set) = (i != 3, i == 4, i != 8);
         event.siren_sounded = event.armed && !event.quiet_hours;
         event.end = (i > 0).then(|| EventEnd { t_s: 28.0, t_utc: ago(age_s - 14) });
-        let scores: Vec<_> = event
-            .windows
-            .iter()
-            .map(|w| WindowScore { t_end_s: w.t_end_s, score: w.score, masked: w.masked })
-            .collect();
+        let scores: Vec<_> = event.windows.iter().map(WindowScore::from).collect();
         let spectrogram = Spectrogram {
             log_mel: &log_mel,
             n_mels,

@@ -42,6 +42,7 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
     };
     let off = |clip: &Scored| clip.truth().map_or(0.0, |truth| (f64::from(u8::from(truth)) - clip.score).abs());
     let mut worst: Vec<&Scored> = scored.iter().filter(|clip| clip.truth().is_some()).collect();
+    let clips = worst.len();
     let errors = worst.iter().filter(|clip| colour(clip) != RIGHT).count();
     // An error near the threshold is nearer to the truth than what is right by little on the other side: errors first.
     worst.sort_by(|a, b| (colour(a) == RIGHT).cmp(&(colour(b) == RIGHT)).then(off(b).total_cmp(&off(a))));
@@ -66,9 +67,8 @@ pub fn write(path: &Path, manifest: &Manifest, data: &Path, scored: &[Scored], c
     let mut canvas = Canvas::new(width, height, PAPER);
     let model = format!("{} {}", manifest.name, manifest.version);
     let title = format!(
-        "{}: {errors} errors of {} at {threshold}, {} shown. Blue: missed. Orange: flagged. Grey: right.",
+        "{}: {errors} errors of {clips} at {threshold}, {} shown. Blue: missed. Orange: flagged. Grey: right.",
         fitted(&model, MODEL_WIDTH, &FONT_9X15_BOLD),
-        scored.iter().filter(|clip| clip.truth().is_some()).count(),
         errors.min(worst.len())
     );
     canvas.text(&title, GAP as i32, 18, &look(&FONT_9X15_BOLD, INK, Alignment::Left));

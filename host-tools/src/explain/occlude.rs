@@ -82,7 +82,7 @@ impl Occlusion {
         bar.set_length(slices.len() as u64);
         let falls = hider.falls(&slices, bar)?;
         let by_slices = mean_over(&slices, &falls, bands, frames);
-        let profile = by_slices[..frames].to_vec();
+        let mut profile = by_slices[..frames].to_vec();
         let worth = WORTH * profile.iter().copied().fold(0.0, f32::max);
         let matters = |patch: &Patch| profile[patch.frames.clone()].iter().any(|fall| *fall > worth);
         let tiles: Vec<Patch> = tiles.into_iter().filter(matters).collect();
@@ -92,7 +92,6 @@ impl Occlusion {
         let falls = hider.falls(&tiles, bar)?;
         let by_tiles = mean_over(&tiles, &falls, bands, frames);
         let mut map: Vec<f32> = by_slices.iter().zip(&by_tiles).map(|(slice, tile)| (slice + tile) / 2.0).collect();
-        let mut profile = profile;
         // What lies behind a short file's end is at a time that the file does not have: nothing rests on it.
         for row in map.chunks_exact_mut(frames).chain([&mut profile[..]]) {
             row[heard.clamp(1, frames)..].fill(0.0);

@@ -80,23 +80,17 @@ fn header(screen: &Screen) -> Line<'static> {
         Span::from(format!("   {online} of {count} online")).dim(),
     ];
     // Of many devices the table shows a few: who needs somebody is counted where everybody looks.
-    for (urgent, colour) in URGENT {
-        let count = screen.devices.0.values().filter(|device| verdict(device).0 == urgent).count();
-        if count > 0 {
-            line.push(Span::from(format!("   {count} {urgent}")).fg(colour).bold());
+    for urgent in URGENT {
+        let those: Vec<_> = screen.devices.0.values().map(verdict).filter(|(word, _)| *word == urgent).collect();
+        if let Some((_, colour)) = those.first() {
+            line.push(Span::from(format!("   {} {urgent}", those.len())).fg(*colour).bold());
         }
     }
     Line::from(line)
 }
 
-/// Verdicts that want somebody, the most urgent first.
-const URGENT: [(&str, Color); 5] = [
-    ("SCREAM", Color::Red),
-    ("ALARM", Color::Red),
-    ("OFFLINE", Color::Red),
-    ("DEAF", Color::Magenta),
-    ("FAULT", Color::Yellow),
-];
+/// Those of [`verdict`] that want somebody, the most urgent first.
+const URGENT: [&str; 5] = ["SCREAM", "ALARM", "OFFLINE", "DEAF", "FAULT"];
 
 fn on_off(value: Option<bool>) -> &'static str {
     match value {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::canvas::{Alignment, Canvas, FONT_6X13, FONT_7X13, FONT_7X13_BOLD, FONT_9X15_BOLD, Rgb, look, text_width};
 use super::scale::{covers, pixel};
 use super::{PictureError, expect_count, finite_range, kept};
+use crate::event_record::EventWindow;
 use crate::private_file::write_private;
 use detector::viridis::{VIRIDIS, index};
 
@@ -44,6 +45,12 @@ pub struct WindowScore {
     pub score: f32,
     /// It holds the device's own siren: whatever its score, it is no hit.
     pub masked: bool,
+}
+
+impl From<&EventWindow> for WindowScore {
+    fn from(window: &EventWindow) -> Self {
+        Self { t_end_s: window.t_end_s, score: window.score, masked: window.masked }
+    }
 }
 
 // Where things stand, pixels. 256 is four a band for the usual 64.
@@ -237,7 +244,7 @@ impl Spectrogram<'_> {
             if t_end >= self.t_start_s && t_from < self.t_end_s {
                 steps.push(Step {
                     x_from: self.time_x(t_from),
-                    x_to: self.time_x(t_end.min(self.t_end_s)),
+                    x_to: self.time_x(t_end),
                     y: score_y(score),
                     score,
                     masked,
@@ -302,10 +309,12 @@ struct Step {
 impl Step {
     /// Its filling's and its line's colour.
     fn colours(&self, threshold_on: f64) -> (Rgb, Rgb) {
-        match f64::from(self.score) >= threshold_on {
-            _ if self.masked => (MASKED_FILL, MASKED_LINE),
-            true => (HIT_FILL, HIT_LINE),
-            false => (QUIET_FILL, QUIET_LINE),
+        if self.masked {
+            (MASKED_FILL, MASKED_LINE)
+        } else if f64::from(self.score) >= threshold_on {
+            (HIT_FILL, HIT_LINE)
+        } else {
+            (QUIET_FILL, QUIET_LINE)
         }
     }
 }

@@ -87,11 +87,11 @@ impl Evidence<'_> {
 
     fn draw_profile(&self, canvas: &mut Canvas) {
         let most = largest(self.profile);
-        let name = format!("{most:.1}");
-        for (at, name) in [(0.0, "0"), (1.0, &name)].into_iter().take(if most > 0.0 { 2 } else { 1 }) {
+        let ticks = [Some((0.0, "0".to_owned())), (most > 0.0).then(|| (1.0, format!("{most:.1}")))];
+        for (at, name) in ticks.into_iter().flatten() {
             canvas.fill(LEFT, score_y(at), PANEL_WIDTH, 1, FAINT);
             canvas.fill(LEFT - 6, score_y(at), 5, 1, INK);
-            canvas.text(name, LEFT - 9, score_y(at), &look(&FONT_7X13, INK, Alignment::Right));
+            canvas.text(&name, LEFT - 9, score_y(at), &look(&FONT_7X13, INK, Alignment::Right));
         }
         let frames = self.profile.len();
         let (from, to) = if frames > 1 { (0.5, frames as f64 - 0.5) } else { (0.0, 1.0) };
@@ -114,7 +114,7 @@ impl Evidence<'_> {
     fn draw_peak(&self, canvas: &mut Canvas) {
         let Some((t_s, hz)) = self.peak else { return };
         let Some(height) = self.sound.height_of(hz) else { return };
-        let x = self.sound.time_x(t_s).clamp(LEFT, LEFT + PANEL_WIDTH - 1);
+        let x = self.sound.time_x(t_s);
         let y = SOUND_TOP + SOUND_HEIGHT - 1 - (height * f64::from(SOUND_HEIGHT - 1)).round() as i32;
         for (thick, colour) in [(6, PAPER), (2, HIT_LINE)] {
             canvas.line((x - 9, y), (x + 9, y), thick, colour);

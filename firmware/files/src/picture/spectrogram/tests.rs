@@ -62,6 +62,11 @@ fn keep(name: &str, png: &[u8]) {
     }
 }
 
+fn pixel_at(rgb: &[u8], x: i32, y: i32) -> Rgb {
+    let i = (y * WIDTH + x) as usize * 3;
+    rgb[i..i + 3].try_into().unwrap()
+}
+
 #[test]
 fn a_scream_is_bright_where_it_is_and_the_alarm_has_a_line() {
     let png = draw(|_| {}).unwrap();
@@ -70,8 +75,7 @@ fn a_scream_is_bright_where_it_is_and_the_alarm_has_a_line() {
     assert_eq!((width, height), (WIDTH as u32, HEIGHT as u32));
     let at = |t: f64, y: i32| {
         let x = LEFT + ((t - 138.4) / 16.0 * f64::from(PANEL_WIDTH - 1)) as i32;
-        let i = (y * WIDTH + x) as usize * 3;
-        <[u8; 3]>::try_from(&rgb[i..i + 3]).unwrap()
+        pixel_at(&rgb, x, y)
     };
     assert_eq!(at(150.0, SOUND_TOP + 20), HIT_LINE);
     // 1,260 Hz, a third of a second into the scream, against the same band before it.
@@ -94,13 +98,9 @@ fn an_alarm_at_the_very_end_has_its_line_and_its_dot() {
     let png = draw(|p| (p.scores, p.alarm_t_s) = (&DECIDED, Some(154.43))).unwrap();
     keep("at-its-start.png", &png);
     let (.., rgb) = decode(&png);
-    let at = |x: i32, y: i32| {
-        let i = (y * WIDTH + x) as usize * 3;
-        <[u8; 3]>::try_from(&rgb[i..i + 3]).unwrap()
-    };
-    assert_eq!(at(LEFT + PANEL_WIDTH - 2, SOUND_TOP + 20), HIT_LINE);
+    assert_eq!(pixel_at(&rgb, LEFT + PANEL_WIDTH - 2, SOUND_TOP + 20), HIT_LINE);
     // The dot's lower edge, under the line of its step.
-    assert_eq!(at(LEFT + PANEL_WIDTH - 1, score_y(0.95) + 3), HIT_LINE);
+    assert_eq!(pixel_at(&rgb, LEFT + PANEL_WIDTH - 1, score_y(0.95) + 3), HIT_LINE);
     let png = draw(|p| (p.scores, p.alarm_t_s) = (&[], Some(155.0))).unwrap();
     assert!(!decode(&png).2.chunks(3).any(|pixel| pixel == HIT_LINE), "an alarm that is not in the picture");
 }

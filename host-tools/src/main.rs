@@ -73,6 +73,9 @@ enum Command {
         /// The model that heard them, to show what each score rests on; models/default where none is named
         #[arg(long, value_parser = model_place)]
         model: Option<PathBuf>,
+        /// Pictures and sound of the newest incidents, as many as this holds, MiB; the others are listed
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        max_mib: u16,
     },
     /// What devices hear, live, in the terminal
     Monitor(monitor::Args),
@@ -117,7 +120,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Monitor(args) => monitor::run(&args).map(|()| true),
         Command::Fleet(args) => fleet::run(&args),
-        Command::Report { events, out, model } => report::run(&events, &out, model.as_deref()).map(|()| true),
+        Command::Report { events, out, model, max_mib } => {
+            report::run(&events, &out, model.as_deref(), max_mib).map(|()| true)
+        }
         Command::Scene(args) => scene::run(&args).map(|()| true),
         Command::Score(args) => score::run(&args).map(|()| true),
         Command::Bundle(args) => bundle::run(&args).map(|()| true),

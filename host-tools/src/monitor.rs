@@ -7,6 +7,7 @@
 //! Where standard output is no terminal: a line for each message, topic and payload, until it is told to end or nobody reads.
 
 mod devices;
+mod verdict;
 mod view;
 
 use std::io::{IsTerminal, Write};
@@ -68,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut monitor = Monitor {
         line,
         broker: format!("{}:{}", access.host, access.port),
-        link: Err("connecting".into()),
+        link: Link::Connecting,
         devices: Devices::default(),
         selected: args.device.clone().unwrap_or_default(),
         note: String::new(),
@@ -99,11 +100,20 @@ fn end_with_the_terminal(told_to_end: Arc<AtomicBool>) -> std::io::Result<()> {
     std::thread::Builder::new().name("end".into()).spawn(watch).map(drop)
 }
 
+/// Whether there is a broker.
+#[derive(Debug, PartialEq)]
+enum Link {
+    /// The first answer is waited for.
+    Connecting,
+    Up,
+    /// Why not.
+    Down(String),
+}
+
 struct Monitor {
     line: Line,
     broker: String,
-    /// Up, or why not.
-    link: Result<(), String>,
+    link: Link,
     devices: Devices,
     selected: String,
     note: String,
@@ -134,7 +144,7 @@ impl Monitor {
                 drawn = Some(Instant::now());
                 let screen = Screen {
                     broker: &self.broker,
-                    link: self.link.as_ref().map_err(String::as_str).copied(),
+                    link: &self.link,
                     devices: &self.devices,
                     selected: &self.selected,
                     note: &self.note,
@@ -161,7 +171,7 @@ impl Monitor {
                         let topic = topic.replace(char::is_control, " ");
                         writeln!(out, "{topic} {plain}").and_then(|()| out.flush())
                     }
-                    News::Down(cause) if self.link.as_ref() != Err(cause) => {
+                    News::Down(cause) if !matches!(&self.link, Link::Down(before) if before == cause) => {
                         tell!("no broker at {}: {cause}", self.broker);
                         Ok(())
                     }
@@ -188,17 +198,17 @@ impl Monitor {
 
     fn take(&mut self, news: News) {
         match news {
-            News::Up => self.link = Ok(()),
-            News::Down(cause) => (self.link, self.asked) = (Err(cause), None),
+            News::Up => self.link = Link::Up,
+            News::Down(cause) => (self.link, self.asked) = (Link::Down(cause), None),
             News::Message { topic, payload } => self.devices.hear(&topic, &payload, Instant::now()),
         }
     }
 
     fn select_something(&mut self) {
         if !self.devices.0.contains_key(&self.selected)
-            && let Some(first) = self.devices.0.keys().next()
+            && let Some((first, _)) = self.devices.urgent_first().first()
         {
-            self.selected.clone_from(first);
+            self.selected = (*first).to_owned();
         }
     }
 
@@ -206,7 +216,7 @@ impl Monitor {
     fn ask_live(&mut self) {
         let online = self.devices.0.get(&self.selected).is_some_and(|device| device.online == Some(true));
         let fresh = self.asked.as_ref().is_some_and(|(id, at)| *id == self.selected && at.elapsed() < ASK_LIVE.0);
-        if self.link.is_ok() && online && !fresh {
+        if self.link == Link::Up && online && !fresh {
             self.line.publish(&format!("screamd/{}/live/set", self.selected), ASK_LIVE.1, false);
             self.asked = Some((self.selected.clone(), Instant::now()));
         }
@@ -227,12 +237,12 @@ impl Monitor {
     }
 
     fn step(&mut self, by: isize) {
-        let ids: Vec<_> = self.devices.0.keys().collect();
-        if ids.is_empty() {
-            return;
+        let devices = self.devices.urgent_first();
+        let at = devices.iter().position(|(id, _)| *id == self.selected).unwrap_or(0);
+        let to = at.saturating_add_signed(by).min(devices.len().saturating_sub(1));
+        if let Some((id, _)) = devices.get(to) {
+            self.selected = (*id).to_owned();
         }
-        let at = ids.iter().position(|id| **id == self.selected).unwrap_or(0);
-        self.selected = ids[at.saturating_add_signed(by).min(ids.len() - 1)].clone();
     }
 
     fn press(&mut self, leaf: &str) {
@@ -240,7 +250,7 @@ impl Monitor {
         // What cannot go out now is not kept: nobody wants a siren tested minutes later.
         self.note = if id.is_empty() {
             "no device to send to".into()
-        } else if self.link.is_err() {
+        } else if self.link != Link::Up {
             format!("{leaf} not sent: no broker")
         } else if self.devices.0.get(id).is_some_and(|device| device.online == Some(false)) {
             format!("{leaf} not sent: {id} is offline")

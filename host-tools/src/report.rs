@@ -4,6 +4,9 @@
 //! loads nothing and runs no script, and it can be printed. It is as private as the recordings (a spectrogram can be
 //! turned back into rough sound), so it is written for its owner alone.
 //!
+//! Pictures and sound of the newest incidents, until they fill `--max-mib`: a device that may keep 200 MiB of them would give
+//! a page that no browser opens. The older ones are counted and listed all the same.
+//!
 //! Under each incident's picture stands what its score rests on (`evidence`), where the model that heard it is the one named
 //! with `--model`, models/default if none is. A record that cannot be read is listed with its cause; an empty folder gives
 //! a page that says so. Times are this machine's local time, with UTC beside them.
@@ -28,22 +31,25 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use evidence::Explainer;
+use page::Page;
 
 /// A picture's file, bytes: the device's own are about 100 kB.
 const PICTURE_BYTES_MAX: u64 = 8 << 20;
 /// A clip's file, bytes: two minutes at 16 kHz. Longer sound would make the page too heavy to open.
 const CLIP_BYTES_MAX: u64 = 4 << 20;
 
-/// Writes the page about the events in `events` to `out` (mode 0600).
+/// Writes the page about the events in `events` to `out` (mode 0600), with pictures and sound of at most about `max_mib`.
 ///
 /// # Errors
 /// Where `events` cannot be listed or `out` cannot be written. A broken record is no error: the page lists it.
-pub fn run(events: &Path, out: &Path, model: Option<&Path>) -> Result<()> {
+pub fn run(events: &Path, out: &Path, model: Option<&Path>, max_mib: u16) -> Result<()> {
     let mut progress = Progress::new();
     let folder = Folder::read(events, &mut progress)?;
     // Tried and taken away again: whether the page can be written is known before it is made.
     drop(PrivateFile::create(out)?);
-    let page = made(events, &folder, model, &mut progress)?;
+    let zone = TimeZone::system();
+    let about = Page { events, folder: &folder, zone: &zone, bytes_max: usize::from(max_mib).saturating_mul(1 << 20) };
+    let page = made(&about, model, &mut progress)?;
     // All at once: explaining takes seconds an incident, and whoever ends it meanwhile leaves no half of a page behind.
     write_private(out, &page)?;
     progress.finish();
@@ -52,15 +58,15 @@ pub fn run(events: &Path, out: &Path, model: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// The page about `folder`, in memory.
-fn made(events: &Path, folder: &Folder, model: Option<&Path>, progress: &mut Progress) -> Result<Vec<u8>> {
+/// The page in memory.
+fn made(about: &Page, model: Option<&Path>, progress: &mut Progress) -> Result<Vec<u8>> {
     let mut explainer = match model {
         Some(dir) => Some(Explainer::load(dir)?),
         // Nobody asked for this one: without it the page is made all the same.
         None => Explainer::load(&model_dir::find(Path::new("models/default"))).ok(),
     };
     let mut page = Vec::new();
-    page::write(&mut page, events, folder, &TimeZone::system(), explainer.as_mut(), progress)?;
+    about.write(&mut page, explainer.as_mut(), progress)?;
     Ok(page)
 }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::verdict::Verdict;
+
 /// Scores that are kept of one device: an hour of windows.
 const SCORES: usize = 1800;
 /// Alerts that are kept of one device.
@@ -180,6 +182,13 @@ impl Device {
 pub struct Devices(pub BTreeMap<String, Device>);
 
 impl Devices {
+    /// As the table has them: those that need somebody first, then by id.
+    pub fn urgent_first(&self) -> Vec<(&str, &Device)> {
+        let mut devices: Vec<_> = self.0.iter().map(|(id, device)| (id.as_str(), device)).collect();
+        devices.sort_by_key(|(_, device)| Verdict::of(device));
+        devices
+    }
+
     /// Takes one message in.
     pub fn hear(&mut self, topic: &str, payload: &[u8], now: Instant) {
         if let Some(rest) = topic.strip_prefix("screamd/")

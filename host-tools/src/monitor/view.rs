@@ -9,10 +9,15 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table, TableState, Widget};
 
+use super::Link;
 use super::devices::{Device, Devices, Score};
+use super::verdict::Verdict;
 
-/// Devices that the table shows at once.
-const ROWS: u16 = 10;
+/// Lines of the box that says what a device is doing, and of the last alerts where there is room.
+const STATE: u16 = 5;
+const ALERTS: u16 = 8;
+/// Lines of a box with nothing in it; smaller ones are not drawn.
+const BORDERS: u16 = 2;
 /// The level's bar begins here and ends at full scale, dBFS.
 const LEVEL_FLOOR_DBFS: f64 = -80.0;
 /// Eighths of a cell.
@@ -22,8 +27,8 @@ const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇"
 pub struct Screen<'a> {
     /// `host:port`.
     pub broker: &'a str,
-    /// Up, or why not.
-    pub link: Result<(), &'a str>,
+    /// Whether there is a broker.
+    pub link: &'a Link,
     /// All of them.
     pub devices: &'a Devices,
     /// The one whose details are shown.
@@ -36,26 +41,18 @@ pub struct Screen<'a> {
 
 /// Draws it.
 pub fn draw(frame: &mut Frame, screen: &Screen) {
-    let many = screen.devices.0.len() > 1;
-    let rows = if many { (screen.devices.0.len() as u16).min(ROWS) + 3 } else { 0 };
-    let [head, table, state, bars, alerts, keys] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(rows),
-        Constraint::Length(5),
-        Constraint::Min(4),
-        Constraint::Length(8),
-        Constraint::Length(1),
-    ])
-    .areas(frame.area());
+    let [head, table, state, bars, alerts, keys] = areas(frame.area(), screen.devices.0.len());
     frame.render_widget(header(screen), head);
-    if many {
+    if table.height > BORDERS {
         draw_table(frame, table, screen);
     }
     match screen.devices.0.get(screen.selected) {
         Some(device) => {
             frame.render_widget(states(screen.selected, device), state);
             draw_bars(frame, bars, device, screen.now);
-            frame.render_widget(last_alerts(device), alerts);
+            if alerts.height > BORDERS {
+                frame.render_widget(last_alerts(device), alerts);
+            }
         }
         None => {
             let who = if screen.selected.is_empty() { "a device" } else { screen.selected };
@@ -66,10 +63,30 @@ pub fn draw(frame: &mut Frame, screen: &Screen) {
     frame.render_widget(Line::from(vec![help.dim(), Span::from(format!("   {}", screen.note)).bold()]), keys);
 }
 
+/// First line, table, state, scores, alerts, last line. The table of several devices gets half of what is free, the alerts
+/// half of the rest: in a small terminal each shows less, and none is squeezed out by another.
+fn areas(area: Rect, devices: usize) -> [Rect; 6] {
+    let free = area.height.saturating_sub(1 + STATE + 1);
+    // Its borders and its header.
+    let wanted = u16::try_from(devices).unwrap_or(u16::MAX).saturating_add(BORDERS + 1);
+    let table = if devices > 1 { wanted.min(free / 2) } else { 0 };
+    let alerts = ALERTS.min((free - table) / 2);
+    Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(table),
+        Constraint::Length(STATE),
+        Constraint::Min(0),
+        Constraint::Length(alerts),
+        Constraint::Length(1),
+    ])
+    .areas(area)
+}
+
 fn header(screen: &Screen) -> Line<'static> {
     let link = match screen.link {
-        Ok(()) => Span::from("connected").green(),
-        Err(cause) => Span::from(format!("no broker: {cause}; trying again")).red().bold(),
+        Link::Connecting => Span::from("connecting").dim(),
+        Link::Up => Span::from("connected").green(),
+        Link::Down(cause) => Span::from(format!("no broker: {cause}; trying again")).red().bold(),
     };
     let count = screen.devices.0.len();
     let online = screen.devices.0.values().filter(|device| device.online == Some(true)).count();
@@ -80,17 +97,14 @@ fn header(screen: &Screen) -> Line<'static> {
         Span::from(format!("   {online} of {count} online")).dim(),
     ];
     // Of many devices the table shows a few: who needs somebody is counted where everybody looks.
-    for urgent in URGENT {
-        let those: Vec<_> = screen.devices.0.values().map(verdict).filter(|(word, _)| *word == urgent).collect();
-        if let Some((_, colour)) = those.first() {
-            line.push(Span::from(format!("   {} {urgent}", those.len())).fg(*colour).bold());
+    for urgent in Verdict::URGENT {
+        let count = screen.devices.0.values().filter(|device| Verdict::of(device) == urgent).count();
+        if count > 0 {
+            line.push(Span::from(format!("   {count} {}", urgent.word())).fg(colour(urgent)).bold());
         }
     }
     Line::from(line)
 }
-
-/// Those of [`verdict`] that want somebody, the most urgent first.
-const URGENT: [&str; 5] = ["SCREAM", "ALARM", "OFFLINE", "DEAF", "FAULT"];
 
 fn on_off(value: Option<bool>) -> &'static str {
     match value {
@@ -100,39 +114,43 @@ fn on_off(value: Option<bool>) -> &'static str {
     }
 }
 
-/// The one word that says how a device is, and its colour.
-fn verdict(device: &Device) -> (&'static str, Color) {
-    match device {
-        Device { online: None, .. } => ("unknown", Color::DarkGray),
-        Device { online: Some(false), .. } => ("OFFLINE", Color::Red),
-        Device { scream: Some(true), .. } => ("SCREAM", Color::Red),
-        Device { alarm: Some(true), .. } => ("ALARM", Color::Red),
-        Device { hears: Some(false), .. } => ("DEAF", Color::Magenta),
-        Device { faults, .. } if !faults.is_empty() => ("FAULT", Color::Yellow),
-        Device { armed: Some(false), .. } => ("disarmed", Color::Blue),
-        _ => ("well", Color::Green),
+fn colour(verdict: Verdict) -> Color {
+    match verdict {
+        Verdict::Scream | Verdict::Alarm | Verdict::Offline => Color::Red,
+        Verdict::Deaf => Color::Magenta,
+        Verdict::Fault => Color::Yellow,
+        Verdict::Unknown => Color::DarkGray,
+        Verdict::Disarmed => Color::Blue,
+        Verdict::Well => Color::Green,
     }
 }
 
+/// The verdict as it stands everywhere: its word in its colour.
+fn word(verdict: Verdict) -> Span<'static> {
+    Span::from(verdict.word()).fg(colour(verdict)).bold()
+}
+
 fn draw_table(frame: &mut Frame, area: Rect, screen: &Screen) {
-    let rows = screen.devices.0.iter().map(|(id, device)| {
-        let (word, colour) = verdict(device);
+    let devices = screen.devices.urgent_first();
+    let rows = devices.iter().map(|(id, device)| {
         let score = device.score().map_or("-".into(), |score| format!("{:.3}", score.score));
         let level = device.level_dbfs.map_or("-".into(), |level| format!("{level:.1} dBFS"));
-        let faults = device.faults.keys().cloned().collect::<Vec<_>>().join(" ");
+        let offline = (device.online == Some(false)).then_some("offline");
+        let wrong: Vec<_> = offline.into_iter().chain(device.faults.keys().map(String::as_str)).collect();
         Row::new([
-            Cell::from(id.clone()),
+            Cell::from(*id),
             Cell::from(device.zone.clone()),
-            Cell::from(word).style(Style::new().fg(colour).add_modifier(Modifier::BOLD)),
+            Cell::from(word(Verdict::of(device))),
             Cell::from(score),
             Cell::from(level),
             Cell::from(on_off(device.armed)),
             Cell::from(on_off(device.siren)),
-            Cell::from(faults),
+            Cell::from(wrong.join(" ")),
         ])
     });
+    let longest = devices.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
     let widths = [
-        Constraint::Max(20),
+        Constraint::Length(longest.clamp(6, 20) as u16),
         Constraint::Max(16),
         Constraint::Length(8),
         Constraint::Length(6),
@@ -141,17 +159,23 @@ fn draw_table(frame: &mut Frame, area: Rect, screen: &Screen) {
         Constraint::Length(5),
         Constraint::Min(6),
     ];
+    let shown = usize::from(area.height.saturating_sub(BORDERS + 1));
+    let title = if shown < devices.len() {
+        format!(" {shown} of {} devices, those that need somebody first ", devices.len())
+    } else {
+        " devices ".to_owned()
+    };
     let head = ["device", "zone", "is", "score", "level", "armed", "siren", "faults"];
     let table = Table::new(rows, widths)
         .header(Row::new(head).style(Style::new().dim()))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
-        .block(Block::bordered().title(" devices "));
-    let selected = screen.devices.0.keys().position(|id| id == screen.selected);
+        .block(Block::bordered().title(title));
+    let selected = devices.iter().position(|(id, _)| *id == screen.selected);
     frame.render_stateful_widget(table, area, &mut TableState::default().with_selected(selected));
 }
 
 fn states<'a>(id: &'a str, device: &'a Device) -> Paragraph<'a> {
-    let (word, colour) = verdict(device);
+    let (verdict, gone) = (Verdict::of(device), device.online == Some(false));
     let lit = |name: &str, value: Option<bool>, colour: Color| {
         let span = Span::from(format!("{name} {}   ", on_off(value)));
         if value == Some(true) { span.fg(colour).bold() } else { span }
@@ -197,7 +221,8 @@ fn states<'a>(id: &'a str, device: &'a Device) -> Paragraph<'a> {
     ])
     .block(Block::bordered().title(Line::from(vec![
         Span::from(format!(" {} ({id}) ", device.zone)).bold(),
-        Span::from(format!("{word} ")).fg(colour).bold(),
+        word(verdict),
+        Span::from(if gone && verdict != Verdict::Offline { " offline " } else { " " }),
     ])))
 }
 
@@ -273,7 +298,7 @@ mod tests {
 
     use super::*;
 
-    fn drawn(devices: &Devices, selected: &str, link: Result<(), &str>, size: (u16, u16)) -> String {
+    fn drawn(devices: &Devices, selected: &str, link: &Link, size: (u16, u16)) -> String {
         let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
         let screen = Screen { broker: "hub:1883", link, devices, selected, note: "noted", now: Instant::now() };
         terminal.draw(|frame| draw(frame, &screen)).unwrap();
@@ -303,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_on_the_screen() {
-        let shown = drawn(&two(), "hall-1", Ok(()), (100, 32));
+        let shown = drawn(&two(), "hall-1", &Link::Up, (100, 32));
         for part in [
             "hub:1883 connected",
             "1 of 2 online   1 OFFLINE",
@@ -318,7 +343,8 @@ mod tests {
         }
         // The full bar stands at the right edge from bottom to top, the small one beside it.
         let columns = shown.lines().filter(|line| line.ends_with("█│")).count();
-        let inner = 32 - 1 - 5 - 5 - 8 - 1 - 2;
+        // Less first and last line, table, state, alerts and the box's own borders.
+        let inner = 32 - 1 - 1 - 5 - 5 - 8 - 2;
         assert_eq!(columns, inner, "{shown}");
     }
 
@@ -334,14 +360,45 @@ mod tests {
 
     #[test]
     fn nothing_known_and_no_broker() {
-        let shown = drawn(&Devices::default(), "hall-1", Err("refused"), (80, 24));
+        let shown = drawn(&Devices::default(), "hall-1", &Link::Down("refused".into()), (80, 24));
         assert!(shown.contains("no broker: refused; trying again") && shown.contains("waiting for hall-1"), "{shown}");
+        // Before the first answer nothing has failed.
+        let shown = drawn(&Devices::default(), "", &Link::Connecting, (80, 24));
+        assert!(shown.contains("hub:1883 connecting") && !shown.contains("no broker"), "{shown}");
+    }
+
+    /// Of a fleet, the table shows those that need somebody and says that there are more.
+    #[test]
+    fn who_needs_somebody_stands_at_the_top_of_a_large_fleet() {
+        let mut devices = Devices::default();
+        for i in 0..60 {
+            devices.hear(&format!("screamd/d{i:02}/status"), b"online", Instant::now());
+        }
+        devices.hear("screamd/d40/audio/status", b"offline", Instant::now());
+        devices.hear("screamd/d50/scream/state", b"ON", Instant::now());
+        // Torn off the wall while it sounded.
+        devices.hear("screamd/d50/status", b"offline", Instant::now());
+        let shown = drawn(&devices, "d00", &Link::Up, (100, 32));
+        assert!(shown.contains(" 9 of 60 devices, those that need somebody first "), "{shown}");
+        let row = |id: &str| shown.lines().position(|line| line.starts_with(&format!("│{id} ")));
+        assert_eq!((row("d50"), row("d40"), row("d00"), row("d07")), (Some(3), Some(4), Some(5), None), "{shown}");
+        assert!(shown.contains("59 of 60 online   1 SCREAM   1 DEAF"), "{shown}");
+        assert!(shown.lines().nth(3).unwrap().contains("SCREAM") && shown.lines().nth(3).unwrap().contains("offline"));
+    }
+
+    /// A small terminal still shows a line of everything.
+    #[test]
+    fn nothing_is_squeezed_out_of_a_small_terminal() {
+        let shown = drawn(&two(), "hall-1", &Link::Up, (60, 21));
+        for part in ["devices", "│hall-1", "armed ON", "score of each window", "scream_start", "q quit"] {
+            assert!(shown.contains(part), "{part} in\n{shown}");
+        }
     }
 
     #[test]
     fn any_size_is_drawn() {
         for size in [(1, 1), (20, 5), (40, 12), (300, 90)] {
-            drawn(&two(), "hall-1", Ok(()), size);
+            drawn(&two(), "hall-1", &Link::Up, size);
         }
     }
 }

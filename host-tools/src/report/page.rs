@@ -42,46 +42,15 @@ impl Display for Esc<'_> {
     }
 }
 
-/// Writes the whole page.
-pub(super) fn write(
-    w: &mut impl Write,
-    events: &Path,
-    folder: &Folder,
-    zone: &TimeZone,
-    mut explainer: Option<&mut Explainer>,
-    progress: &mut Progress,
-) -> io::Result<()> {
-    let page = Page { events, folder, zone };
-    page.head(w)?;
-    if folder.incidents.is_empty() {
-        writeln!(w, "<p class=\"note\">No incident is recorded in this folder.</p>")?;
-    } else {
-        page.summary(w)?;
-        page.list(w)?;
-    }
-    page.broken(w)?;
-    if !folder.incidents.is_empty() {
-        writeln!(w, "<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">The incidents</h2>")?;
-        for (i, incident) in folder.incidents.iter().enumerate() {
-            progress.step("writing", i, folder.incidents.len());
-            page.incident(w, i, incident, explainer.as_deref_mut())?;
-        }
-        writeln!(w, "</section>")?;
-    }
-    writeln!(
-        w,
-        "</main>\n<footer><p>Made by host-tools {} on {}. An aid, not a certified alarm. This page holds what the device \
-         heard: a spectrogram can be turned back into rough sound, so keep it as you would keep a recording.</p></footer>\n\
-         </body></html>",
-        env!("CARGO_PKG_VERSION"),
-        page.local(Timestamp::now()).strftime("%-d %B %Y, %H:%M %Z")
-    )
-}
-
-struct Page<'a> {
-    events: &'a Path,
-    folder: &'a Folder,
-    zone: &'a TimeZone,
+/// What the page is about. Its methods write it part by part.
+pub(super) struct Page<'a> {
+    /// Where pictures and sound lie.
+    pub(super) events: &'a Path,
+    pub(super) folder: &'a Folder,
+    /// Times are shown in it.
+    pub(super) zone: &'a TimeZone,
+    /// Incidents in full fill at most about so much; the older ones stand in the table alone.
+    pub(super) bytes_max: usize,
 }
 
 /// The highest score of an incident that was a hit or could have been one: windows with the device's own siren are none.
@@ -98,6 +67,67 @@ fn median(sorted: &[f64]) -> Option<f64> {
 }
 
 impl Page<'_> {
+    /// Writes the whole page.
+    pub(super) fn write(
+        &self,
+        w: &mut impl Write,
+        explainer: Option<&mut Explainer>,
+        progress: &mut Progress,
+    ) -> io::Result<()> {
+        // Before the table: its links lead to those that are there.
+        let (articles, in_full) = self.incidents(explainer, progress)?;
+        self.head(w)?;
+        let count = self.folder.incidents.len();
+        if count == 0 {
+            writeln!(w, "<p class=\"note\">No incident is recorded in this folder.</p>")?;
+        } else {
+            self.summary(w)?;
+            self.list(w, in_full)?;
+        }
+        self.broken(w)?;
+        if count > 0 {
+            writeln!(w, "<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">The incidents</h2>")?;
+            if in_full < count {
+                writeln!(
+                    w,
+                    "<p class=\"note\">The newest {in_full} of {count} stand here in full: more than {} MiB would open \
+                     slowly. Pictures and sound of the others lie in the events folder; <code>--max-mib</code> takes more in.</p>",
+                    self.bytes_max >> 20
+                )?;
+            }
+            w.write_all(&articles)?;
+            writeln!(w, "</section>")?;
+        }
+        writeln!(
+            w,
+            "</main>\n<footer><p>Made by host-tools {} on {}. An aid, not a certified alarm. This page holds what the \
+             device heard: a spectrogram can be turned back into rough sound, so keep it as you would keep a recording.\
+             </p></footer>\n</body></html>",
+            env!("CARGO_PKG_VERSION"),
+            self.local(Timestamp::now()).strftime("%-d %B %Y, %H:%M %Z")
+        )
+    }
+
+    /// The newest incidents in full, and how many those are: the newest one always, and as many as `bytes_max` has room for.
+    fn incidents(
+        &self,
+        mut explainer: Option<&mut Explainer>,
+        progress: &mut Progress,
+    ) -> io::Result<(Vec<u8>, usize)> {
+        let incidents = &self.folder.incidents;
+        let mut articles = Vec::new();
+        for (i, incident) in incidents.iter().enumerate() {
+            progress.step("writing", i, incidents.len());
+            let before = articles.len();
+            self.incident(&mut articles, i, incident, explainer.as_deref_mut())?;
+            if i > 0 && articles.len() > self.bytes_max {
+                articles.truncate(before);
+                return Ok((articles, i));
+            }
+        }
+        Ok((articles, incidents.len()))
+    }
+
     fn head(&self, w: &mut impl Write) -> io::Result<()> {
         let folder = self.events.display().to_string();
         let zone = match self.zone.iana_name() {
@@ -191,7 +221,8 @@ impl Page<'_> {
         writeln!(w, "</tbody></table></div>")
     }
 
-    fn list(&self, w: &mut impl Write) -> io::Result<()> {
+    /// Every incident in a line; those in full are linked.
+    fn list(&self, w: &mut impl Write, in_full: usize) -> io::Result<()> {
         writeln!(
             w,
             "<section aria-labelledby=\"list\"><h2 id=\"list\">At a glance</h2><div class=\"wide\"><table class=\"list\">\
@@ -200,11 +231,12 @@ impl Page<'_> {
         )?;
         for (i, incident) in self.folder.incidents.iter().enumerate() {
             let record = &incident.record;
+            let time = self.time(incident);
+            let time = if i < in_full { format!("<a href=\"#i{i}\">{time}</a>") } else { time };
             writeln!(
                 w,
-                "<tr><th scope=\"row\"><a href=\"#i{i}\">{}</a></th><td>{}</td><td class=\"n\">{:.2}</td><td>{}</td>\
+                "<tr><th scope=\"row\">{time}</th><td>{}</td><td class=\"n\">{:.2}</td><td>{}</td>\
                  <td class=\"n\">{}</td><td>{}</td></tr>",
-                self.time(incident),
                 Esc(or_none(&record.zone, "(no name)")),
                 record.start.score,
                 Esc(&record.start.label),

@@ -56,10 +56,15 @@ impl Scene {
     }
 
     fn page(&self) -> String {
+        self.page_of(usize::MAX)
+    }
+
+    fn page_of(&self, bytes_max: usize) -> String {
         let mut progress = Progress::new();
         let folder = Folder::read(self.folder.path(), &mut progress).unwrap();
+        let about = Page { events: self.folder.path(), folder: &folder, zone: &TimeZone::UTC, bytes_max };
         let mut page = Vec::new();
-        page::write(&mut page, self.folder.path(), &folder, &TimeZone::UTC, None, &mut progress).unwrap();
+        about.write(&mut page, None, &mut progress).unwrap();
         String::from_utf8(page).unwrap()
     }
 }
@@ -197,18 +202,18 @@ fn an_empty_folder_says_so_and_a_missing_one_is_an_error() {
     use std::os::unix::fs::PermissionsExt;
     let scene = Scene::new();
     let out = scene.folder.path().join("report.html");
-    run(scene.folder.path(), &out, None).unwrap();
+    run(scene.folder.path(), &out, None, 1).unwrap();
     let page = fs::read_to_string(&out).unwrap();
     assert!(page.contains("No incident is recorded") && page.ends_with("</html>\n"));
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
 
-    let error = format!("{:#}", run(Path::new("/no/such/folder"), &out, None).unwrap_err());
+    let error = format!("{:#}", run(Path::new("/no/such/folder"), &out, None, 1).unwrap_err());
     assert!(error.contains("/no/such/folder") && error.contains("No such file"), "{error}");
-    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), None).unwrap_err());
+    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), None, 1).unwrap_err());
     assert!(error.contains("/no/such/x.html"), "{error}");
     // Before the model is looked at, let alone asked.
     let nowhere = Some(Path::new("/no/such/model"));
-    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), nowhere).unwrap_err());
+    let error = format!("{:#}", run(scene.folder.path(), Path::new("/no/such/x.html"), nowhere, 1).unwrap_err());
     assert!(error.contains("/no/such/x.html"), "{error}");
 }
 
@@ -227,4 +232,31 @@ fn years_apart_and_a_clock_that_was_not_set_still_make_a_page() {
     assert!(page.contains("days a bar") && page.contains("1 from before the clock was set"));
     assert!(page.matches("class=\"bar\"").count() < 80);
     assert!(page.find("Clock was not set").unwrap() > page.rfind("(no zone)").unwrap());
+}
+
+/// A year's folder must still give a page that a browser opens, and no incident may go missing from its figures.
+#[test]
+fn the_newest_stand_in_full_and_the_older_ones_in_the_table() {
+    let scene = Scene::new();
+    let mut sound = b"RIFF....WAVE".to_vec();
+    sound.resize(600_000, 0);
+    for i in 0..5 {
+        scene.put(&format!("e{i}.wav"), &sound);
+        let clip = Some(format!("e{i}.wav"));
+        scene.record(&EventRecord {
+            clip,
+            ..record(&format!("e{i}"), &format!("2026-01-0{}T00:00:00Z", i + 1), "Hall")
+        });
+    }
+    // 800 kB each: two of five.
+    let page = scene.page_of(2 << 20);
+    assert!(page.len() < 2 << 20, "{} bytes", page.len());
+    assert_eq!((page.matches("<article").count(), page.matches("<a href=\"#i").count()), (2, 2));
+    assert!(page[page.find("<article").unwrap()..].contains("5 Jan 2026"), "the newest");
+    for expect in ["The newest 2 of 5 stand here in full", "<dt>Incidents</dt><dd>5</dd>", "1 Jan 2026, 00:00:00"] {
+        assert!(page.contains(expect), "{expect}");
+    }
+    // The newest always: a page without any would be none.
+    assert_eq!(scene.page_of(0).matches("<article").count(), 1);
+    assert!(!scene.page().contains("stand here in full"));
 }

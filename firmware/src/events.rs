@@ -5,8 +5,9 @@
 //! age. Files that are no events are neither counted nor touched.
 //!
 //! A clock that was not set yet must not cost evidence: a stamp of 1970 would be past any age as soon as the right
-//! time arrives. An event without a believable stamp is as old as its file, and a file without one is taken to be
-//! new when it is first seen under a set clock. A clock that leaps while the store is open must not either ([`Pace`]).
+//! time arrives. An event is as old as its name says; where that is not to be believed, as old as its file; and where
+//! neither is, it is new when it is first seen under a clock that runs true. A clock that leaps must not cost any either
+//! ([`Pace`]): while it is not believed, nothing goes for its age and no file is given a time.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -235,7 +236,7 @@ impl EventStore {
             Err(error) if error.is_full() => error,
             result => return Ok(result?),
         };
-        let mut others = self.scan(Timestamp::now())?;
+        let mut others = self.scan(Timestamp::now(), false)?;
         others.retain(|event| event.stem != stem);
         others.truncate(REMOVED_FOR_ROOM_MAX);
         // What would not fit even then must not cost the history.
@@ -301,7 +302,7 @@ impl EventStore {
         let ages_count = self.pace.is_true(Instant::now(), now) && is_believable(now, now);
         let bytes_max = self.retention.max_mib.saturating_mul(1 << 20);
         let age_s_max = i64::try_from(self.retention.max_days).unwrap_or(i64::MAX).saturating_mul(86_400);
-        let events = self.scan(now)?;
+        let events = self.scan(now, ages_count)?;
         let mut bytes: u64 = events.iter().map(|event| event.bytes).sum();
         for event in events.iter().filter(|event| keep != Some(event.stem.as_str())) {
             let age = now.duration_since(event.born);
@@ -313,8 +314,8 @@ impl EventStore {
         Ok(())
     }
 
-    /// All events, oldest first.
-    fn scan(&self, now: Timestamp) -> Result<Vec<Event>, EventError> {
+    /// All events, oldest first. Where `now` is the true time, those whose age nobody knows are new from now on.
+    fn scan(&self, now: Timestamp, is_true: bool) -> Result<Vec<Event>, EventError> {
         let mut events = BTreeMap::<String, Event>::new();
         for name in self.names()? {
             let Some((stem, stamp)) = name.split_once('.').and_then(|(stem, end)| parse(stem, end)) else { continue };
@@ -325,7 +326,12 @@ impl EventStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => return Err(io_error(&path, "read it", source)),
             };
-            let born = born(&path, &metadata, stamp, now);
+            let born = born(&metadata, stamp, now).unwrap_or_else(|| {
+                if is_true {
+                    begin_to_age(&path, now);
+                }
+                now
+            });
             let event = events.entry(stem.to_owned()).or_insert_with(|| Event {
                 stem: stem.to_owned(),
                 born,
@@ -392,22 +398,17 @@ fn parse<'a>(stem: &'a str, ending: &str) -> Option<(&'a str, Timestamp)> {
     Some((stem, jiff::tz::TimeZone::UTC.to_timestamp(time).ok()?))
 }
 
-/// When an event's file came to be, as far as that can be told (see the head of this file).
-fn born(path: &Path, metadata: &fs::Metadata, stamp: Timestamp, now: Timestamp) -> Timestamp {
+/// When an event's file came to be, if that can be told. The name goes first: a file's own time is that of any clock that
+/// touched it.
+fn born(metadata: &fs::Metadata, stamp: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-    let believable = |time: &Timestamp| is_believable(*time, now);
-    let (stamp, modified) = (Some(stamp).filter(believable), modified.filter(believable));
-    match (stamp, modified) {
-        (Some(stamp), Some(modified)) => stamp.min(modified),
-        (Some(time), None) | (None, Some(time)) => time,
-        (None, None) if is_believable(now, now) => {
-            // Failing costs only this: the file stays new until somebody can stamp it.
-            if let Ok(stamp) = SystemTime::try_from(now) {
-                let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(stamp));
-            }
-            now
-        }
-        (None, None) => Timestamp::UNIX_EPOCH,
+    [Some(stamp), modified].into_iter().flatten().find(|time| is_believable(*time, now))
+}
+
+/// Gives a file the time `now`, which [`born`] then finds. Failing costs only this: the file stays new until it can be done.
+fn begin_to_age(path: &Path, now: Timestamp) {
+    if let Ok(now) = SystemTime::try_from(now) {
+        let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(now));
     }
 }
 

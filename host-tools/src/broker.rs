@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use hub::{Secret, Tls};
+use hub::{ClientCertificate, Secret, Tls};
 use rumqttc::{
-    Client, Event, MqttOptions, Packet, PublishOptions, QoS, SubscribeFilterInput, TlsConfiguration, Transport,
+    Client, Event, MqttOptions, Packet, PublishOptions, QoS, SubscribeFilterInput, SubscribeReasonCode,
+    TlsConfiguration, Transport,
 };
 
 /// A password or certificate is small.
@@ -36,6 +37,12 @@ pub struct BrokerArgs {
     /// TLS: the authority that signed the broker's certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// TLS: the certificate of who asks, where the broker wants one (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["ca_file", "key_file"])]
+    pub cert_file: Option<PathBuf>,
+    /// TLS: its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// The arguments, read.
@@ -63,14 +70,16 @@ impl BrokerArgs {
         let file = |path: &Path, option: &str| {
             files::model_dir::read_bounded(path, SECRET_BYTES_MAX).with_context(|| option.to_string())
         };
-        let password = self.password_file.as_deref().map(|path| file(path, "--password-file")).transpose()?;
-        let tls = match &self.ca_file {
-            None => None,
-            Some(path) => {
-                let ca_pem = file(path, "--ca-file")?;
-                Some(Tls { ca_pem, client: None, crl_pem: None, not_before_unix_s: 0 })
-            }
-        };
+        let named = |path: &Option<PathBuf>, option: &str| path.as_deref().map(|path| file(path, option)).transpose();
+        let password = named(&self.password_file, "--password-file")?;
+        let own = named(&self.cert_file, "--cert-file")?.zip(named(&self.key_file, "--key-file")?);
+        let client = own.map(|(cert_pem, key)| ClientCertificate { cert_pem, key_pem: Secret::new(key) });
+        let tls = named(&self.ca_file, "--ca-file")?.map(|ca_pem| Tls {
+            ca_pem,
+            client,
+            crl_pem: None,
+            not_before_unix_s: 0,
+        });
         Ok(Access {
             host,
             port,
@@ -132,7 +141,8 @@ pub struct Line {
 
 impl Line {
     /// Begins to connect; `filters` are subscribed to on every connection, with QoS 0: the broker keeps no window for who
-    /// looks on, and what it has acknowledged to a device is on its way here.
+    /// looks on, and what it has acknowledged to a device is on its way here. A broker that refuses the first of them is as
+    /// good as none: it would look like a quiet one.
     ///
     /// # Errors
     /// TLS material that cannot work, or no thread.
@@ -144,7 +154,7 @@ impl Line {
             options.set_credentials(username.clone(), access.password.clone().unwrap_or_default());
         }
         if let Some(tls) = &access.tls {
-            let config = hub::tls_config(tls).map_err(|cause| anyhow!("--ca-file: {cause}"))?;
+            let config = hub::tls_config(tls).map_err(|cause| anyhow!("TLS: {cause}"))?;
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
         }
         let (client, mut connection) = Client::builder(options).capacity(NEWS).build();
@@ -159,7 +169,11 @@ impl Line {
                             filters.iter().map(|filter| SubscribeFilterInput::new(filter.clone(), QoS::AtMostOnce));
                         subscriber.try_subscribe_many(filters).is_ok()
                     }
-                    Ok(Event::Incoming(Packet::SubAck(_))) => tell.send(News::Up).is_ok(),
+                    Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                        let granted = matches!(ack.return_codes.first(), Some(SubscribeReasonCode::Success(_)));
+                        let refused = || format!("it does not let this user read {} (access rights)", filters[0]);
+                        tell.send(if granted { News::Up } else { News::Down(refused()) }).is_ok()
+                    }
                     Ok(Event::Incoming(Packet::Publish(publish))) => told(&tell, publish),
                     Ok(_) => true,
                     Err(error) => {
@@ -212,5 +226,28 @@ mod tests {
         for wrong in ["", ":1883", "hub:", "hub:0", "hub:99999", "mqtt://hub:1883"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
+    }
+
+    /// EMQX says so; mosquitto grants and sends nothing.
+    #[test]
+    fn a_broker_that_refuses_the_subscription_is_not_taken_for_a_quiet_one() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut packet = [0; 256];
+            let _ = stream.read(&mut packet).unwrap();
+            stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+            let _ = stream.read(&mut packet).unwrap();
+            // SUBACK with the packet's own id: 0x80 for the first filter, QoS 0 for the second.
+            stream.write_all(&[0x90, 4, packet[2], packet[3], 0x80, 0]).unwrap();
+            stream
+        });
+        let access = Access { host: "127.0.0.1".into(), port, username: None, password: None, tls: None };
+        let line = Line::open(&access, "test", vec!["screamd/+/#".into(), "other/#".into()]).unwrap();
+        let news = line.news.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(matches!(&news, News::Down(why) if why.contains("screamd/+/#") && why.contains("rights")), "{news:?}");
+        drop(broker.join().unwrap());
     }
 }

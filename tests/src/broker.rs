@@ -20,7 +20,7 @@ pub const READY: &str = "ready/set";
 /// mosquitto, gone when dropped.
 pub struct Broker {
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
     /// On loopback.
     pub port: u16,
     /// How the test itself logs in: `-u NAME -P PASSWORD`.
@@ -48,13 +48,18 @@ impl Broker {
             eprintln!("SKIPPED: mosquitto is not installed (apt-get install mosquitto)");
             return None;
         };
-        let broker = Self { child, _dir: dir, port, login: Vec::new() };
+        let broker = Self { child, dir, port, login: Vec::new() };
         let until = Instant::now() + LIMIT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < until, "mosquitto does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(broker)
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Listens to everything of device `id` until `last` says so; `(topic, payload)` in order. `meanwhile` runs once the

@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::certificates;
 
 /// What it answers with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,34 +36,13 @@ pub struct Https {
     sent: Arc<AtomicUsize>,
 }
 
-fn openssl(dir: &Path, arguments: &[&str]) {
-    let output = Command::new("openssl").current_dir(dir).args(arguments).output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An authority and, signed by it, a certificate for localhost.
-fn certificates(dir: &Path) {
-    std::fs::create_dir_all(dir).unwrap();
-    std::fs::write(dir.join("ext"), "subjectAltName = DNS:localhost\n").unwrap();
-    for name in ["ca.key", "server.key"] {
-        openssl(dir, &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", name]);
-    }
-    openssl(
-        dir,
-        &["req", "-x509", "-new", "-key", "ca.key", "-days", "30", "-subj", "/CN=authority", "-out", "ca.pem"],
-    );
-    openssl(dir, &["req", "-new", "-key", "server.key", "-subj", "/CN=localhost", "-out", "server.csr"]);
-    let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
-    openssl(dir, &[sign.as_slice(), &["-days", "30", "-extfile", "ext", "-out", "server.pem"]].concat());
-    openssl(dir, &["pkcs8", "-topk8", "-nocrypt", "-in", "server.key", "-out", "server.p8"]);
-}
-
 impl Https {
     /// Serves `file`, as it is at each request, from a free port; keys and certificates in `dir`.
     pub fn start(dir: &Path, file: PathBuf) -> Self {
-        certificates(dir);
-        let chain = CertificateDer::pem_file_iter(dir.join("server.pem")).unwrap().map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_file(dir.join("server.p8")).unwrap();
+        certificates::authority(dir);
+        certificates::signed(dir, "localhost");
+        let chain = CertificateDer::pem_file_iter(dir.join("localhost.pem")).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(dir.join("localhost.p8")).unwrap();
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

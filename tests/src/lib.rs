@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod broker;
+pub mod certificates;
 pub mod device;
 pub mod https;
 pub mod package;

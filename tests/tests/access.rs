@@ -1,12 +1,13 @@
 //! Access rights at the broker: `docs/mosquitto/acl`, as it stands, in a real mosquitto with a real device.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use system_tests::broker::Broker;
+use system_tests::broker::{Broker, free_port};
 use system_tests::device::Device;
-use system_tests::root;
 use system_tests::sound::silence;
+use system_tests::{certificates, program, root};
 
 fn login(user: &str) -> Vec<String> {
     ["-u", user, "-P", "secret"].map(String::from).to_vec()
@@ -71,4 +72,64 @@ fn a_device_is_alone_with_its_hub() {
     assert_eq!(hub.on("status"), ["online"]);
     assert_eq!(running.stop(), Some(0));
     hub.hears("status", "offline");
+}
+
+/// What docs/fleet.md calls the better way: everybody has a certificate, also who watches and who measures.
+#[test]
+fn the_tools_have_certificates_where_the_broker_wants_them() {
+    let tls_port = free_port();
+    let started = Broker::start_with(|dir| {
+        certificates::authority(dir);
+        ["localhost", "monitor"].iter().for_each(|name| certificates::signed(dir, name));
+        let acl = root().join("docs/mosquitto/acl");
+        format!(
+            "allow_anonymous true\nacl_file {}\nlistener {tls_port} 127.0.0.1\ncafile {dir}/ca.pem\n\
+             certfile {dir}/localhost.pem\nkeyfile {dir}/localhost.key\n{}",
+            acl.display(),
+            the_confs_lines(&["require_certificate true", "use_identity_as_username true"]),
+            dir = dir.display()
+        )
+    });
+    let Some(broker) = started else { return };
+    let (at, file) = (format!("localhost:{tls_port}"), |name: &str| broker.dir().join(name).display().to_string());
+    let (ca, cert, key) = (file("ca.pem"), file("monitor.pem"), file("monitor.key"));
+    let arguments = ["monitor", "--broker", &at, "--ca-file", &ca];
+
+    let mut monitor = Command::new(program("host-tools"))
+        .args(arguments)
+        .args(["--cert-file", &cert, "--key-file", &key])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(monitor.stdout.take().unwrap());
+    // It may say nothing but what the file of rights lets a monitor hear of itself.
+    let heard = std::thread::spawn(move || said.read_line(&mut line).map(|_| line));
+    while !heard.is_finished() {
+        let published = Command::new("mosquitto_pub")
+            .args(["-h", "localhost", "-p", &tls_port.to_string(), "--cafile", &ca, "--cert", &cert, "--key", &key])
+            .args(["-t", "screamd/hall-1/silence/press", "-m", "PRESS"])
+            .status()
+            .unwrap();
+        assert!(published.success());
+    }
+    assert_eq!(heard.join().unwrap().unwrap(), "screamd/hall-1/silence/press PRESS\n");
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+
+    let mut without = Command::new("timeout");
+    without.arg("5").arg(program("host-tools")).args(arguments).stdin(Stdio::null());
+    let without = without.output().unwrap();
+    let why = String::from_utf8_lossy(&without.stderr);
+    assert!(why.contains("CertificateRequired"), "{why}");
+    let half = system_tests::host_tools(&["monitor", "--broker", &at, "--ca-file", &ca, "--cert-file", &cert]);
+    assert!(String::from_utf8_lossy(&half.stderr).contains("--key-file"));
+}
+
+/// Lines that docs/mosquitto/mosquitto.conf has, commented out.
+fn the_confs_lines(lines: &[&str]) -> String {
+    let conf = std::fs::read_to_string(root().join("docs/mosquitto/mosquitto.conf")).unwrap();
+    lines.iter().for_each(|line| assert!(conf.lines().any(|has| has == format!("# {line}")), "{line}"));
+    lines.join("\n") + "\n"
 }

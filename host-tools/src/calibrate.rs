@@ -5,7 +5,8 @@
 //! more hours, the better). They run through the whole product, each from a fresh start. Taken is the lowest threshold of
 //! which the recordings show, with 95 % confidence, that it alarms at most X times an hour; but never one under the model's own
 //! `threshold_off`, since a quiet recording says nothing of sounds that are not in it. T hours without an alarm show no rate
-//! under 3 / T: for less than that more hours are asked for, and nothing is written. A recording that is named twice is refused.
+//! under 3 / T: for less than that more hours are asked for, and nothing is written. Hours in which no microphone heard anything
+//! (digital zeros, the same sound again and again) are none. A recording that is named twice is refused.
 //!
 //! With `--screams` (recordings of screams, as the site's microphone hears them) votes are chosen too, those that leave the
 //! most of them, and the recall that is left is said: each is cut to its loudest 2.5 s and laid between windows of quiet pink
@@ -28,7 +29,7 @@ use detector::quiet_gate;
 use detector::sound_health;
 use files::model_dir;
 use files::recording::Recording;
-use files::say;
+use files::{say, tell};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -162,7 +163,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let model = model_dir::load_weights(&args.model, &manifest, Executor::SingleThread)?;
     let bar = crate::progress::slow_bar((args.background.len() + args.screams.len()) as u64, "recordings");
     let background = Trace::of_files(&manifest, &model, &args.background, || bar.inc(1))?;
-    let hours = trace::hours(&background);
+    for (path, trace) in args.background.iter().zip(&background).filter(|(_, trace)| trace.dead_s > 0.0) {
+        let hours = trace.dead_s / 3600.0;
+        tell!(
+            "warning: {}: {hours:.2} h of it are no microphone's sound and do not count: nothing but zeros, or the same again and again",
+            path.display()
+        );
+    }
+    let hours = heard_hours(&background);
     enough(hours, rate)?;
     let screams: Vec<Trace> = args
         .screams
@@ -203,6 +211,11 @@ fn once(flag: &str, files: &[PathBuf]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Hours of everyday sound: those of a dead microphone would show any rate.
+fn heard_hours(background: &[Trace]) -> f64 {
+    background.iter().map(|trace| trace.seconds - trace.dead_s).sum::<f64>() / 3600.0
 }
 
 /// Refuses hours that cannot show a rate.
@@ -306,7 +319,7 @@ fn highest(files: &[PathBuf], traces: &[Trace]) -> (f64, String, f64) {
 }
 
 fn figures(args: &Args, manifest: &Manifest, background: &[Trace], screams: &[Trace], choice: Choice) -> Figures {
-    let hours = trace::hours(background);
+    let hours = heard_hours(background);
     let alarms = trace::count(background, choice.decision);
     let [low, high] = poisson::ci95(alarms);
     let (highest, highest_file, highest_t_s) = highest(&args.background, background);
@@ -403,6 +416,12 @@ fn table(args: &Args, figures: &Figures, manifest: &Manifest) -> String {
         "Its highest window scores {:.3}, at {:.1} s of {}.",
         figures.highest, figures.highest_t_s, figures.highest_file
     ));
+    if figures.threshold_on < own.threshold_on {
+        text += &line(format!(
+            "This is lower than the model's own {}: in sound that these hours do not hold it will alarm more often than the model card says.",
+            own.threshold_on
+        ));
+    }
     if figures.threshold_on == own.threshold_off {
         text += &line("Lower is not taken: this is the model's own threshold_off.".into());
     }
@@ -463,7 +482,7 @@ mod tests {
     /// Windows two seconds apart.
     fn trace(scores: &[f64]) -> Trace {
         let windows = scores.iter().enumerate().map(|(i, score)| (4.0 + 2.0 * i as f64, *score)).collect();
-        Trace { seconds: 2.0 + 2.0 * scores.len() as f64, windows }
+        Trace { seconds: 2.0 + 2.0 * scores.len() as f64, dead_s: 0.0, windows }
     }
 
     #[test]

@@ -164,10 +164,10 @@ impl Chart<'_> {
         let named: Vec<_> = self.series.iter().filter(|series| !series.name.is_empty()).collect();
         let widest = named.iter().map(|series| text_width(series.name, &FONT_7X13)).max().unwrap_or(0);
         let (width, height) = (widest + 42, 18 * named.len() as i32 + 8);
-        let (left, top) = (LEFT + PANEL_WIDTH - width - 10, TOP + PANEL_HEIGHT - height - 10);
         if named.is_empty() {
             return;
         }
+        let (left, top) = self.emptiest_corner(width, height);
         canvas.fill(left, top, width, height, PAPER);
         canvas.frame(left, top, width, height, FAINT);
         for (series, i) in named.iter().zip(0..) {
@@ -175,6 +175,29 @@ impl Chart<'_> {
             canvas.fill(left + 8, y - 1, 20, 3, series.colour);
             canvas.text(series.name, left + 34, y, &look(&FONT_7X13, INK, Alignment::Left));
         }
+    }
+
+    /// Where a box of this size covers least of what is drawn; bottom right where that is all the same.
+    fn emptiest_corner(&self, width: i32, height: i32) -> (i32, i32) {
+        let (right, bottom) = (LEFT + PANEL_WIDTH - width - 10, TOP + PANEL_HEIGHT - height - 10);
+        let corners = [(right, bottom), (right, TOP + 10), (LEFT + 10, bottom), (LEFT + 10, TOP + 10)];
+        let covered = |(left, top): &(i32, i32)| {
+            let inside = |(x, y): &(i32, i32)| (*left..left + width).contains(x) && (*top..top + height).contains(y);
+            self.series.iter().map(|series| self.drawn(series).filter(inside).count()).sum::<usize>()
+        };
+        corners.into_iter().min_by_key(covered).unwrap_or((right, bottom))
+    }
+
+    /// Places that a line passes, every few pixels, and its dots.
+    fn drawn<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = (i32, i32)> + 'a {
+        const STEPS: i32 = 64;
+        let place = |point: &(f64, f64)| (self.x_of(point.0), self.y_of(point.1));
+        let between = move |pair: &[(f64, f64)]| {
+            let ((x0, y0), (x1, y1)) = (place(&pair[0]), place(&pair[1]));
+            (0..STEPS).map(move |i| (x0 + (x1 - x0) * i / STEPS, y0 + (y1 - y0) * i / STEPS))
+        };
+        let lines = series.points.windows(2).filter(|_| series.joined).flat_map(between);
+        lines.chain(series.points.iter().map(place))
     }
 
     fn x_of(&self, value: f64) -> i32 {
@@ -240,6 +263,21 @@ mod tests {
         for (p, expect) in [(0.5, 0.0), (0.975, 1.959_964), (0.01, -2.326_348), (0.001, -3.090_232)] {
             assert!((probit(p) - expect).abs() < 1e-5, "{p}: {}", probit(p));
         }
+    }
+
+    #[test]
+    fn the_legend_stands_where_nothing_is_drawn() {
+        let axis = |name| Axis { name, scale: Scale::Linear(0.0, 1.0), ticks: &[] };
+        let corner = |points: Vec<(f64, f64)>| {
+            let series = vec![Series { name: "a", colour: BLUE, points, joined: true, dots: false }];
+            Chart { title: "t", x: axis("x"), y: axis("y"), series }.emptiest_corner(200, 60)
+        };
+        let (left, right, top, bottom) = (LEFT + 10, LEFT + PANEL_WIDTH - 210, TOP + 10, TOP + PANEL_HEIGHT - 70);
+        assert_eq!(corner(vec![(0.0, 0.0), (1.0, 1.0)]), (right, bottom));
+        // One long line, without a point of its own in the corner.
+        assert_eq!(corner(vec![(0.4, 0.1), (1.0, 0.1)]), (right, top));
+        assert_eq!(corner(vec![(0.0, 0.95), (0.9, 0.95), (0.9, 0.0)]), (left, bottom));
+        assert_eq!(corner(vec![(0.0, 0.1), (0.9, 0.1), (0.9, 1.0)]), (left, top));
     }
 
     #[test]

@@ -226,6 +226,7 @@ fn measured(report: &Report) -> toml::Table {
     let mut put = |key: &str, value: toml::Value| table.insert(key.into(), value);
     put("date", jiff::Timestamp::now().strftime("%Y-%m-%d").to_string().into());
     put("split", report.split.clone().unwrap_or_else(|| "all".into()).into());
+    put("cut_s", rounded(report.cut_s));
     put("screams", (clips.n_pos as i64).into());
     put("others", (clips.n_neg as i64).into());
     put("threshold", clips.threshold.into());
@@ -251,7 +252,7 @@ fn print(report: &Report) {
     say!("{}: {} screams, {} others, threshold {}", report.model, clips.n_pos, clips.n_neg, clips.threshold);
     print_clips("", clips);
     if let Some(ci95) = &report.ci95 {
-        let of = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
+        let of = |[low, high]: [f64; 2]| if low.is_nan() { "-".into() } else { format!("{low:.4} to {high:.4}") };
         say!(
             "  95 % by group: accuracy {}, recall {}, ROC-AUC {}",
             of(ci95.accuracy),
@@ -292,18 +293,17 @@ fn print(report: &Report) {
     if let Some(noise) = &report.noise {
         say!("screams in background sound ({} of {} stretches alarm without one):", noise.alone, noise.n);
         for at in &noise.snrs {
-            say!("  {:3} dB {:4} of {:4} found", at.snr_db, at.found, noise.n);
+            say!("  {:3} dB {:4} of {:4} found{}", at.snr_db, at.found, noise.n, interval(at.ci95));
         }
     }
     if let Some(distance) = &report.distance {
         say!("screams in simulated rooms:");
         for at in &distance.distances {
-            say!("  {:3} m  {:4} of {:4} found", at.distance_m, at.found, distance.n);
+            say!("  {:3} m  {:4} of {:4} found{}", at.distance_m, at.found, distance.n, interval(at.ci95));
         }
     }
 }
 
-/// A figure of four decimals; without screams, or without others, some of them say nothing.
 fn write_scores(path: &Path, scored: &[clips::Scored]) -> anyhow::Result<()> {
     let mut csv = csv::Writer::from_path(path)?;
     csv.write_record(["file", "label", "class", "score"])?;
@@ -313,6 +313,12 @@ fn write_scores(path: &Path, scored: &[clips::Scored]) -> anyhow::Result<()> {
     Ok(csv.flush()?)
 }
 
+/// The interval of a share, in brackets.
+fn interval(ci95: Option<[f64; 2]>) -> String {
+    ci95.map_or_else(String::new, |[low, high]| format!(" ({low:.2} to {high:.2})"))
+}
+
+/// A figure of four decimals; without screams, or without others, some of them say nothing.
 fn figure(value: f64) -> String {
     if value.is_nan() { "-".into() } else { format!("{value:.4}") }
 }
@@ -336,9 +342,10 @@ fn print_stream(stream: &stream::Figures) {
         None => "none found".into(),
     };
     say!(
-        "stream: {} of {} screams found in {:.2} h of soundscape ({} false alarms), {}; {} false alarms in {:.2} h without a scream",
+        "stream: {} of {} screams found{} in {:.2} h of soundscape ({} false alarms), {}; {} false alarms in {:.2} h without a scream",
         stream.found,
         stream.events,
+        interval(stream.recall_ci95),
         stream.soundscape_hours,
         stream.soundscape_false_alarms,
         delay(&stream.onset_to_alarm_s),
@@ -349,17 +356,22 @@ fn print_stream(stream: &stream::Figures) {
         say!("  screams over their beds: {:.1} dB median, {:.1} p5, {:.1} p95", snr.median, snr.p5, snr.p95);
     }
     for at in &stream.rates {
-        match (at.threshold, at.recall) {
-            (Some(threshold), Some(recall)) => {
+        match (at.threshold, at.recall, at.shown_per_hour) {
+            (Some(threshold), Some(recall), Some(shown)) => {
                 say!(
-                    "  {:13} threshold {threshold:.3}: recall {}, {}",
+                    "  {:13} threshold {threshold:.3}: recall {}, {}; shown are at most {shown:.2} per hour",
                     at.rate,
                     figure(recall),
                     delay(&at.onset_to_alarm_s)
                 );
             }
             _ if stream.hours < at.hours_needed => {
-                say!("  {:13} needs {:.0} h without a scream", at.rate, at.hours_needed);
+                say!(
+                    "  {:13} needs {:.0} h without a scream, {:.0} h to be shown",
+                    at.rate,
+                    at.hours_needed,
+                    at.hours_to_show
+                );
             }
             _ => say!("  {:13} no threshold keeps it", at.rate),
         }

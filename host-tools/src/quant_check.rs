@@ -30,8 +30,10 @@ const RECALL_LOST_MAX: f64 = 0.01;
 /// More recall lost than this refuses, each model at its own threshold: a calibration that does not fit the weights, not the rounding of a
 /// few clips beside the threshold.
 const OWN_RECALL_LOST_MAX: f64 = 0.05;
-/// More of the other clips flagged than this refuses, each model at its own threshold; one clip more is always allowed.
-const OWN_FLAGGED_MORE_MAX: f64 = 0.05;
+/// So many more of the other clips flagged refuse, each model at its own threshold, in standard deviations of the reference's
+/// count; two clips more are always allowed. A share of all other clips would let a false alarm's sixfold pass.
+const OWN_FLAGGED_MORE_MAX: f64 = 2.0;
+const OWN_FLAGGED_MORE_MIN: usize = 2;
 /// A window that takes more than this times as long refuses.
 const SPEED_RATIO_MAX: f64 = 1.10;
 /// Pairs of runs that are timed: enough for a median, then more while they are short.
@@ -78,6 +80,8 @@ struct Figures {
     agreement: f64,
     /// Other clips flagged by the reference at its threshold; both recalls allow as many.
     false_alarms: usize,
+    /// Other clips flagged by the candidate at its own threshold.
+    false_alarms_candidate: usize,
     recall_reference: f64,
     recall_candidate: f64,
     reference_ms: f64,
@@ -127,7 +131,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         scores: [of_reference, of_candidate].map(plain),
         thresholds: [&reference, &candidate].map(|side| side.manifest.decision.threshold_on),
     };
-    let [false_alarms, _] = heard.flagged_others();
+    let [false_alarms, false_alarms_candidate] = heard.flagged_others();
     let [recall_reference, recall_candidate] = heard.recall_at(false_alarms);
     reasons.extend(heard.reasons());
     let mut speed = Speed::measure(&args.data, &rows, args.cut, [&reference, &candidate])?;
@@ -154,6 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         max_abs_score_diff_file: rows[place].file.clone(),
         agreement: heard.agreement(),
         false_alarms,
+        false_alarms_candidate,
         recall_reference,
         recall_candidate,
         reference_ms: speed.reference_ms,
@@ -233,7 +238,8 @@ impl Heard {
             ));
         }
         let others = self.truth.iter().filter(|truth| **truth == Some(false)).count();
-        if flagged > false_alarms + ((others as f64 * OWN_FLAGGED_MORE_MAX) as usize).max(1) {
+        let more_max = (OWN_FLAGGED_MORE_MAX * (false_alarms as f64).sqrt()) as usize;
+        if flagged > false_alarms + more_max.max(OWN_FLAGGED_MORE_MIN) {
             reasons.push(format!(
                 "at its own threshold, {on_candidate}, {flagged} of {others} other clips are flagged, by the reference at {on_reference} {false_alarms}: `threshold_on` or `temperature` does not fit its scores"
             ));
@@ -251,6 +257,11 @@ fn print(figures: &Figures) {
         figures.false_alarms,
         figures.recall_candidate,
         figures.recall_reference
+    );
+    say!(
+        "other clips flagged, each at its own threshold: {}, was {}",
+        figures.false_alarms_candidate,
+        figures.false_alarms
     );
     say!(
         "a window {:.2} ms, was {:.2}: {:.3} times (median of pairs); size {:.3} times",
@@ -410,5 +421,21 @@ mod tests {
         }
         // A tie with the first that may not be flagged is no detection.
         assert_eq!(recall_at(&[Some(true), Some(false)], &[0.5, 0.5], 0), 0.0);
+    }
+
+    /// Four of 380 flagged is the reference's rate of false alarms; nineteen would be six times that.
+    #[test]
+    fn a_threshold_that_multiplies_the_false_alarms_is_refused() {
+        let heard = |flagged: usize| {
+            let others = |flagged: usize| (0..380).map(move |i| if i < flagged { 0.9 } else { 0.1 });
+            let with_screams = |others: &mut dyn Iterator<Item = f64>| others.chain([0.99; 20]).collect::<Vec<_>>();
+            Heard {
+                truth: (0..400).map(|i| Some(i >= 380)).collect(),
+                scores: [with_screams(&mut others(4)), with_screams(&mut others(flagged))],
+                thresholds: [0.8, 0.8],
+            }
+        };
+        assert!(heard(8).reasons().is_empty(), "{:?}", heard(8).reasons());
+        assert!(heard(19).reasons().concat().contains("19 of 380"), "{:?}", heard(19).reasons());
     }
 }

@@ -11,6 +11,7 @@ use detector::manifest::{Decision, Manifest};
 use detector::model::{Model, RunError};
 use detector::pipeline::Scorer;
 use detector::resample::Resampler;
+use detector::sound_health::{Defect, SoundHealth};
 use detector::window::SlidingWindow;
 use files::recording::Recording;
 use rayon::prelude::*;
@@ -34,6 +35,8 @@ pub enum Cores {
 pub struct Trace {
     /// Length of the sound, seconds; the last window may end behind it.
     pub seconds: f64,
+    /// Of them, those in which no microphone heard anything: zeros, or the same again and again, for a minute at least.
+    pub dead_s: f64,
     /// End of each window (seconds) and its score (0..1), in order.
     pub windows: Vec<(f64, f64)>,
 }
@@ -65,10 +68,12 @@ impl Trace {
         let rate_hz = recording.rate_hz();
         let mut resampler = Resampler::new(rate_hz, manifest.front_end.sample_rate_hz)?;
         let mut tracing = Tracing::new(manifest, model, cores);
+        let mut dead = DeadTime::new(rate_hz);
         let (mut samples, mut failed) = (0, None);
         let mut keep = |done: Result<(), RunError>| failed = failed.take().or(done.err());
         while let Some(piece) = recording.next_piece()? {
             samples += piece.len();
+            dead.push(piece);
             resampler.push(piece, |piece| keep(tracing.push(piece)));
         }
         resampler.finish(|piece| keep(tracing.push(piece)));
@@ -76,6 +81,7 @@ impl Trace {
             Some(error) => Err(error).with_context(named),
             None => Ok(Self {
                 seconds: samples as f64 / f64::from(rate_hz),
+                dead_s: dead.finish(),
                 windows: tracing.finish().with_context(named)?,
             }),
         }
@@ -86,7 +92,7 @@ impl Trace {
         let mut tracing = Tracing::new(manifest, model, cores);
         tracing.push(sound)?;
         let seconds = sound.len() as f64 / f64::from(manifest.front_end.sample_rate_hz);
-        Ok(Self { seconds, windows: tracing.finish()? })
+        Ok(Self { seconds, dead_s: 0.0, windows: tracing.finish()? })
     }
 
     /// When alarms start under `decision`, seconds; armed, from a fresh start.
@@ -109,6 +115,58 @@ pub fn count<'a>(traces: impl IntoIterator<Item = &'a Trace>, decision: Decision
 /// Hours of several traces together.
 pub fn hours<'a>(traces: impl IntoIterator<Item = &'a Trace>) -> f64 {
     traces.into_iter().map(|trace| trace.seconds).sum::<f64>() / 3600.0
+}
+
+/// Counts the time in which a recording is no microphone's, by the rules of the device's own faults.
+struct DeadTime {
+    health: SoundHealth,
+    rate_hz: f64,
+    heard: u64,
+    /// Defects that stand, and since when, samples.
+    standing: u32,
+    since: u64,
+    dead: u64,
+}
+
+impl DeadTime {
+    fn new(rate_hz: u32) -> Self {
+        let health = SoundHealth::new(rate_hz, None);
+        Self { health, rate_hz: f64::from(rate_hz), heard: 0, standing: 0, since: 0, dead: 0 }
+    }
+
+    fn push(&mut self, piece: &[f32]) {
+        // A block at a time: a finding's time is the block's.
+        let block = (self.rate_hz / 2.0) as usize;
+        for samples in piece.chunks(block.max(1)) {
+            self.heard += samples.len() as u64;
+            let (standing, since, dead, heard) = (&mut self.standing, &mut self.since, &mut self.dead, self.heard);
+            let minute = (60.0 * self.rate_hz) as u64;
+            self.health.push(samples, |finding| {
+                match (finding.defect, finding.stands) {
+                    (Defect::Zeros | Defect::Repeating, true) => {
+                        if *standing == 0 {
+                            *since = heard.saturating_sub(minute);
+                        }
+                        *standing += 1;
+                    }
+                    (Defect::Zeros | Defect::Repeating, false) => {
+                        *standing -= 1;
+                        if *standing == 0 {
+                            *dead += heard - *since;
+                        }
+                    }
+                    // Bad sound, and sound all the same: the device goes on listening to it.
+                    _ => {}
+                }
+            });
+        }
+    }
+
+    /// Seconds.
+    fn finish(self) -> f64 {
+        let open = if self.standing > 0 { self.heard - self.since } else { 0 };
+        (self.dead + open) as f64 / self.rate_hz
+    }
 }
 
 struct Tracing<'a> {
@@ -198,6 +256,22 @@ mod tests {
     use detector::manifest::Votes;
 
     #[test]
+    fn time_without_a_microphone_is_none() {
+        let rate_hz = 8_000;
+        let minutes = |minutes: usize| minutes * 60 * rate_hz as usize;
+        let noise: Vec<f32> =
+            (0u32..).map(|i| (i.wrapping_mul(2_654_435_761) as i32) as f32 * 1e-11).take(minutes(2)).collect();
+        let sound =
+            [&noise[..], &vec![0.0; minutes(3)], &noise, &vec![0.0; minutes(2)], &noise[..minutes(1) / 2]].concat();
+        let mut dead = DeadTime::new(rate_hz);
+        sound.chunks(1000).for_each(|piece| dead.push(piece));
+        assert!((dead.finish() - 300.0).abs() < 10.0);
+        let mut dead = DeadTime::new(rate_hz);
+        dead.push(&vec![0.0; minutes(4)]);
+        assert!((dead.finish() - 240.0).abs() < 1.0, "to its end");
+    }
+
+    #[test]
     fn votes_hold_and_cooldown_are_the_products() {
         let decision = |needed, of, cooldown_s| Decision {
             stride_s: 1.0,
@@ -209,7 +283,7 @@ mod tests {
         };
         let scores = [0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1];
         let windows = scores.iter().enumerate().map(|(i, score)| (i as f64 + 1.0, *score)).collect();
-        let trace = Trace { seconds: 12.0, windows };
+        let trace = Trace { seconds: 12.0, dead_s: 0.0, windows };
         assert_eq!(trace.starts(decision(1, 1, 0.0)), [2.0, 7.0]);
         assert_eq!(trace.starts(decision(2, 2, 0.0)), [8.0]);
         assert_eq!(trace.starts(decision(1, 1, 30.0)), [2.0]);

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bed::{self, Bed};
+use super::bootstrap::found_interval;
 use super::lay::{self, rms};
 use super::table::Clip;
 use super::{clips, stream};
@@ -41,6 +42,8 @@ pub struct AtSnr {
     pub snr_db: f32,
     pub found: usize,
     pub recall: f64,
+    /// By group; none without screams.
+    pub ci95: Option<[f64; 2]>,
 }
 
 /// Recall by distance, as by SNR.
@@ -55,6 +58,8 @@ pub struct AtDistance {
     pub distance_m: f64,
     pub found: usize,
     pub recall: f64,
+    /// By group; none without screams.
+    pub ci95: Option<[f64; 2]>,
 }
 
 /// What all stretches have in common.
@@ -131,6 +136,7 @@ pub fn noise(
         snr_db,
         found: count(column),
         recall: count(column) as f64 / rows.len() as f64,
+        ci95: found_interval(rows.iter().zip(&found).map(|(row, found)| (row.group(), found[column]))),
     });
     Ok(NoiseFigures { n: rows.len(), snrs: snrs.collect(), alone: count(SNRS_DB.len()) })
 }
@@ -171,7 +177,8 @@ pub fn distance(
     bar.finish_and_clear();
     let distances = DISTANCES_M.into_iter().enumerate().map(|(column, distance_m)| {
         let count = found.iter().filter(|row| row[column]).count();
-        AtDistance { distance_m, found: count, recall: count as f64 / rows.len() as f64 }
+        let ci95 = found_interval(rows.iter().zip(&found).map(|(row, found)| (row.group(), found[column])));
+        AtDistance { distance_m, found: count, recall: count as f64 / rows.len() as f64, ci95 }
     });
     Ok(DistanceFigures { n: rows.len(), distances: distances.collect() })
 }

@@ -5,8 +5,8 @@
 //! apart that no cooldown hides the next (`snr_db` is what came of it). A scream is *found* by an alarm
 //! that starts while a window that decides can hold some of it; the time to the alarm runs from its *onset*, the first
 //! moment within 20 dB of its loudest, to the end of the deciding window. False alarms are counted over scream-free sound:
-//! the background recordings, or the bed of clips alone where there are none. A rate is only claimed where the hours allow
-//! it: one alarm at least must be expected in them. A scream in the incident or the cooldown of a false alarm counts as
+//! the background recordings, or the bed of clips alone where there are none. Recall at a rate is told where one alarm at least
+//! is expected in the hours; that is an estimate, and beside it stands the rate that they *show*, with 95 % confidence. A scream in the incident or the cooldown of a false alarm counts as
 //! missed, so recall falls again at low thresholds.
 
 use std::path::Path;
@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bed::{self, Bed};
+use super::bootstrap::found_interval;
 use super::clips;
 use super::lay::rms;
 use super::table::Clip;
@@ -63,6 +64,8 @@ pub struct Figures {
     pub events: usize,
     pub found: usize,
     pub recall: f64,
+    /// Of the recall, by group; none without screams.
+    pub recall_ci95: Option<[f64; 2]>,
     /// Of the screams over their beds; none without screams.
     pub snr_db: Option<Snr>,
     pub onset_to_alarm_s: Option<Delay>,
@@ -103,8 +106,12 @@ pub struct AtRate {
     pub threshold: Option<f64>,
     pub recall: Option<f64>,
     pub onset_to_alarm_s: Option<Delay>,
-    /// Scream-free hours that the rate needs.
+    /// The largest rate that so few alarms in these hours leave possible, with 95 % confidence.
+    pub shown_per_hour: Option<f64>,
+    /// Scream-free hours in which the rate lets one alarm be expected.
     pub hours_needed: f64,
+    /// Scream-free hours that show the rate, without an alarm in them (the rule of three).
+    pub hours_to_show: f64,
 }
 
 /// Another setting of the decision, to choose from.
@@ -126,6 +133,8 @@ pub type Scream = (f64, f64);
 pub struct Soundscape {
     trace: Trace,
     events: Vec<Scream>,
+    /// Of each scream.
+    groups: Vec<String>,
     /// Of each scream over its bed.
     snrs_db: Vec<f32>,
 }
@@ -157,7 +166,8 @@ pub fn hear(
             let Laid { sound, events, snrs_db } = lay(manifest, bed, (number, number * bed.files() / count), &screams)?;
             let trace = Trace::of_sound(manifest, model, &sound, Cores::One).context("a soundscape")?;
             bar.inc(rows.len() as u64);
-            Ok(Soundscape { trace, events, snrs_db })
+            let groups = rows.iter().map(|row| row.group().to_owned()).collect();
+            Ok(Soundscape { trace, events, groups, snrs_db })
         })
         .collect();
     bar.finish_and_clear();
@@ -221,20 +231,22 @@ struct Judged {
     found: usize,
     /// Of no screams not a number, which JSON writes as null.
     recall: f64,
+    recall_ci95: Option<[f64; 2]>,
     delay: Option<Delay>,
     false_alarms: u64,
 }
 
 fn judge(manifest: &Manifest, soundscapes: &[Soundscape], decision: Decision) -> Judged {
     let reach_s = manifest.front_end.window_s;
-    let (mut delays, mut events, mut false_alarms) = (Vec::new(), 0, 0);
+    let (mut delays, mut found, mut false_alarms) = (Vec::new(), Vec::new(), 0);
     for soundscape in soundscapes {
         let starts = soundscape.trace.starts(decision);
         let explained = |t_s: f64| soundscape.events.iter().any(|event| belongs(t_s, *event, reach_s));
         false_alarms += starts.iter().filter(|t_s| !explained(**t_s)).count() as u64;
-        events += soundscape.events.len();
-        for event in &soundscape.events {
-            delays.extend(starts.iter().find(|t_s| belongs(**t_s, *event, reach_s)).map(|t_s| t_s - event.0));
+        for (event, group) in soundscape.events.iter().zip(&soundscape.groups) {
+            let start = starts.iter().find(|t_s| belongs(**t_s, *event, reach_s));
+            delays.extend(start.map(|t_s| t_s - event.0));
+            found.push((group.as_str(), start.is_some()));
         }
     }
     delays.sort_by(f64::total_cmp);
@@ -242,7 +254,8 @@ fn judge(manifest: &Manifest, soundscapes: &[Soundscape], decision: Decision) ->
     let at = |q: f64| delays[((q * delays.len() as f64).ceil() as usize).clamp(1, delays.len()) - 1];
     Judged {
         found: delays.len(),
-        recall: delays.len() as f64 / events as f64,
+        recall: delays.len() as f64 / found.len() as f64,
+        recall_ci95: found_interval(found),
         delay: (!delays.is_empty()).then(|| Delay { median: at(0.5), p95: at(0.95) }),
         false_alarms,
     }
@@ -264,7 +277,9 @@ pub fn figures(manifest: &Manifest, soundscapes: &[Soundscape], quiet: &[Trace])
             threshold: decision.map(|decision| decision.threshold_on),
             recall: at.as_ref().map(|at| at.recall),
             onset_to_alarm_s: at.and_then(|at| at.delay),
+            shown_per_hour: decision.map(|decision| poisson::upper95(trace::count(quiet, decision)) / hours),
             hours_needed: 1.0 / per_hour,
+            hours_to_show: 3.0 / per_hour,
         }
     });
     let by_votes =
@@ -294,6 +309,7 @@ pub fn figures(manifest: &Manifest, soundscapes: &[Soundscape], quiet: &[Trace])
         events: soundscapes.iter().map(|soundscape| soundscape.events.len()).sum(),
         found: judged.found,
         recall: judged.recall,
+        recall_ci95: judged.recall_ci95,
         snr_db: Snr::of(soundscapes.iter().flat_map(|soundscape| soundscape.snrs_db.iter().copied()).collect()),
         onset_to_alarm_s: judged.delay,
         rates: rates.collect(),

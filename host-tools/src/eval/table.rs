@@ -30,6 +30,11 @@ pub struct Clip {
 }
 
 impl Clip {
+    /// What it is drawn with: its group, or itself alone.
+    pub fn group(&self) -> &str {
+        if self.group.is_empty() { &self.file } else { &self.group }
+    }
+
     /// Whether it is a scream; none where nobody says.
     pub fn truth(&self) -> Option<bool> {
         match self.label.trim() {
@@ -116,6 +121,12 @@ pub fn read<R: DeserializeOwned + Row + Sync>(folder: &Path, split: Option<&str>
     // What is not asked for is in no figure.
     if let Some(mistake) = kept.iter().find_map(Row::mistake) {
         bail!("{}: {mistake}", path.display());
+    }
+    // Its hours, or its mistakes, would count twice.
+    let mut names: Vec<&str> = kept.iter().map(Row::file).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("{}: {} stands in it twice", path.display(), pair[0]);
     }
     ensure!(
         !kept.is_empty(),

@@ -234,15 +234,16 @@ impl Work {
         let mut samples = 0u64;
         // Small pieces at a microphone's pace, so that a window is scored when it is full and not when a block is.
         let piece_max = if paced { (rate_hz / 50).max(1) as usize } else { usize::MAX };
-        loop {
+        let ended = loop {
             if self.counters.stop.load(Relaxed) {
                 return Ok(());
             }
             let asked = Instant::now();
             let piece = match recording.next_piece() {
                 Ok(Some(piece)) => piece,
-                Ok(None) => break,
-                Err(error) => return Err(error.to_string()),
+                Ok(None) => break Ok(()),
+                // What came before it breaks off is heard to its end: a scream may be in it.
+                Err(error) => break Err(error.to_string()),
             };
             // A pipe whose writer paused brings its sound late for ever after: that is the source's lateness, not ours.
             let late = Instant::now().saturating_duration_since(began + seconds(samples, rate_hz));
@@ -256,16 +257,18 @@ impl Work {
                 if paced {
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
-                let complete = Instant::now();
-                let behind = paced && complete.saturating_duration_since(due).as_secs_f64() > self.behind_s;
+                let now = Instant::now();
+                // As from a microphone: complete when its last sample is due, however late it is looked at.
+                let complete = if paced { due.min(now) } else { now };
+                let behind = now.saturating_duration_since(complete).as_secs_f64() > self.behind_s;
                 self.progress(samples as f64 / f64::from(rate_hz));
                 self.hear(ear, piece, behind, complete);
             }
-        }
+        };
         // The zeros behind a recording take no time.
         let complete = Instant::now();
         ear.pipeline.finish(|span, sound, scorer| self.window(span, sound, scorer, complete));
-        Ok(())
+        ended
     }
 
     fn microphone(&mut self, ear: &mut Ear, mut capture: Capture) {

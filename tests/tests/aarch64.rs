@@ -99,6 +99,7 @@ fn pictures_are_the_same() {
     on_both(&["features", sound.to_str().unwrap(), "--model", "models/default", "--out"], &out);
     let (here, there) = (floats(&out[0]), floats(&out[1]));
     assert!(here.len() >= 64 && here.len() == there.len(), "{} and {} cells", here.len(), there.len());
+    assert!(there.iter().all(|cell| cell.is_finite()));
     let worst = here.iter().zip(&there).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     println!("{} cells, largest difference {worst:.1e}", here.len());
     assert!(worst <= TOLERANCE, "a cell differs by {worst:e}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use system_tests::device::Device;
-use system_tests::sound::{hiss, wav};
+use system_tests::sound::{hiss, silence, wav};
 
 const RATE_HZ: u32 = 16_000;
 
@@ -44,5 +44,29 @@ fn a_process_that_was_stopped_skips_to_the_newest_window() {
     let audio_s = stop["audio_s"].as_f64().unwrap();
     let due = ((audio_s - 1.0) / 0.5).floor() as u64 + 1;
     assert!((due - 1..=due).contains(&(windows + dropped)), "{windows} + {dropped} of {due} in {audio_s} s");
+    assert!(child.wait().unwrap().success());
+}
+
+/// Who is late has no siren sooner for it: the time from the window's end to the siren holds what the process stood still.
+#[test]
+fn the_time_to_the_siren_holds_the_programs_own_lateness() {
+    let device = Device::tiny("");
+    let sound = [silence(RATE_HZ, 2.0), hiss(RATE_HZ, 30.0, 1)].concat();
+    std::fs::write(device.path("sound.wav"), wav(&sound, RATE_HZ, 1)).unwrap();
+    let path = device.path("sound.wav");
+    let mut child = device.spawn(&["--wav", path.to_str().unwrap(), "--speed", "realtime", "--json"]);
+    let id = child.id().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    // The last window of silence; the first that alarms is whole within the next second.
+    assert!(lines.any(|line| line["type"] == "window" && line["t_end_s"] == 2.0));
+    signal("-STOP");
+    std::thread::sleep(Duration::from_millis(1_900));
+    signal("-CONT");
+    let alarm = lines.find(|line| line["type"] == "alarm").unwrap();
+    let latency_ms = alarm["latency_ms"].as_f64().unwrap();
+    assert!(latency_ms > 800.0, "{alarm}");
+    signal("-TERM");
     assert!(child.wait().unwrap().success());
 }

@@ -226,6 +226,9 @@ fn a_recording_that_breaks_off_in_a_pipe_has_failed() {
     let whole = wav(&one_scream(RATE_HZ), RATE_HZ, 1);
     let ran = device.hear_stdin(&whole[..whole.len() / 2]);
     assert!(ran.code == 1 && ran.stderr.contains("truncated"), "{}: {}", ran.code, ran.stderr);
+    // What came before it broke off has been heard to its last sample.
+    let (last, stop) = (ran.of_type("window").pop().unwrap(), ran.of_type("stop").pop().unwrap());
+    assert!(last["t_end_s"].as_f64() >= stop["audio_s"].as_f64(), "{last} {stop}");
     let flac = device.path("one.flac");
     if write_flac(&flac, &one_scream(RATE_HZ), RATE_HZ).is_none() {
         return;

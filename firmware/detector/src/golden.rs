@@ -150,7 +150,8 @@ fn off(value: f64, measured: f64) -> f64 {
 
 fn within(differences: impl Iterator<Item = (f64, Difference)>, tolerance: f64) -> Result<(), Difference> {
     match differences.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((off, difference)) if off > tolerance => Err(difference),
+        // What is no number sorts last, and is no agreement.
+        Some((off, difference)) if off.is_nan() || off > tolerance => Err(difference),
         _ => Ok(()),
     }
 }

@@ -68,6 +68,7 @@ fn scores_by_winograd_are_those_of_tract() {
         let mut worst = 0f32;
         for (picture, expected) in pictures.iter().zip(&expected) {
             let own = scores(network.run(&mut workspace, picture, None, &mut |_| ()));
+            assert!(own.iter().all(|score| score.is_finite()));
             worst = own.iter().zip(expected).fold(worst, |worst, (a, b)| worst.max((a - b).abs()));
         }
         println!("{}: scores within {worst:.1e}", kernels.name());

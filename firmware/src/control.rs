@@ -188,7 +188,8 @@ pub struct Control {
 impl Control {
     /// States that hold before anything has been heard.
     pub fn first_states(settings: &Settings) -> Vec<State> {
-        vec![
+        let mut states: Vec<_> = settings.saved.attributes.clone().map(State::Attributes).into_iter().collect();
+        states.extend([
             State::AudioOnline(true),
             State::Scream(false),
             State::Alarm(settings.saved.latched),
@@ -199,7 +200,8 @@ impl Control {
             State::AudioFault(false),
             State::Started(clock::now_utc()),
             State::Update(update::agent::first_state()),
-        ]
+        ]);
+        states
     }
 
     /// Everything but the listener.

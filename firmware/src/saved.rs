@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
+use hub::ScreamAttributes;
 use serde::{Deserialize, Serialize};
 
 /// A value that the hub set, and what the site said then: where the site says otherwise now, the site wins.
@@ -41,6 +42,8 @@ pub struct Saved {
     cooldown_s: Option<Set<f64, Option<f64>>>,
     /// `alarm/state`.
     pub latched: bool,
+    /// `scream/attributes`, of the last incident: a broker that was away at its start is told of it after the next, too.
+    pub attributes: Option<ScreamAttributes>,
     /// The announced incident that goes on: a start that finds one tells its end.
     pub incident: Option<OpenIncident>,
     /// Names of the faults that people were told of and not yet told to be over: a start knows nothing of what was wrong before it.

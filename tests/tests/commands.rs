@@ -376,7 +376,13 @@ fn a_scream_is_told_whole_and_silence_ends_this_incident_alone() {
     let (start, end) = (said[0].json(), said[2].json());
     assert_eq!(start["id"], end["id"]);
     assert!(start["id"].is_string() && start["delayed_s"].as_f64().unwrap() < 5.0 && start["score"].is_number());
-    let attributes = ear.all().into_iter().find(|heard| heard.topic == "scream/attributes").unwrap().json();
+    // Before the state: a hub that acts on ON reads them then.
+    let of_screams: Vec<_> = ear.all().into_iter().filter(|heard| heard.topic.starts_with("scream/")).collect();
+    let topics: Vec<_> = of_screams.iter().map(|heard| heard.topic.as_str()).collect();
+    assert_eq!(topics[..3], ["scream/attributes", "scream/state", "scream/state"]);
+    assert_eq!(topics[3..5], ["scream/attributes", "scream/state"]);
+    assert_eq!(of_screams[3].json()["id"], said[3].json()["id"]);
+    let attributes = of_screams[0].json();
     let mut keys: Vec<_> = attributes.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["delayed_s", "id", "label", "level_dbfs", "model", "score", "t_utc"]);
@@ -393,8 +399,14 @@ fn an_alarm_that_nobody_silenced_outlives_the_program() {
     wait_for_file(&device, "\"latched\":true");
     running.kill();
     ear.hears("status", "offline");
+    let attributes = |ear: &Ear| serde_json::from_str::<Value>(&ear.on("scream/attributes").concat()).unwrap();
+    let before = attributes(&ear);
     ear.forget();
     let _running = online(&device, &ear, &quiet_room());
+    // Of the alarm that stands, as old as it is.
+    let after = attributes(&ear);
+    assert_eq!((&after["id"], &after["score"], &after["t_utc"]), (&before["id"], &before["score"], &before["t_utc"]));
+    assert!(after["delayed_s"].as_f64().unwrap() > before["delayed_s"].as_f64().unwrap(), "{after} {before}");
     assert_eq!((ear.on("alarm/state"), ear.on("siren/state")), (vec!["ON".to_string()], vec!["OFF".to_string()]));
     obeyed(&broker, &ear, "silence/press", "PRESS");
     ear.hears("alarm/state", "OFF");

@@ -6,7 +6,7 @@
 //!
 //! `delayed_s` stands in no struct here: it is filled at sending time, by [`with_delay`].
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{ALERT_BYTES_MAX, DETAIL_BYTES_MAX, TEXT_BYTES_MAX};
 
@@ -184,7 +184,7 @@ pub enum EventError {
 }
 
 /// `scream/attributes`, but for `delayed_s`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScreamAttributes {
     /// The incident's id.
     pub id: String,

@@ -48,7 +48,7 @@ use crate::outbox::disk::Folder;
 use crate::outbox::patient::Patient;
 use crate::outbox::{Bounds, Outbox};
 use crate::topics::{self, Topics};
-use delay::{Moment, delayed_s, uptime_ms};
+use delay::{Moment, delayed_s, holds_since, uptime_ms};
 use deliver::Deliveries;
 use dial::Dialer;
 use link::{Link, LinkEvent, Ticket};
@@ -132,8 +132,9 @@ impl Session {
         let now = Instant::now();
         let disk = Patient::new(Folder::new(options.state_dir.join("outbox")), DISK_WAIT);
         let mut states = States::default();
+        let wall = options.clock_set.then(Timestamp::now);
         for state in &options.states {
-            states.set(state.clone(), now);
+            states.set(state.clone(), holds_since(state, wall, now));
         }
         Self {
             topics: Topics::new(&options.device_id),

@@ -63,15 +63,17 @@ impl Control {
         let t_utc = clock::now_utc();
         let model = format!("{} {}", settings.manifest.name, settings.manifest.version);
         let level_dbfs = (f64::from(report.level_dbfs) * 10.0).round() / 10.0;
-        self.state(State::Scream(true));
-        self.state(State::Attributes(ScreamAttributes {
+        let attributes = ScreamAttributes {
             id: id.clone(),
             score,
             label: label.clone(),
             level_dbfs,
             t_utc: t_utc.clone(),
             model: model.clone(),
-        }));
+        };
+        // Before the state that a hub acts on: it reads them then.
+        self.state(State::Attributes(attributes.clone()));
+        self.state(State::Scream(true));
         let event = announced.then(|| {
             let mut event = self.event(EventType::ScreamStart, id.clone());
             event.t_utc.clone_from(&t_utc);
@@ -113,6 +115,7 @@ impl Control {
         }
         // Before the picture, which takes longer to draw than a kill takes to come: the next start must know of the incident.
         self.saved.latched = self.alarm.latched();
+        self.saved.attributes = Some(attributes);
         self.save();
         self.hand_in();
         let from_s = report.t_start_s;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::alert::State;
 use crate::outbox::Offer;
 
 /// The clocks at the time of sending.
@@ -52,6 +53,13 @@ pub fn delayed_s(offer: &Offer<'_>, moment: &Moment<'_>) -> f64 {
     since
 }
 
+/// Since when a state holds that is known at the start: the attributes of an incident that an earlier run heard say when it was.
+pub fn holds_since(state: &State, wall: Option<Timestamp>, now: Instant) -> Instant {
+    let State::Attributes(attributes) = state else { return now };
+    let age = wall.zip(attributes.t_utc.parse::<Timestamp>().ok()).map(|(wall, then)| wall.duration_since(then));
+    age.and_then(|age| now.checked_sub(age.try_into().ok()?)).unwrap_or(now)
+}
+
 /// Milliseconds since boot, sleep included, by the kernel's text file: no call of libc for a figure of 10 ms.
 pub fn uptime_ms() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
@@ -65,6 +73,22 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::alert::ScreamAttributes;
+
+    #[test]
+    fn the_attributes_of_an_earlier_run_are_as_old_as_they_say() {
+        let (now, wall) = (Instant::now(), "2026-01-01T00:01:00Z".parse().ok());
+        let since = |t_utc: &str, wall| {
+            let (id, label, model) = ("a".into(), "scream".into(), "m 1".into());
+            let attributes = ScreamAttributes { id, score: 0.9, label, level_dbfs: -12.5, t_utc: t_utc.into(), model };
+            now.duration_since(holds_since(&State::Attributes(attributes), wall, now)).as_secs()
+        };
+        assert_eq!(since("2026-01-01T00:00:00Z", wall), 60);
+        assert_eq!(since("2026-01-01T00:00:00Z", None), 0, "the clock is not set");
+        assert_eq!(since("2026-01-02T00:00:00Z", wall), 0, "it was put back");
+        assert_eq!(since("yesterday", wall), 0);
+        assert_eq!(holds_since(&State::Siren(true), wall, now), now);
+    }
 
     #[test]
     fn the_best_clock_is_taken() {

@@ -12,7 +12,8 @@ struct Slot {
     unsent: bool,
 }
 
-/// One slot for each kind of state that was ever set, in the order of the first setting.
+/// One slot for each kind of state that was ever set, in the order of the first setting, but for the attributes: they stand before all. A hub takes
+/// what it has of them with the state that it acts on, and an incident's ON must not show the incident before.
 #[derive(Debug, Default)]
 pub struct States {
     slots: Vec<Slot>,
@@ -34,6 +35,7 @@ impl States {
         let same = |old: &&mut Slot| std::mem::discriminant(&old.state) == std::mem::discriminant(&slot.state);
         match self.slots.iter_mut().find(same) {
             Some(old) => *old = slot,
+            None if matches!(slot.state, State::Attributes(_)) => self.slots.insert(0, slot),
             None => self.slots.push(slot),
         }
     }
@@ -141,11 +143,12 @@ mod tests {
         assert_eq!(
             sent(&mut states, now + Duration::from_millis(1500)),
             [
+                // The last that was set, and the first that is sent.
+                r#"scream/attributes {"id":"a","score":0.91,"label":"scream","level_dbfs":-12.5,"t_utc":"2026-01-02T03:04:05Z","model":"m 1","delayed_s":1.5}"#,
                 "audio/status offline",
                 "audio/fault ON",
                 "started 2026-01-02T03:04:05Z",
                 r#"update/state {"installed_version":"1.0.0","latest_version":"1.1.0","in_progress":false}"#,
-                r#"scream/attributes {"id":"a","score":0.91,"label":"scream","level_dbfs":-12.5,"t_utc":"2026-01-02T03:04:05Z","model":"m 1","delayed_s":1.5}"#,
             ]
         );
     }

@@ -87,7 +87,7 @@ const RECORDER_WAIT: EndWait = EndWait { recording: Duration::from_secs(60), sig
 const BROKER_WAIT: Duration = Duration::from_secs(9);
 /// Sound that comes so much later than it was due has stood still, microseconds.
 const STOOD_US: Us = 1_000_000;
-/// Between two words that somebody has silenced a device with nothing to silence.
+/// Between two words that somebody has silenced a device with nothing left to silence.
 const SILENCED_EVERY: Duration = Duration::from_secs(10);
 
 /// What the loop is made of.
@@ -155,6 +155,8 @@ pub struct Control {
     anchor: (Us, Instant),
     sounded: Sounded,
     defects: Vec<Defect>,
+    /// Sound has been above the site's floor for a minute, so that what the microphone had before this start was no cover.
+    uncovered: bool,
     gaps: Gaps,
     windows: u64,
     /// Of those, without the network.
@@ -173,6 +175,9 @@ pub struct Control {
     boot: String,
     health: Health,
     telemetry: Every,
+    /// Ids of commands that changed nothing else are to be written.
+    ids_wait: bool,
+    ids_written: Every,
     /// Somebody watches until then.
     live_until: Option<Instant>,
     /// Lines that could not be opened.
@@ -186,18 +191,18 @@ pub struct Control {
 }
 
 impl Control {
-    /// States that hold before anything has been heard.
+    /// States that hold before anything has been heard: a microphone that was dead is no better for a restart.
     pub fn first_states(settings: &Settings) -> Vec<State> {
         let mut states: Vec<_> = settings.saved.attributes.clone().map(State::Attributes).into_iter().collect();
         states.extend([
-            State::AudioOnline(true),
+            State::AudioOnline(!settings.saved.microphone_dead()),
             State::Scream(false),
             State::Alarm(settings.saved.latched),
             State::Siren(false),
             State::Armed(settings.armed),
             State::Threshold(settings.decision.threshold_on),
             State::Cooldown(settings.decision.cooldown_s),
-            State::AudioFault(false),
+            State::AudioFault(settings.saved.of_microphone()),
             State::Started(clock::now_utc()),
             State::Update(update::agent::first_state()),
         ]);
@@ -225,6 +230,7 @@ impl Control {
             anchor: (0, now),
             sounded: Sounded::default(),
             defects: Vec::new(),
+            uncovered: settings.site.audio.floor().is_none(),
             gaps: Gaps::default(),
             windows: 0,
             skipped: 0,
@@ -243,6 +249,8 @@ impl Control {
             ),
             health: Health { level_dbfs: f64::from(detector::level::LEVEL_DBFS_MIN), ..Health::default() },
             telemetry: Every::new(tick::TELEMETRY_EVERY, now),
+            ids_wait: false,
+            ids_written: Every::new(tick::IDS_EVERY, now),
             live_until: None,
             reopening: Every::new(tick::REOPEN_EVERY, now),
             silenced_at: None,
@@ -479,8 +487,8 @@ impl Control {
                     let kind = if armed { hub::EventType::Armed } else { hub::EventType::Disarmed };
                     self.supervise(kind, None, "");
                 }
-                // Pressed again and again while nothing goes on it says nothing new, and each word is a write to the disk.
-                Action::Silenced(None)
+                // Pressed again and again it says nothing new, and each word is a write to the disk: what ends a noise or the latch stands beside it.
+                Action::Silenced(_)
                     if actions.iter().count() == 1
                         && self.silenced_at.is_some_and(|then| then.elapsed() < SILENCED_EVERY) => {}
                 Action::Silenced(_) => {
@@ -493,6 +501,7 @@ impl Control {
 
     /// With the next tick: however many settings come at once, they are one file.
     fn save(&mut self) {
+        self.ids_wait = false;
         if self.parts.settings.keeps_state {
             self.to_write.insert(Storage::Settings);
         }
@@ -545,6 +554,9 @@ impl Control {
         let (dropped, skipped, xruns) = (self.dropped_windows(), self.skipped, self.xruns());
         let audio_us = self.listener.as_ref().map_or(0, |listener| listener.counters.audio_us.load(Relaxed));
         let audio_s = audio_us as f64 / 1e6;
+        if self.ids_wait {
+            self.save();
+        }
         let last: Vec<Job> =
             self.to_write.contains(&Storage::Settings).then(|| self.settings_file()).into_iter().collect();
         let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, mut unlogged, .. } = self;

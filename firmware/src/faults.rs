@@ -23,6 +23,10 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Those that are about the microphone.
+    pub const OF_MICROPHONE: [Self; 5] =
+        [Self::CaptureLost, Self::CaptureStalled, Self::MicSilent, Self::MicFrozen, Self::MicDegraded];
+
     /// As it stands in lines and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -45,11 +49,6 @@ impl Fault {
     /// The microphone is as good as dead: the scream entity is unavailable.
     pub fn microphone_dead(self) -> bool {
         matches!(self, Self::CaptureLost | Self::CaptureStalled | Self::MicSilent | Self::MicFrozen)
-    }
-
-    /// It is about the microphone, dead or only bad.
-    pub fn of_microphone(self) -> bool {
-        self.microphone_dead() || self == Self::MicDegraded
     }
 
     /// The fault that a defect of the sound is.
@@ -100,11 +99,6 @@ impl Faults {
     /// A dead microphone.
     pub fn microphone_dead(&self) -> bool {
         self.0.keys().any(|fault| fault.microphone_dead())
-    }
-
-    /// A dead microphone or a bad one.
-    pub fn of_microphone(&self) -> bool {
-        self.0.keys().any(|fault| fault.of_microphone())
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use hub::ScreamAttributes;
 use serde::{Deserialize, Serialize};
 
+use crate::faults::Fault;
+
 /// A value that the hub set, and what the site said then: where the site says otherwise now, the site wins.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Set<T, S> {
@@ -127,6 +129,20 @@ impl Saved {
         self.cooldown_s.and_then(|set| set.over(site)).filter(fine)
     }
 
+    /// As far as people were told and not yet told otherwise, the microphone is as good as dead.
+    pub fn microphone_dead(&self) -> bool {
+        self.told(Fault::OF_MICROPHONE.into_iter().filter(|fault| fault.microphone_dead()))
+    }
+
+    /// The same of one that is dead or bad.
+    pub fn of_microphone(&self) -> bool {
+        self.told(Fault::OF_MICROPHONE.into_iter())
+    }
+
+    fn told(&self, mut faults: impl Iterator<Item = Fault>) -> bool {
+        faults.any(|fault| self.faults.contains(fault.name()))
+    }
+
     /// A command with this id was taken.
     pub fn remember_command(&mut self, id: &str) {
         self.command_ids.push_back(id.to_string());
@@ -155,6 +171,20 @@ impl Saved {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_was_told_of_the_microphone_stands_until_it_is_told_to_be_over() {
+        let told = |fault: Fault| Saved { faults: [fault.name().into()].into(), ..Saved::default() };
+        for (fault, dead, bad) in [
+            (Fault::MicSilent, true, true),
+            (Fault::CaptureLost, true, true),
+            (Fault::MicDegraded, false, true),
+            (Fault::PathDown, false, false),
+        ] {
+            let saved = told(fault);
+            assert_eq!((saved.microphone_dead(), saved.of_microphone()), (dead, bad), "{}", fault.name());
+        }
+    }
 
     #[test]
     fn the_hubs_value_holds_until_the_site_changes() {

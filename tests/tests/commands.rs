@@ -350,6 +350,30 @@ fn of_many_settings_at_once_the_last_is_kept() {
     assert!(!device.log().contains("StorageFull"), "{}", device.log());
 }
 
+/// An automation that keeps a device disarmed while somebody is at home, with an id of its own each time: a card wears out by what is written.
+#[test]
+fn ids_of_disarmings_that_change_nothing_are_written_now_and_then() {
+    let Some(broker) = Broker::start() else { return };
+    let ear = broker.ear("test-1");
+    let device = device(&broker, "");
+    let running = online(&device, &ear, &quiet_room());
+    // What disarms is known after a power cut in the next moment.
+    obeyed(&broker, &ear, "armed/set", r#"{"state":"OFF","for_s":600,"id":"first"}"#);
+    wait_for_file(&device, "\"first\"");
+    let began = Instant::now();
+    let mut written = std::collections::BTreeSet::new();
+    for number in 0..30 {
+        obeyed(&broker, &ear, "armed/set", &format!(r#"{{"state":"OFF","for_s":600,"id":"n{number}"}}"#));
+        written.insert(std::fs::metadata(device.path("state/settings.json")).unwrap().modified().unwrap());
+    }
+    let turns = began.elapsed().as_secs() / 10 + 1;
+    assert!(written.len() as u64 <= 1 + turns, "{} files in {:?}", written.len(), began.elapsed());
+    // None of them is forgotten: the end does not wait.
+    running.stop();
+    wait_for_file(&device, "\"n0\"");
+    wait_for_file(&device, "\"n29\"");
+}
+
 #[test]
 fn a_scream_is_told_whole_and_silence_ends_this_incident_alone() {
     let Some(broker) = Broker::start() else { return };
@@ -360,7 +384,10 @@ fn a_scream_is_told_whole_and_silence_ends_this_incident_alone() {
     ear.forget();
     ear.hears("alarm/state", "ON");
     hears_event(&ear, "scream_start");
-    obeyed(&broker, &ear, "silence/press", "PRESS");
+    // A looping automation: told once.
+    for _ in 0..3 {
+        obeyed(&broker, &ear, "silence/press", "PRESS");
+    }
     ear.hears("alarm/state", "OFF");
     ear.hears("siren/state", "OFF");
     assert_eq!(ear.on("scream/state"), ["ON"], "the incident itself goes on");
@@ -462,7 +489,7 @@ fn a_site_may_refuse_to_be_disarmed_from_afar() {
     let ear = broker.ear("test-1");
     let _running = online(&device, &ear, &scream_then_quiet());
     refused(&broker, &ear, "armed/set", "OFF", "remote_disarm");
-    refused(&broker, &ear, "armed/set", r#"{"state":"OFF","for_s":60}"#, "remote_disarm");
+    refused(&broker, &ear, "armed/set", r#"{"state":"OFF","for_s":60,"id":"no"}"#, "remote_disarm");
     obeyed(&broker, &ear, "armed/set", "ON");
     // Nor to be made as good as deaf; more alert than its file says it may be.
     refused(&broker, &ear, "threshold/set", "0.9", "remote_disarm");
@@ -470,6 +497,8 @@ fn a_site_may_refuse_to_be_disarmed_from_afar() {
     obeyed(&broker, &ear, "threshold/set", "0.7");
     obeyed(&broker, &ear, "threshold/set", "0.8");
     obeyed(&broker, &ear, "cooldown/set", "1");
+    wait_for_file(&device, "\"cooldown_s\":{");
+    assert!(!std::fs::read_to_string(device.path("state/settings.json")).unwrap().contains("\"no\""), "not obeyed");
     ear.hears("alarm/state", "ON");
     assert!(!ear.on("armed/state").contains(&"OFF".to_string()));
 }
@@ -508,4 +537,17 @@ fn a_dead_microphone_is_said() {
     assert_eq!(ear.on("audio/fault").last().unwrap(), "ON");
     let fault = ear.all().into_iter().find(|heard| heard.topic == "event").unwrap().json();
     assert_eq!((&fault["event_type"], &fault["fault"]), (&json!("fault"), &json!("MicSilent")));
+    // A restart makes it no better, and a minute of sound does.
+    let states = |sound: &[i16]| {
+        ear.forget();
+        system_tests::sound::write_wav(&path, sound, RATE_HZ);
+        assert_eq!(device.hear_file(&path).code, 0);
+        ear.hears("status", "offline");
+        (ear.on("audio/status"), ear.on("audio/fault"))
+    };
+    let (status, fault) = states(&silence(RATE_HZ, 5.0));
+    assert_eq!((status.concat(), fault.concat()), ("offline".into(), "ON".into()));
+    let (status, fault) = states(&soft_hiss(RATE_HZ, 95.0, 1000, 7));
+    assert_eq!((status[0].as_str(), fault[0].as_str()), ("offline", "ON"));
+    assert_eq!((status.last().unwrap().as_str(), fault.last().unwrap().as_str()), ("online", "OFF"));
 }

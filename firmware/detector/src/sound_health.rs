@@ -13,6 +13,8 @@
 //! | [`Defect::Clipping`] | a fiftieth of the samples lies at a loud rail | three quarters | 10 s |
 //! | [`Defect::Covered`] | (by minutes:) level and high band lie under the site's floor | 12 hours | 1 min |
 //!
+//! That it is not covered is told once, too, as if a cover were over: after the first minute that shows it.
+//!
 //! A tone computed by a program repeats itself to the bit as well; it is told from a frozen buffer by being periodic
 //! within the repetition. Nothing is allocated after [`SoundHealth::new`].
 
@@ -203,12 +205,13 @@ struct Cover {
     power: f64,
     high_power: f64,
     minutes: u32,
-    stands: bool,
+    /// None until a minute has shown that it does not.
+    stands: Option<bool>,
 }
 
 impl Cover {
     fn new(floor: Floor, rate_hz: u32) -> Self {
-        Self { floor, high: HighPass::new(rate_hz), blocks: 0, power: 0.0, high_power: 0.0, minutes: 0, stands: false }
+        Self { floor, high: HighPass::new(rate_hz), blocks: 0, power: 0.0, high_power: 0.0, minutes: 0, stands: None }
     }
 
     fn push(&mut self, block: &[f32]) -> Option<bool> {
@@ -222,8 +225,11 @@ impl Cover {
         let under = mean_dbfs(self.power) < self.floor.level_dbfs && mean_dbfs(self.high_power) < self.floor.high_dbfs;
         (self.blocks, self.power, self.high_power) = (0, 0.0, 0.0);
         self.minutes = if under { (self.minutes + 1).min(COVERED_MINUTES) } else { 0 };
-        let stood = std::mem::replace(&mut self.stands, self.minutes == COVERED_MINUTES);
-        (self.stands != stood).then_some(self.stands)
+        let stood = self.stands;
+        if !under || self.minutes == COVERED_MINUTES {
+            self.stands = Some(under);
+        }
+        self.stands.filter(|_| self.stands != stood)
     }
 }
 

@@ -137,6 +137,17 @@ enum Id {
     Number(u64),
 }
 
+impl Id {
+    fn text(self) -> Result<String, Refusal> {
+        let text = match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+        };
+        let fits = (1..=COMMAND_ID_BYTES_MAX).contains(&text.len());
+        if fits { Ok(text) } else { Err(Refusal::OutOfRange { name: "id", range: "1 to 64 bytes" }) }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SirenJson {
@@ -160,6 +171,16 @@ struct ArmedJson {
 struct PressJson {
     id: Option<Id>,
     expires: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct IdJson {
+    id: Option<Id>,
+}
+
+/// The id in a payload that is no command otherwise, for the answer; none where none can be read.
+pub fn id_of(payload: &[u8]) -> Option<String> {
+    serde_json::from_slice::<IdJson>(payload).ok()?.id?.text().ok()
 }
 
 /// Reads one command. `leaf` is the topic below the device's root, `siren_on_s_max` the board's bound in seconds.
@@ -240,13 +261,7 @@ fn press(text: &str, command: Command) -> Result<Request, Refusal> {
 }
 
 fn request(command: Command, id: Option<Id>, expires: Option<String>) -> Result<Request, Refusal> {
-    let id = id.map(|id| match id {
-        Id::Text(text) => text,
-        Id::Number(number) => number.to_string(),
-    });
-    if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > COMMAND_ID_BYTES_MAX) {
-        return Err(Refusal::OutOfRange { name: "id", range: "1 to 64 bytes" });
-    }
+    let id = id.map(Id::text).transpose()?;
     let expires = match expires {
         Some(text) => Some(utc(&text).ok_or_else(|| Refusal::Malformed("expires is no RFC 3339 time".into()))?),
         None => None,

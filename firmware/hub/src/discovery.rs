@@ -164,8 +164,9 @@ impl Components {
                 "entity_category": "config",
                 "command_topic": self.topic(topics::THRESHOLD_SET),
                 "state_topic": self.topic(topics::THRESHOLD_STATE),
-                "min": 0.05,
-                "max": 0.99,
+                // What `calibrate` writes may lie above 0.99; Home Assistant shows no value outside of this.
+                "min": 0,
+                "max": 1,
                 "step": 0.01,
                 "mode": "slider",
             }),
@@ -360,7 +361,13 @@ mod tests {
         let example = include_str!("../tests/golden/discovery_example.json");
         let example: Value = serde_json::from_str(example).unwrap();
         let ours: Value = serde_json::from_str(&payload(&options())).unwrap();
-        let different = ["/device/name", "/components/cooldown/max", "/components/cooldown/step"];
+        let different = [
+            "/device/name",
+            "/components/cooldown/max",
+            "/components/cooldown/step",
+            "/components/threshold/min",
+            "/components/threshold/max",
+        ];
         let mut open = vec![String::new()];
         while let Some(path) = open.pop() {
             let (theirs, ours) = (example.pointer(&path).unwrap(), ours.pointer(&path));

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 /// A command's payload, bytes. Refused above it without a look at what it says.
 pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
-/// A packet in either direction, bytes. The client ends the connection at the first larger one, and a large payload has to be
-/// read before it can be refused: a retained one of a megabyte would keep the device off the hub for ever. More than this a
-/// broker has to refuse (mosquitto: `max_packet_size`).
-pub const PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A payload that is read before it is refused, bytes: it stands in memory as a whole, and memory is promised. The client ends the connection at
+/// the first larger one, of which the broker may keep one for every subscription: more than this it had better refuse (mosquitto: `max_packet_size`).
+pub const PAYLOAD_BYTES_READ_MAX: usize = 256 * 1024;
+/// A packet in either direction, bytes: with its topic.
+pub const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES_READ_MAX + 1024;
 /// How long a device does without commands whose subscription brings a larger packet each time.
 pub const DEAF: Duration = Duration::from_secs(300);
 /// A command's `id`, bytes.
@@ -22,6 +23,10 @@ pub const COMMAND_IDS_KEPT: usize = 64;
 pub const COMMANDS_MAX: usize = 10;
 /// See [`COMMANDS_MAX`].
 pub const COMMANDS_WINDOW: Duration = Duration::from_secs(10);
+/// Refused commands that the log has of a [`REFUSED_WHILE`], each with its reason; the others are counted.
+pub const REFUSED_LOGGED_MAX: u32 = 10;
+/// See [`REFUSED_LOGGED_MAX`].
+pub const REFUSED_WHILE: Duration = Duration::from_secs(60);
 /// The reason in an answer, bytes: it may quote what a stranger sent.
 pub const REASON_BYTES_MAX: usize = 240;
 /// Shortest `duration` of a siren that is switched on, seconds: less than a line and a relay can follow.
@@ -84,8 +89,10 @@ pub const OTHERS_IN_FLIGHT_MAX: usize = 64;
 pub const CLIENT_IN_FLIGHT_MAX: u16 = 200;
 /// Requests that may wait inside the MQTT client.
 pub const CLIENT_REQUESTS_MAX: usize = 256;
-/// Events of a connection that wait for the session.
-pub const LINK_EVENTS_MAX: usize = 256;
+/// Events of a connection that wait for the session, each at most a command long.
+pub const LINK_EVENTS_MAX: usize = 32;
+/// Packets that the client reads before it hands them on: a hundred of the largest would stand in memory at once.
+pub const READ_BATCH: usize = 1;
 
 /// MQTT keep-alive, seconds: with the broker's factor of 1.5 the will shows after 45 s.
 pub const KEEP_ALIVE_S: u16 = 30;
@@ -135,7 +142,7 @@ const _: () = assert!(
 );
 const _: () =
     assert!(CLIENT_IN_FLIGHT_MAX as usize <= CLIENT_REQUESTS_MAX, "what may be in flight fits into the client's queue");
-const _: () = assert!(COMMAND_BYTES_MAX < PACKET_BYTES_MAX, "what is refused for its size was read first");
+const _: () = assert!(COMMAND_BYTES_MAX < PAYLOAD_BYTES_READ_MAX, "what is refused for its size was read first");
 const _: () = assert!(COMMAND_ID_BYTES_MAX < COMMAND_BYTES_MAX, "an id is a part of a command");
 const _: () = assert!(COMMAND_IDS_KEPT <= COMMAND_IDS_MAX, "what is kept is remembered");
 const _: () = assert!(DRAIN_INTERVAL.as_millis() >= 50, "20 alerts a second at most");

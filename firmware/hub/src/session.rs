@@ -40,7 +40,7 @@ use crate::alert::{CommandResult, Live, Telemetry, with_delay};
 use crate::command::Gate;
 use crate::limits::{
     ACK_WAIT, ALARM_BACK_OFF_MAX, ALARM_NEWS, ALERTS_IN_FLIGHT_MAX, BACK_OFF_MIN, BEAT, BIRTH_DELAY_MS, DISK_WAIT,
-    HURRY, OTHERS_IN_FLIGHT_MAX, PACKET_BYTES_MAX, SUBSCRIBE_WAIT,
+    HURRY, OTHERS_IN_FLIGHT_MAX, PAYLOAD_BYTES_READ_MAX, SUBSCRIBE_WAIT,
 };
 use crate::mailbox::Mailbox;
 use crate::options::{Access, Options};
@@ -51,9 +51,9 @@ use crate::topics::{self, Topics};
 use delay::{Moment, delayed_s, holds_since, uptime_ms};
 use deliver::Deliveries;
 use dial::Dialer;
-use link::{Link, LinkEvent, Ticket};
+use link::{Link, LinkEvent, Message, Ticket};
 use oversized::Oversized;
-use pace::{BackOff, Pace};
+use pace::{BackOff, Pace, Words};
 use states::States;
 use up::Up;
 
@@ -110,6 +110,7 @@ struct Session {
     live: Option<Live>,
     results: VecDeque<CommandResult>,
     gate: Gate,
+    refusals: Words,
     path: Path,
     phase: Phase,
     pace: Pace,
@@ -147,6 +148,7 @@ impl Session {
             live: None,
             results: VecDeque::new(),
             gate: Gate::remembering(&options.command_ids),
+            refusals: Words::default(),
             path: Path::Unknown,
             phase: Phase::Waiting { until: now },
             pace: Pace::new(now),
@@ -214,6 +216,9 @@ impl Session {
     }
 
     fn timers(&mut self, now: Instant) {
+        if let Some(unsaid) = self.refusals.over(now) {
+            log::warn!("hub: {unsaid} more command(s) refused or ignored within a minute");
+        }
         match &mut self.phase {
             Phase::Waiting { until } if *until <= now => match self.at_disk(Self::renew_access) {
                 Ok(()) => {
@@ -283,15 +288,15 @@ impl Session {
                     _ => self.come_up(now, deaf),
                 }
             }
-            LinkEvent::Message(publish) => {
-                let home_assistant_starts =
-                    publish.topic == topics::HOME_ASSISTANT_STATUS && publish.payload == "online";
-                if let (true, false, Phase::Up(up)) = (home_assistant_starts, publish.retain, &mut self.phase) {
+            LinkEvent::Message(Message { topic, payload, retain }) => {
+                let payload = payload.as_deref().map_err(|size| *size);
+                let home_assistant_starts = topic == topics::HOME_ASSISTANT_STATUS && payload == Ok(b"online");
+                if let (true, false, Phase::Up(up)) = (home_assistant_starts, retain, &mut self.phase) {
                     let delay = Duration::from_millis(self.random.random_range(BIRTH_DELAY_MS));
                     up.birth.get_or_insert(now + delay);
                 }
-                if let Some(leaf) = std::str::from_utf8(&publish.topic).ok().and_then(|topic| self.topics.leaf(topic)) {
-                    self.command(leaf, &publish.payload, publish.retain, now);
+                if let Some(leaf) = self.topics.leaf(&topic) {
+                    self.command(leaf, payload, retain, now);
                 }
             }
             LinkEvent::Acked(ticket) => {
@@ -312,6 +317,8 @@ impl Session {
             }
             LinkEvent::Closed { cause, oversized } => {
                 if oversized {
+                    // Whoever sent it gets no answer: its topic was not read.
+                    self.mailbox.refused.fetch_add(1, Relaxed);
                     let lasted = match &self.phase {
                         Phase::Up(up) => now.duration_since(up.since),
                         _ => Duration::ZERO,
@@ -340,9 +347,9 @@ impl Session {
             return;
         };
         self.phase = Phase::Subscribing { link, until: now + SUBSCRIBE_WAIT };
-        let mib = PACKET_BYTES_MAX / (1024 * 1024);
+        let kib = PAYLOAD_BYTES_READ_MAX / 1024;
         self.come_up(now, Some(format!(
-            "the broker keeps a message of over {mib} MiB on a topic of commands: none is read, the hub cannot end an alarm"
+            "the broker keeps a message of over {kib} KiB on a topic of commands: none is read, the hub cannot end an alarm"
         )));
     }
 

@@ -18,13 +18,15 @@ impl Control {
     pub(super) fn hear(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Command { command, topic, id } => {
-                let before = self.saved.clone();
+                let (before, armed) = (self.saved.clone(), self.alarm.armed());
                 let refused = self.obey(command);
-                // Of what passes every rate limit each would be a file written, and a card wears out by it. To be silent once more harms nobody.
-                id.iter().filter(|_| !command.only_quiets()).for_each(|id| self.saved.remember_command(id));
-                // For the same reason what is as it was is not written again.
+                // A card wears out by what is written: what is as it was is not written again.
                 if self.saved != before {
                     self.save();
+                }
+                // What was refused may be asked for again.
+                if let (Some(id), None) = (&id, refused) {
+                    self.remember(command, id, self.alarm.armed() != armed);
                 }
                 if let Some(hub) = &self.parts.hub {
                     let reason = refused.unwrap_or_default();
@@ -35,6 +37,27 @@ impl Control {
             Incoming::Disconnected { cause } => self.fault_anew(Fault::PathDown, &cause),
             Incoming::StorageFailed { cause } => self.storage(Storage::Outbox, Err(cause)),
             Incoming::StorageRestored => self.storage(Storage::Outbox, Ok(())),
+        }
+    }
+
+    /// Not to be obeyed again after a restart. What passes every rate limit would be a file written each time: to be silent once more harms nobody, and
+    /// a disarming that changes nothing waits for the others of its while.
+    fn remember(&mut self, command: Command, id: &str, changed: bool) {
+        if command.only_quiets() {
+            return;
+        }
+        self.saved.remember_command(id);
+        if changed || !command.always_passes() {
+            self.save();
+        } else {
+            self.ids_wait = true;
+        }
+    }
+
+    /// Writes the ids that wait, where it is time.
+    pub(super) fn keep_ids(&mut self) {
+        if self.ids_wait && self.ids_written.due(Instant::now()) {
+            self.save();
         }
     }
 

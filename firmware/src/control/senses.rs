@@ -2,7 +2,7 @@
 //! case and the button.
 
 use detector::alarm::Event;
-use detector::sound_health::Finding;
+use detector::sound_health::{Defect, Finding};
 
 use super::Control;
 use crate::capture::Notice;
@@ -23,8 +23,12 @@ impl Control {
             }
             Notice::Stalled { detail } => self.fault(Fault::CaptureStalled, &detail),
             Notice::Heard => {
-                self.restore(Fault::CaptureLost, "the microphone is heard again");
-                self.restore(Fault::CaptureStalled, "the microphone is heard again");
+                for fault in [Fault::CaptureLost, Fault::CaptureStalled] {
+                    // Of before the start as well: that it is heard is known by now.
+                    if self.faults.clear(fault) || self.saved.faults.contains(fault.name()) {
+                        self.tell_restore(fault.name(), "the microphone is heard again");
+                    }
+                }
             }
         }
     }
@@ -34,6 +38,7 @@ impl Control {
         let fault = Fault::of_defect(defect);
         let words = faults::defect_words(defect);
         self.defects.retain(|known| *known != defect);
+        self.uncovered |= defect == Defect::Covered && !stands;
         if stands {
             self.defects.push(defect);
             self.fault(fault, words.stands);

@@ -14,12 +14,8 @@ use crate::recorder::Storage;
 /// Seconds of sound after which a fault that stood when the program last ran, and does not stand again, counts as restored: most defects of the
 /// sound take a minute to show.
 const SETTLED_S: f64 = 90.0;
-/// The same for a covered microphone, which takes half a day to show.
+/// The same for a microphone that may be covered, which takes half a day to show.
 const COVERED_S: f64 = 13.0 * 3600.0;
-
-fn settled_s(fault: &str) -> f64 {
-    if fault == Fault::MicDegraded.name() { COVERED_S } else { SETTLED_S }
-}
 
 impl Control {
     pub(super) fn fault(&mut self, fault: Fault, detail: &str) {
@@ -50,14 +46,14 @@ impl Control {
             return;
         }
         self.tell_restore(fault.name(), detail);
-        self.audio_states();
     }
 
-    fn tell_restore(&mut self, fault: &str, detail: &str) {
+    pub(super) fn tell_restore(&mut self, fault: &str, detail: &str) {
         self.saved.faults.remove(fault);
         self.save();
         self.lines.write(&Line::Restore { fault, detail });
         self.supervise_named(hub::EventType::Restore, Some(fault), detail);
+        self.audio_states();
     }
 
     /// What was told before this start and has not come again is over: each fault has its restore, whatever happened in between.
@@ -68,6 +64,8 @@ impl Control {
         if self.saved.faults.is_empty() || now_s < SETTLED_S {
             return;
         }
+        let covered_s = if self.uncovered { SETTLED_S } else { COVERED_S };
+        let settled_s = |name: &str| if name == Fault::MicDegraded.name() { covered_s } else { SETTLED_S };
         let over = |name: &String| !self.faults.names().any(|stands| stands == name) && now_s >= settled_s(name);
         let over: Vec<String> = self.saved.faults.iter().filter(|name| over(name)).cloned().collect();
         for name in over {
@@ -101,8 +99,9 @@ impl Control {
 
     pub(super) fn audio_states(&self) {
         self.parts.update.faults(&self.faults);
-        self.state(State::AudioOnline(!self.faults.microphone_dead()));
-        self.state(State::AudioFault(self.faults.of_microphone()));
+        // By what people were told, over restarts too: the states say what the events do.
+        self.state(State::AudioOnline(!self.saved.microphone_dead()));
+        self.state(State::AudioFault(self.saved.of_microphone()));
     }
 
     pub(super) fn state(&self, state: State) {

@@ -149,6 +149,22 @@ fn ids_and_expires() {
 }
 
 #[test]
+fn what_is_refused_is_answered_by_its_id() {
+    for (payload, id) in [
+        (r#"{"state":"ON","duration":-5,"id":"x1"}"#, Some("x1")),
+        (r#"{"state":"ON","tone":{"of":[1,2]},"id":7}"#, Some("7")),
+        (r#"{"state":"ON","id":""}"#, None),
+        (r#"{"state":"ON","id":[1]}"#, None),
+        (r#"{"state":"ON""#, None),
+        ("ON", None),
+    ] {
+        assert_eq!(id_of(payload.as_bytes()).as_deref(), id, "{payload}");
+    }
+    let deep = format!("{{\"a\":{}1{},\"id\":\"x\"}}", "[".repeat(2000), "]".repeat(2000));
+    assert_eq!(id_of(deep.as_bytes()), None);
+}
+
+#[test]
 fn ten_in_ten_seconds_then_the_limit() {
     let mut gate = Gate::new();
     let start = Instant::now();

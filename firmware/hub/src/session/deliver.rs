@@ -84,19 +84,26 @@ fn kind(incoming: &Incoming) -> u8 {
 }
 
 impl Session {
-    /// One message on a topic of this device: checked, then handed over or refused with an answer.
-    pub(super) fn command(&mut self, leaf: &str, payload: &[u8], retain: bool, now: Instant) {
+    /// One message on a topic of this device: checked, then handed over or refused with an answer. Of a payload that is too large, its size.
+    pub(super) fn command(&mut self, leaf: &str, payload: Result<&[u8], usize>, retain: bool, now: Instant) {
         if !topics::COMMANDS.contains(&leaf) {
             return;
         }
         if retain {
-            log::warn!("hub: retained command on {leaf} ignored: it would be obeyed again at every connection");
+            if self.refusals.may_say(now) {
+                log::warn!("hub: retained command on {leaf} ignored: it would be obeyed again at every connection");
+            }
             return;
         }
         let topic = self.topics.full(leaf);
         let wall = self.mailbox.clock_set.load(Relaxed).then(Timestamp::now);
-        let request = command::parse(leaf, payload, self.options.siren_on_s_max);
-        let id = request.as_ref().ok().and_then(|request| request.id.clone());
+        let parse = |payload| command::parse(leaf, payload, self.options.siren_on_s_max);
+        let request = payload.map_err(|bytes| Refusal::TooLarge { bytes }).and_then(parse);
+        let id = match &request {
+            Ok(request) => request.id.clone(),
+            // Whoever sent it looks for its answer by it all the same.
+            Err(_) => payload.ok().and_then(command::id_of),
+        };
         let taken = request.and_then(|request| {
             self.gate.admit(&request, now, wall)?;
             let busy = self.deliveries.command(request.command, &topic, request.id);
@@ -106,7 +113,9 @@ impl Session {
             busy
         });
         if let Err(refusal) = taken {
-            log::warn!("hub: command on {leaf} refused: {refusal}");
+            if self.refusals.may_say(now) {
+                log::warn!("hub: command on {leaf} refused: {refusal}");
+            }
             self.mailbox.refused.fetch_add(1, Relaxed);
             self.answer(CommandResult { topic, ok: false, reason: refusal.to_string(), id });
         }
@@ -130,7 +139,7 @@ mod tests {
         let mut session = Session::new(options, None, Arc::default(), sender);
         let now = Instant::now();
         let off = |session: &mut Session, payload: &str| {
-            session.command("siren/set", payload.as_bytes(), false, now);
+            session.command("siren/set", Ok(payload.as_bytes()), false, now);
             session.results.pop_back().map(|result| result.reason)
         };
         for _ in 0..UNDELIVERED_MAX + 1 {
@@ -143,6 +152,28 @@ mod tests {
         }
         assert_eq!(off(&mut session, again), None);
         assert_eq!(off(&mut session, again), Some(Refusal::Repeated.to_string()));
+    }
+
+    /// The same of who was let in and not obeyed.
+    #[test]
+    fn a_command_that_the_caller_refused_may_be_sent_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, _receiver) = sync_channel(8);
+        let options = crate::Options::new("test-1", "Hall", "localhost", dir.path());
+        let mut session = Session::new(options, None, Arc::default(), sender);
+        let now = Instant::now();
+        let mut asked = |ok: bool| {
+            session.command("update/install", Ok(br#"{"id":"x"}"#), false, now);
+            let refusal = session.results.pop_back().map(|result| result.reason);
+            let answer = CommandResult { topic: String::new(), ok, reason: String::new(), id: Some("x".into()) };
+            session.mailbox.result(answer);
+            session.take_mail(now);
+            session.results.clear();
+            refusal
+        };
+        assert_eq!(asked(false), None);
+        assert_eq!(asked(true), None);
+        assert_eq!(asked(true), Some(Refusal::Repeated.to_string()));
     }
 
     #[test]

@@ -44,6 +44,8 @@ impl Session {
         self.telemetry = mail.telemetry.or(self.telemetry.take());
         self.live = mail.live.or(self.live.take());
         for result in mail.results {
+            // Let in, and not obeyed: whoever was refused sends the same words again once the cause is gone.
+            result.id.iter().filter(|_| !result.ok).for_each(|id| self.gate.forget(id));
             self.answer(result);
         }
         if mail.stop.is_some() {

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::dial::Dialer;
 use crate::limits::{
-    CLIENT_IN_FLIGHT_MAX, CLIENT_REQUESTS_MAX, CONNECT_S, GOODBYE, KEEP_ALIVE_S, LINK_EVENTS_MAX, PACKET_BYTES_MAX,
+    CLIENT_IN_FLIGHT_MAX, CLIENT_REQUESTS_MAX, COMMAND_BYTES_MAX, CONNECT_S, GOODBYE, KEEP_ALIVE_S, LINK_EVENTS_MAX,
+    PACKET_BYTES_MAX, READ_BATCH,
 };
 use crate::options::Options;
 use crate::outbox::Key;
@@ -41,7 +42,7 @@ pub enum LinkEvent {
         refused: Vec<&'static str>,
     },
     /// Somebody published.
-    Message(Publish),
+    Message(Message),
     /// PUBACK.
     Acked(Ticket),
     /// The end, and nothing after it.
@@ -51,6 +52,29 @@ pub enum LinkEvent {
         /// The broker sent a packet of more than [`PACKET_BYTES_MAX`].
         oversized: bool,
     },
+}
+
+/// What somebody published, as far as anybody will look at it.
+#[derive(Debug)]
+pub struct Message {
+    /// The whole topic.
+    pub topic: String,
+    /// The payload; its size in bytes where it is over [`COMMAND_BYTES_MAX`].
+    pub payload: Result<Vec<u8>, usize>,
+    /// The broker had kept it.
+    pub retain: bool,
+}
+
+impl From<Publish> for Message {
+    /// Copied: a part of what was read would keep all of it in memory.
+    fn from(publish: Publish) -> Self {
+        let size = publish.payload.len();
+        Self {
+            topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+            payload: if size > COMMAND_BYTES_MAX { Err(size) } else { Ok(publish.payload.to_vec()) },
+            retain: publish.retain,
+        }
+    }
 }
 
 impl LinkEvent {
@@ -91,7 +115,7 @@ impl Link {
                             .filter_map(|(topic, code)| (!is_granted(*code)).then_some(topic))
                             .collect(),
                     },
-                    Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish),
+                    Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Message(publish.into()),
                     Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::closed("disconnected"),
                     Ok(_) => continue,
                     Err(error) => LinkEvent::Closed { cause: cause(&error), oversized: is_oversized(&error) },
@@ -219,7 +243,8 @@ pub fn client_options(
         .set_clean_session(true)
         .set_inflight(CLIENT_IN_FLIGHT_MAX)
         .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
-        .set_max_request_batch(16);
+        .set_max_request_batch(16)
+        .set_read_batch_size(READ_BATCH);
     match (&options.username, &options.access.password) {
         (Some(name), Some(password)) => mqtt.set_credentials(name.clone(), password.expose().to_vec()),
         (Some(name), None) => mqtt.set_username(name.clone()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::limits::{BACK_OFF_MAX, BACK_OFF_MIN, DRAIN_INTERVAL, SESSION_GOOD};
+use crate::limits::{BACK_OFF_MAX, BACK_OFF_MIN, DRAIN_INTERVAL, REFUSED_LOGGED_MAX, REFUSED_WHILE, SESSION_GOOD};
 
 /// A generator with a seed of its own: a thousand devices that wake up together must not do the same.
 pub fn random() -> SmallRng {
@@ -67,9 +67,45 @@ impl BackOff {
     }
 }
 
+/// Words of the log that a stranger causes: [`REFUSED_LOGGED_MAX`] of a [`REFUSED_WHILE`], since a journal that he fills forgets all else.
+#[derive(Debug, Default)]
+pub struct Words {
+    until: Option<Instant>,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Words {
+    /// Whether one more is said; counted where it is not.
+    pub fn may_say(&mut self, now: Instant) -> bool {
+        self.until.get_or_insert(now + REFUSED_WHILE);
+        let may = self.said < REFUSED_LOGGED_MAX;
+        self.said += u32::from(may);
+        self.unsaid += u64::from(!may);
+        may
+    }
+
+    /// Once, when the while is over: how many were not said, where any.
+    pub fn over(&mut self, now: Instant) -> Option<u64> {
+        self.until.take_if(|until| *until <= now)?;
+        Some(std::mem::take(self).unsaid).filter(|unsaid| *unsaid > 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_flood_the_first_are_said_and_the_others_counted() {
+        let (mut words, now) = (Words::default(), Instant::now());
+        assert_eq!(words.over(now), None);
+        let said = (0..20_000).filter(|_| words.may_say(now)).count();
+        assert_eq!((said, words.over(now + REFUSED_WHILE / 2)), (REFUSED_LOGGED_MAX as usize, None));
+        assert_eq!(words.over(now + REFUSED_WHILE), Some(20_000 - u64::from(REFUSED_LOGGED_MAX)));
+        assert!(words.may_say(now + REFUSED_WHILE));
+        assert_eq!(words.over(now + REFUSED_WHILE * 3), None, "all of them were said");
+    }
 
     #[test]
     fn never_more_than_twenty_in_any_second() {

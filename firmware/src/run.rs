@@ -186,7 +186,10 @@ fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Con
             emergency.all_safe();
             crash.keep(&format!("{stage} stood still: the watchdog ended the process"));
         }
-        None => crash.forget(),
+        None => {
+            emergency.all_clear();
+            crash.forget();
+        }
     });
     Ok(control.watched_by(supervisor))
 }

@@ -375,12 +375,14 @@ impl Control {
             self.parts.update.scored();
         }
         let now_us = us(report.t_end_s);
-        let before_us = self.now_us();
+        let (last_us, before_us) = (self.anchor.0, self.now_us());
         self.anchor = (now_us, report.complete);
         // A pipe that stood still: the sound's time has stood with it, a person's has not.
         let back_us = before_us.saturating_sub(self.now_us());
         if self.parts.realtime && back_us > STOOD_US {
             self.alarm.rewind(back_us);
+            let s = |time_us: Us| time_us as f64 / 1e6;
+            self.sounded.rewind(s(back_us), s(last_us), s(self.now_us()));
         }
         let masked = self.holds_siren(report);
         self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));

@@ -4,6 +4,7 @@
 //! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
 
 mod commands;
+mod ending;
 mod every;
 mod figures;
 mod gaps;
@@ -34,6 +35,7 @@ use crate::inputs::Inputs;
 use crate::led;
 use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
+use crate::logging;
 use crate::outputs::{OutputProblem, Outputs};
 use crate::quiet::Quiet;
 use crate::recorder::{Job, Recorder, Storage};
@@ -42,6 +44,7 @@ use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
 
+use ending::{Ending, Goodbye};
 use every::Every;
 use gaps::Gaps;
 use incident::Incident;
@@ -74,15 +77,8 @@ pub enum Message {
     Update(update::agent::Notice),
 }
 
-/// How long an end waits for something.
-struct EndWait {
-    /// After a recording, whose user waits for its files.
-    recording: Duration,
-    /// Once a signal has come: the service manager gives all of the end five seconds.
-    signal: Duration,
-}
-/// For the disk.
-const RECORDER_WAIT: EndWait = EndWait { recording: Duration::from_secs(60), signal: Duration::from_millis(1500) };
+/// How long an end waits for the disk after a recording, whose user waits for its files; [`ending::KEPT`] once a signal has come.
+const RECORDER_WAIT: Duration = Duration::from_secs(60);
 /// For the broker's acknowledgements after a recording; [`hub::limits::HURRIED`] once a signal has come. The goodbye may take a second more.
 const BROKER_WAIT: Duration = Duration::from_secs(9);
 /// Sound that comes so much later than it was due has stood still, microseconds.
@@ -529,7 +525,7 @@ impl Control {
         }
     }
 
-    /// Siren off, incident closed, files written, broker told; in this order.
+    /// Siren off, incident closed, then files written and broker told side by side, and the last lines read.
     fn finish(mut self, signalled: bool) -> Result<(), String> {
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.stop();
@@ -549,11 +545,10 @@ impl Control {
             self.to_write.contains(&Storage::Settings).then(|| self.settings_file()).into_iter().collect();
         let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, mut unlogged, .. } = self;
         let Parts { recorder, hub, inbox, terminate, .. } = parts;
-        // Also one that comes during the end of a recording.
-        let signalled = || terminate.load(Relaxed);
-        let ended = Instant::now();
+        let (ending, ended) = (Ending::new(terminate), Instant::now());
+        let goodbye = hub.map(|hub| Goodbye::start(hub, BROKER_WAIT, &ending));
         recorder.finish(unlogged.take().into_iter().chain(last), || {
-            ended.elapsed() >= if signalled() { RECORDER_WAIT.signal } else { RECORDER_WAIT.recording }
+            ended.elapsed() >= RECORDER_WAIT || ending.over(ending::KEPT)
         });
         while let Ok(message) = inbox.try_recv() {
             match message {
@@ -565,11 +560,8 @@ impl Control {
                 _ => {}
             }
         }
-        if let Some(hub) = hub {
-            let left = hub.stop(BROKER_WAIT, signalled);
-            if left > 0 {
-                log::warn!("{left} alert(s) stay in the outbox and go out at the next start");
-            }
+        if let Some(goodbye) = goodbye {
+            goodbye.wait(&ending);
         }
         if lines.for_people() {
             stored.sort();
@@ -588,7 +580,10 @@ impl Control {
             audio_s,
             elapsed_s: began.elapsed().as_secs_f64(),
         });
-        lines.end();
+        lines.end(|| ending.over(ending::LINES));
+        if ending.signalled() {
+            logging::flush_until(|| ending.over(ending::LOG));
+        }
         failure.map_or(Ok(()), Err)
     }
 }

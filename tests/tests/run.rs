@@ -292,6 +292,41 @@ fn an_incident_that_a_kill_cut_off_ends_at_the_next_start() {
     }
 }
 
+/// Somebody tries a recording on a device, with its own site file, while it is in an alarm.
+#[test]
+fn what_is_tried_beside_a_running_device_leaves_its_incident_and_its_log_alone() {
+    let device = Device::tiny("[mqtt]\nhost = \"127.0.0.1\"\nport = 9\n");
+    let read = |name: &str| std::fs::read_to_string(device.path(name)).unwrap_or_default();
+    let logged = || -> Vec<(u64, String, Value)> {
+        let log = read("state/log.jsonl");
+        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_incidents = events.filter(|event| event["event_type"].as_str().unwrap().starts_with("scream"));
+        of_incidents
+            .map(|event| (event["n"].as_u64().unwrap(), event["event_type"].to_string(), event["id"].clone()))
+            .collect()
+    };
+    let running = device.listens_to(&hiss(RATE_HZ, 120.0, 1));
+    let until = Instant::now() + Duration::from_secs(60);
+    while logged().is_empty() || !read("state/settings.json").contains("score") || device.events().len() < 2 {
+        assert!(Instant::now() < until, "{}", device.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (log, settings, incident) = (read("state/log.jsonl"), read("state/settings.json"), logged()[0].2.clone());
+    std::fs::write(device.path("tried.wav"), wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let tried = device.hear_file(&device.path("tried.wav"));
+    assert_eq!((tried.code, tried.alarms().len()), (0, 2), "{}", tried.stderr);
+    assert!(tried.stderr.contains("another screamd uses"), "{}", tried.stderr);
+    assert_eq!((read("state/log.jsonl"), read("state/settings.json")), (log, settings));
+    assert_eq!(device.events().len(), 4, "its record and picture stand beside the device's");
+    assert_eq!(running.stop(), Some(0), "{}", device.log());
+    let told = logged();
+    assert_eq!(told.iter().map(|(_, kind, _)| &kind[..]).collect::<Vec<_>>(), ["\"scream_start\"", "\"scream_end\""]);
+    assert!(told[0].0 < told[1].0 && told.iter().all(|(.., id)| *id == incident), "{told:?}");
+    // It has gone: whoever comes now keeps what it has to keep.
+    let ran = device.hear_file(&device.path("tried.wav"));
+    assert!(!ran.stderr.contains("another screamd") && logged().len() == 4, "{}", ran.stderr);
+}
+
 #[test]
 fn the_end_is_padded_so_that_every_sample_is_scored() {
     let device = Device::tiny("");

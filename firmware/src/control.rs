@@ -4,6 +4,7 @@
 //! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
 
 mod commands;
+mod contact;
 mod ending;
 mod every;
 mod figures;
@@ -44,6 +45,7 @@ use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
 
+use contact::Contact;
 use ending::{Ending, Goodbye};
 use every::Every;
 use gaps::Gaps;
@@ -152,6 +154,7 @@ pub struct Control {
     sounded: Sounded,
     defects: Vec<Defect>,
     gaps: Gaps,
+    contact: Contact,
     windows: u64,
     /// Of those, without the network.
     skipped: u64,
@@ -220,6 +223,7 @@ impl Control {
             sounded: Sounded::default(),
             defects: Vec::new(),
             gaps: Gaps::default(),
+            contact: Contact::default(),
             windows: 0,
             skipped: 0,
             late_until_window: 0,

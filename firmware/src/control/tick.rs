@@ -33,8 +33,8 @@ impl Control {
         if self.parts.realtime {
             self.step(Event::Tick);
         }
-        self.follow_guard();
         self.follow_siren();
+        self.follow_guard();
         self.hand_in();
         self.watch_disk();
         self.watch_card();

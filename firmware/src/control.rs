@@ -4,6 +4,8 @@
 //! Nothing here waits for disk or network: the recorder and the hub have threads of their own.
 
 mod commands;
+mod contact;
+mod ending;
 mod every;
 mod figures;
 mod gaps;
@@ -34,6 +36,7 @@ use crate::inputs::Inputs;
 use crate::led;
 use crate::lines::{Line, Lines};
 use crate::listen::{self, Listener, Report};
+use crate::logging;
 use crate::outputs::{OutputProblem, Outputs};
 use crate::quiet::Quiet;
 use crate::recorder::{Job, Recorder, Storage};
@@ -42,6 +45,8 @@ use crate::settings::Settings;
 use crate::supervisor::{self, Stage, Supervisor};
 use crate::update;
 
+use contact::Contact;
+use ending::{Ending, Goodbye};
 use every::Every;
 use gaps::Gaps;
 use incident::Incident;
@@ -74,15 +79,8 @@ pub enum Message {
     Update(update::agent::Notice),
 }
 
-/// How long an end waits for something.
-struct EndWait {
-    /// After a recording, whose user waits for its files.
-    recording: Duration,
-    /// Once a signal has come: the service manager gives all of the end five seconds.
-    signal: Duration,
-}
-/// For the disk.
-const RECORDER_WAIT: EndWait = EndWait { recording: Duration::from_secs(60), signal: Duration::from_millis(1500) };
+/// How long an end waits for the disk after a recording, whose user waits for its files; [`ending::KEPT`] once a signal has come.
+const RECORDER_WAIT: Duration = Duration::from_secs(60);
 /// For the broker's acknowledgements after a recording; [`hub::limits::HURRIED`] once a signal has come. The goodbye may take a second more.
 const BROKER_WAIT: Duration = Duration::from_secs(9);
 /// Sound that comes so much later than it was due has stood still, microseconds.
@@ -158,6 +156,7 @@ pub struct Control {
     /// Sound has been above the site's floor for a minute, so that what the microphone had before this start was no cover.
     uncovered: bool,
     gaps: Gaps,
+    contact: Contact,
     windows: u64,
     /// Of those, without the network.
     skipped: u64,
@@ -232,6 +231,7 @@ impl Control {
             defects: Vec::new(),
             uncovered: settings.site.audio.floor().is_none(),
             gaps: Gaps::default(),
+            contact: Contact::default(),
             windows: 0,
             skipped: 0,
             late_until_window: 0,
@@ -385,12 +385,14 @@ impl Control {
             self.parts.update.scored();
         }
         let now_us = us(report.t_end_s);
-        let before_us = self.now_us();
+        let (last_us, before_us) = (self.anchor.0, self.now_us());
         self.anchor = (now_us, report.complete);
         // A pipe that stood still: the sound's time has stood with it, a person's has not.
         let back_us = before_us.saturating_sub(self.now_us());
         if self.parts.realtime && back_us > STOOD_US {
             self.alarm.rewind(back_us);
+            let s = |time_us: Us| time_us as f64 / 1e6;
+            self.sounded.rewind(s(back_us), s(last_us), s(self.now_us()));
         }
         let masked = self.holds_siren(report);
         self.health.score_max = self.health.score_max.max(report.score.unwrap_or(0.0));
@@ -538,7 +540,7 @@ impl Control {
         }
     }
 
-    /// Siren off, incident closed, files written, broker told; in this order.
+    /// Siren off, incident closed, then files written and broker told side by side, and the last lines read.
     fn finish(mut self, signalled: bool) -> Result<(), String> {
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.stop();
@@ -561,11 +563,10 @@ impl Control {
             self.to_write.contains(&Storage::Settings).then(|| self.settings_file()).into_iter().collect();
         let Self { parts, lines, windows, alarms, began, mut stored, failure, unstored, mut unlogged, .. } = self;
         let Parts { recorder, hub, inbox, terminate, .. } = parts;
-        // Also one that comes during the end of a recording.
-        let signalled = || terminate.load(Relaxed);
-        let ended = Instant::now();
+        let (ending, ended) = (Ending::new(terminate), Instant::now());
+        let goodbye = hub.map(|hub| Goodbye::start(hub, BROKER_WAIT, &ending));
         recorder.finish(unlogged.take().into_iter().chain(last), || {
-            ended.elapsed() >= if signalled() { RECORDER_WAIT.signal } else { RECORDER_WAIT.recording }
+            ended.elapsed() >= RECORDER_WAIT || ending.over(ending::KEPT)
         });
         while let Ok(message) = inbox.try_recv() {
             match message {
@@ -577,11 +578,8 @@ impl Control {
                 _ => {}
             }
         }
-        if let Some(hub) = hub {
-            let left = hub.stop(BROKER_WAIT, signalled);
-            if left > 0 {
-                log::warn!("{left} alert(s) stay in the outbox and go out at the next start");
-            }
+        if let Some(goodbye) = goodbye {
+            goodbye.wait(&ending);
         }
         if lines.for_people() {
             stored.sort();
@@ -600,7 +598,10 @@ impl Control {
             audio_s,
             elapsed_s: began.elapsed().as_secs_f64(),
         });
-        lines.end();
+        lines.end(|| ending.over(ending::LINES));
+        if ending.signalled() {
+            logging::flush_until(|| ending.over(ending::LOG));
+        }
         failure.map_or(Ok(()), Err)
     }
 }

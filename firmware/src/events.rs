@@ -119,6 +119,8 @@ pub struct EventStore {
     clips: bool,
     removed: u64,
     pace: Pace,
+    /// Another process keeps this folder: nothing in it goes for what is put beside it.
+    beside: bool,
 }
 
 /// Events given up for one file on a full disk. Where the events are what fills it, a few are enough; where something
@@ -133,12 +135,26 @@ impl EventStore {
     /// # Errors
     /// Where the folder can neither be made nor read, or what has to go cannot be removed.
     pub fn open(dir: &Path, retention: Retention, pictures: bool, clips: bool) -> Result<Self, EventError> {
-        let pace = Pace::new(Instant::now(), Timestamp::now());
-        let mut store = Self { dir: dir.to_owned(), retention, pictures, clips, removed: 0, pace };
+        let mut store = Self::new(dir, retention, pictures, clips, false);
         store.make_folder()?;
         store.sweep()?;
         store.tidy()?;
         Ok(store)
+    }
+
+    /// As [`Self::open`], beside another process that keeps this folder: events are added, and nothing is swept, aged or removed.
+    ///
+    /// # Errors
+    /// Where the folder can neither be made nor read.
+    pub fn open_beside(dir: &Path, retention: Retention, pictures: bool, clips: bool) -> Result<Self, EventError> {
+        let store = Self::new(dir, retention, pictures, clips, true);
+        store.make_folder()?;
+        Ok(store)
+    }
+
+    fn new(dir: &Path, retention: Retention, pictures: bool, clips: bool, beside: bool) -> Self {
+        let pace = Pace::new(Instant::now(), Timestamp::now());
+        Self { dir: dir.to_owned(), retention, pictures, clips, removed: 0, pace, beside }
     }
 
     /// Believes the clock from the start, and applies what that allows.
@@ -233,7 +249,7 @@ impl EventStore {
 
     fn write_making_room(&mut self, path: &Path, bytes: &[u8], stem: &str) -> Result<(), EventError> {
         let full = match write_private(path, bytes) {
-            Err(error) if error.is_full() => error,
+            Err(error) if error.is_full() && !self.beside => error,
             result => return Ok(result?),
         };
         let mut others = self.scan(Timestamp::now(), false)?;
@@ -299,6 +315,9 @@ impl EventStore {
 
     /// Removes events past their age, then the oldest ones until all are within the size; never `keep`.
     fn retain(&mut self, now: Timestamp, keep: Option<&str>) -> Result<(), EventError> {
+        if self.beside {
+            return Ok(());
+        }
         let ages_count = self.pace.is_true(Instant::now(), now) && is_believable(now, now);
         let bytes_max = self.retention.max_mib.saturating_mul(1 << 20);
         let age_s_max = i64::try_from(self.retention.max_days).unwrap_or(i64::MAX).saturating_mul(86_400);

@@ -42,6 +42,8 @@ struct Input {
     table: &'static str,
     wanted: InputLine,
     line: Option<Box<dyn Sense>>,
+    /// It could not be read, since [`Inputs::reopen`] was called last.
+    failed: Option<OutputProblem>,
     debounce: Debounce,
 }
 
@@ -57,6 +59,7 @@ impl Inputs {
             table,
             wanted: wanted.clone(),
             line: None,
+            failed: None,
             debounce: Debounce::default(),
         };
         let inputs = if board.simulated { Vec::new() } else { board.inputs().map(of).collect() };
@@ -65,14 +68,17 @@ impl Inputs {
         (inputs, problems)
     }
 
-    /// Tries those that are not open again; returns what still is wrong.
+    /// Tries those that are not open again; returns what still is wrong: also one that opens, until it was read without an error from one call to
+    /// the next. A chip on a bus that is broken opens each time.
     pub fn reopen(&mut self) -> Vec<OutputProblem> {
         let mut problems = Vec::new();
-        for input in self.inputs.iter_mut().filter(|input| input.line.is_none()) {
-            match (self.opener)(input.table, &input.wanted) {
-                Ok(line) => input.line = Some(line),
-                Err(problem) => problems.push(problem),
-            }
+        for input in &mut self.inputs {
+            let failed = input.failed.take();
+            let opened = match &input.line {
+                Some(_) => Ok(()),
+                None => (self.opener)(input.table, &input.wanted).map(|line| input.line = Some(line)),
+            };
+            problems.extend(opened.err().or(failed));
         }
         problems
     }
@@ -91,14 +97,15 @@ impl Inputs {
                 Err(cause) => {
                     // Let go and opened again: a chip on a bus may come back.
                     input.line = None;
-                    problems.push(OutputProblem {
+                    let problem = OutputProblem {
                         output: input.table,
                         chip: input.wanted.chip.to_string(),
                         line: input.wanted.line.to_string(),
                         cause,
                         hint: None,
                         held_by_screamd: false,
-                    });
+                    };
+                    problems.push(input.failed.insert(problem).clone());
                 }
             }
         }
@@ -230,5 +237,29 @@ line = "C"
         levels[0].store(1, SeqCst);
         assert!(inputs.reopen().is_empty());
         assert_eq!(second(&mut inputs), (vec![Change::Tamper(true)], 0));
+    }
+
+    /// An expander whose bus is broken, or shaky: the request is answered from the driver's memory, the reading is not.
+    #[test]
+    fn a_line_that_opens_is_well_only_once_it_is_read() {
+        let levels = Arc::new(AtomicU8::new(2));
+        let own = Arc::clone(&levels);
+        let opener: Opener = Box::new(move |_, _| Ok(Box::new(Fake(Arc::clone(&own)))));
+        let (mut inputs, problems) = Inputs::with_opener(&board(), opener);
+        assert!(problems.is_empty());
+        let poll = |inputs: &mut Inputs| inputs.poll(Duration::ZERO, |_| {}).len();
+        for _ in 0..5 {
+            assert_eq!(
+                (poll(&mut inputs), poll(&mut inputs), inputs.reopen().len()),
+                (2, 0, 2),
+                "both, and never well"
+            );
+        }
+        levels.store(0, SeqCst);
+        assert_eq!((poll(&mut inputs), inputs.reopen()), (0, vec![]), "read right since it was opened");
+        levels.store(2, SeqCst);
+        assert_eq!(poll(&mut inputs), 2);
+        levels.store(0, SeqCst);
+        assert_eq!((inputs.reopen().len(), poll(&mut inputs), inputs.reopen().len()), (2, 0, 0));
     }
 }

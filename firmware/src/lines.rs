@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use files::say;
 use serde::Serialize;
 
-use crate::queued::Queue;
+use crate::queued::{self, Queue};
 
 /// One line; `type` first.
 #[derive(Debug, Serialize)]
@@ -185,11 +185,11 @@ impl Lines {
         }
     }
 
-    /// Waits until all is written, where somebody reads.
-    pub fn end(self) {
+    /// Waits until all is written, where somebody reads and until `over` says so.
+    pub fn end(self, over: impl Fn() -> bool) {
         let flush = |queue: &Queue| match &self.patience {
-            Some(ends) => queue.flush_after(|| ends.load(Relaxed)),
-            None => queue.flush(),
+            Some(_) => queue.flush(over),
+            None => queue.flush(queued::after(queued::END_WAIT, over)),
         };
         if let Some(lost) = self.queue.as_ref().map(flush).filter(|lost| *lost > 0) {
             log::warn!("{lost} line(s) of standard output are lost");

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use env_logger::{Builder, Env, Target, WriteStyle};
 
-use crate::queued::Queue;
+use crate::queued::{self, Queue};
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
@@ -36,9 +36,16 @@ pub fn say(line: String) {
 
 /// Waits, not for long, until what was said is written.
 pub fn flush() {
-    if let Some(lost) = QUEUE.get().map(Queue::flush).filter(|lost| *lost > 0) {
+    flush_until(queued::after(queued::END_WAIT, || false));
+}
+
+/// Waits until what was said is written, or `over` says so.
+pub fn flush_until(over: impl Fn() -> bool) {
+    let Some(queue) = QUEUE.get() else { return };
+    let lost = queue.flush(&over);
+    if lost > 0 {
         log::warn!("{lost} line(s) of the log are lost: nobody read them in time");
-        QUEUE.get().map(Queue::flush);
+        queue.flush(over);
     }
 }
 

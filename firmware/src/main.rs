@@ -32,6 +32,7 @@ mod service;
 mod settings;
 mod setup;
 mod starts;
+mod state_lock;
 mod supervisor;
 mod timeline;
 mod update;

@@ -149,11 +149,12 @@ impl Outputs {
         done.map_err(|error| match error {
             SirenError::NoLine => self.problem("siren", "not open".into()),
             SirenError::Tripped => self.problem("siren", "silenced by its guard until it is switched off".into()),
+            SirenError::Held => self.problem("siren", "held silent: a thread of the program stands still".into()),
             SirenError::Line(cause) => self.problem("siren", cause),
         })
     }
 
-    /// Whether the siren is driven to sound now (the guard may have ended it).
+    /// Whether the siren is driven to sound now (the guard may have ended it, an emergency may hold it).
     pub fn siren_is_on(&self) -> bool {
         self.siren.is_on()
     }
@@ -202,7 +203,7 @@ impl Outputs {
         self.switch_result("fault", self.board.fault.is_some(), done)
     }
 
-    /// Drives every output to its safe level.
+    /// Drives every output to its safe level, where it stays: [`Emergency::all_safe`].
     pub fn all_safe(&mut self) {
         self.emergency().all_safe();
     }
@@ -272,15 +273,23 @@ impl Emergency {
         });
     }
 
-    /// Siren silent, LED dark, fault relay released; what refuses is passed over.
+    /// Siren silent, LED dark, fault relay released, and held so whatever the control loop wants: it may be well, and would undo it. What
+    /// refuses is passed over.
     pub fn all_safe(&self) {
         // Also where it is off already: the word may be wrong, the safe level never is.
-        let _ = self.siren.force_off();
+        let _ = self.siren.hold_off();
         for switch in [&self.led, &self.fault] {
-            if let Some(line) = switch.place.line() {
-                let _ = line.set(!switch.on_level);
-                switch.overruled.store(true, Ordering::SeqCst);
-            }
+            switch.held.store(true, Ordering::SeqCst);
+            switch.overruled.store(true, Ordering::SeqCst);
+            switch.make_safe();
+        }
+    }
+
+    /// It was none after all. The siren goes on where it is to sound still, LED and fault relay with the loop's next turn.
+    pub fn all_clear(&self) {
+        self.siren.let_sound();
+        for switch in [&self.led, &self.fault] {
+            switch.held.store(false, Ordering::SeqCst);
         }
     }
 }
@@ -299,8 +308,18 @@ struct Switch {
 struct SwitchShared {
     place: Place,
     on_level: bool,
+    /// An [`Emergency`] holds it at its safe level.
+    held: AtomicBool,
     /// An [`Emergency`] has driven it since the loop last did, which then drives it anew.
     overruled: AtomicBool,
+}
+
+impl SwitchShared {
+    fn make_safe(&self) {
+        if let Some(line) = self.place.line() {
+            let _ = line.set(!self.on_level);
+        }
+    }
 }
 
 impl Switch {
@@ -314,7 +333,8 @@ impl Switch {
     }
 
     fn new(on_level: bool) -> Self {
-        let shared = SwitchShared { place: Place::default(), on_level, overruled: AtomicBool::new(false) };
+        let [held, overruled] = [(); 2].map(|()| AtomicBool::new(false));
+        let shared = SwitchShared { place: Place::default(), on_level, held, overruled };
         Self { shared: Arc::new(shared), wanted: None, last: None, refused: None }
     }
 
@@ -327,15 +347,22 @@ impl Switch {
         }
     }
 
-    /// None where there is no line.
+    /// None where there is no line. One that is held stays where it is, and goes there later.
     fn set(&mut self, on: bool) -> Option<Result<(), String>> {
         self.wanted = Some(on);
         let line = self.shared.place.line()?;
+        if self.shared.held.load(Ordering::SeqCst) {
+            return Some(Ok(()));
+        }
         let overruled = self.shared.overruled.swap(false, Ordering::SeqCst);
         if self.last == Some(on) && !overruled {
             return Some(Ok(()));
         }
         let done = line.set(on == self.shared.on_level);
+        // An emergency that came in between has the last word.
+        if self.shared.held.load(Ordering::SeqCst) {
+            self.shared.make_safe();
+        }
         self.last = done.is_ok().then_some(on);
         self.refused = done.as_ref().err().cloned();
         Some(done)

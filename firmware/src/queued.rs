@@ -3,13 +3,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Lines that wait for a reader who stands still, at the most; later ones are lost.
 pub const WAITING_MAX: usize = 1024;
-/// How long the end waits for that reader.
+/// How long the end waits for that reader, unless a signal hurries it.
 pub const END_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks whether he has read.
 const LOOK: Duration = Duration::from_millis(2);
@@ -21,6 +21,14 @@ pub struct Queue {
     /// Said, and not written yet.
     waiting: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
+    /// The reader was waited for once, in vain.
+    given_up: Arc<AtomicBool>,
+}
+
+/// Until `over` says so, and no longer than `most` from now on.
+pub fn after(most: Duration, over: impl Fn() -> bool) -> impl Fn() -> bool {
+    let until = Instant::now() + most;
+    move || Instant::now() >= until || over()
 }
 
 impl Queue {
@@ -38,7 +46,7 @@ impl Queue {
                 left.fetch_sub(1, SeqCst);
             }
         })?;
-        Ok(Self { lines, waiting, lost: Arc::default() })
+        Ok(Self { lines, waiting, lost: Arc::default(), given_up: Arc::default() })
     }
 
     /// Hands in a line; how many have been lost so far, where this one is.
@@ -64,18 +72,10 @@ impl Queue {
         self.say(line)
     }
 
-    /// Waits until all is written, and from when `over` says so on no longer than [`END_WAIT`]; how many lines were lost.
-    pub fn flush_after(&self, over: impl Fn() -> bool) -> u64 {
-        while self.waiting.load(SeqCst) > 0 && !over() {
-            std::thread::sleep(LOOK);
-        }
-        self.flush()
-    }
-
-    /// Waits until all is written, no longer than [`END_WAIT`]; how many lines were lost.
-    pub fn flush(&self) -> u64 {
-        let until = Instant::now() + END_WAIT;
-        while self.waiting.load(SeqCst) > 0 && Instant::now() < until {
+    /// Waits until all is written, or `over` says so; how many lines were lost. A reader who was waited for in vain is not waited for again.
+    pub fn flush(&self, over: impl Fn() -> bool) -> u64 {
+        while self.waiting.load(SeqCst) > 0 && !self.given_up.load(SeqCst) {
+            self.given_up.store(over(), SeqCst);
             std::thread::sleep(LOOK);
         }
         self.lost.load(SeqCst)
@@ -99,7 +99,7 @@ mod tests {
         let queue = Queue::start("test", write).unwrap();
         let all = 2 * WAITING_MAX;
         assert!((0..all).all(|n| queue.say_until(n.to_string(), || false).is_ok()));
-        assert_eq!(queue.flush_after(|| false), 0);
+        assert_eq!(queue.flush(|| false), 0);
         assert_eq!(lines.try_iter().count(), all);
     }
 
@@ -117,8 +117,10 @@ mod tests {
         assert!(began.elapsed() < END_WAIT, "{:?}", began.elapsed());
         // One may be with the reader.
         assert!((99..=100).contains(&lost), "{lost}");
+        // In vain, and not again: the end has two seconds for all that it waits for.
+        queue.flush(|| true);
+        queue.flush(|| panic!("waited for again"));
         drop(go);
-        assert_eq!(queue.flush(), lost as u64);
         drop(queue);
         let read: Vec<String> = lines.iter().collect();
         assert!(read.len() >= WAITING_MAX && read.iter().enumerate().all(|(n, line)| *line == n.to_string()));

@@ -1,5 +1,6 @@
 //! `screamd run`: everything is opened and checked here, in the order in which it may fail; then the control loop runs.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::quiet::Quiet;
 use crate::recorder::Recorder;
 use crate::settings::{Paths, Settings};
 use crate::starts::Start;
+use crate::state_lock::{self, Holder};
 use crate::supervisor::Supervisor;
 use crate::update::agent::Agent;
 use crate::{EXIT_CONFIG, capture};
@@ -64,7 +66,7 @@ enum Speed {
 /// Runs until the source ends or the program is told to stop.
 pub fn run(args: &Args) -> ExitCode {
     match start(args) {
-        Ok((control, counted)) => match control.run() {
+        Ok(Started { control, counted, .. }) => match control.run() {
             Ok(()) => {
                 counted.iter().for_each(Start::good);
                 ExitCode::SUCCESS
@@ -81,11 +83,21 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
+/// All that runs.
+struct Started {
+    control: Control,
+    /// Of the service.
+    counted: Option<Start>,
+    /// The state folder is ours until the end.
+    _lock: Option<File>,
+}
+
+fn start(args: &Args) -> Result<Started, Vec<String>> {
     let kind = if args.wav.is_some() { SourceKind::Recording } else { SourceKind::Microphone };
     let paths = Paths { trial: args.wav.is_some(), ..args.paths.clone() };
-    let (counted, crash, mut startup) = if args.last_good {
+    let (counted, crash, lock, mut startup) = if args.last_good {
         let state_dir = last_good::state_dir(&paths.config);
+        let lock = lock_of_the_service(&state_dir);
         // Counted before the weights are loaded: that may be what crashes.
         let start = Start::begin(&state_dir);
         let loaded = match start.in_a_loop() {
@@ -94,9 +106,10 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
         };
         // What is refused in words has not crashed.
         let startup = loaded.inspect_err(|_| start.good())?;
-        (Some(start), Crash::in_dir(&state_dir), startup)
+        (Some(start), Crash::in_dir(&state_dir), lock, startup)
     } else {
-        (None, Crash::default(), last_good::load(&paths, kind)?)
+        let (startup, lock) = load_by_hand(&paths, kind)?;
+        (None, Crash::default(), lock, startup)
     };
     startup.settings.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // A hub that lacks its password, or another model, is nothing against the site file.
@@ -112,7 +125,48 @@ fn start(args: &Args) -> Result<(Control, Option<Start>), Vec<String>> {
     // The crash of the run before is told like the others; site, model and settings stay as they were loaded.
     startup.faults.extend(crash.take().map(|words| (Fault::Crashed, words)));
     let control = start_with(args, startup, crash).map_err(|error| vec![format!("{error:#}")])?;
-    Ok((control, counted))
+    Ok(Started { control, counted, _lock: lock })
+}
+
+/// The service yields to nobody: where somebody tries the alarm by hand in its folder, both write there for that time.
+fn lock_of_the_service(state_dir: &Path) -> Option<File> {
+    match state_lock::take(state_dir) {
+        Ok(Holder::Us { lock, .. }) => return Some(lock),
+        Ok(Holder::Another(lock)) => {
+            log::error!("{}: another screamd uses this folder too, until it ends", state_dir.display());
+            if let Err(error) = state_lock::take_later(lock, state_dir.to_owned()) {
+                log::warn!("the thread that waits for the state folder: {error}");
+            }
+        }
+        Err(cause) => log::warn!("{cause}"),
+    }
+    None
+}
+
+/// What a person starts yields: where another `screamd` keeps the state folder, this one keeps nothing and tells no hub.
+fn load_by_hand(paths: &Paths, kind: SourceKind) -> Result<(Startup, Option<File>), Vec<String>> {
+    let mut startup = last_good::load(paths, kind)?;
+    let settings = &mut startup.settings;
+    if !settings.keeps_state && !settings.site.mqtt_enabled() {
+        return Ok((startup, None));
+    }
+    match state_lock::take(&settings.site.state.dir) {
+        // Its last settings are written by now.
+        Ok(Holder::Us { lock, anew: true }) => Ok((last_good::load(paths, kind)?, Some(lock))),
+        Ok(Holder::Us { lock, anew: false }) => Ok((startup, Some(lock))),
+        Ok(Holder::Another(_)) => {
+            let folder = settings.site.state.dir.display();
+            log::warn!(
+                "another screamd uses {folder}: this one keeps no settings and no log, removes no event and tells no hub"
+            );
+            settings.yield_to_another();
+            Ok((startup, None))
+        }
+        Err(cause) => {
+            log::warn!("{cause}");
+            Ok((startup, None))
+        }
+    }
 }
 
 fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Control> {
@@ -186,7 +240,10 @@ fn start_with(args: &Args, startup: Startup, crash: Crash) -> anyhow::Result<Con
             emergency.all_safe();
             crash.keep(&format!("{stage} stood still: the watchdog ended the process"));
         }
-        None => crash.forget(),
+        None => {
+            emergency.all_clear();
+            crash.forget();
+        }
     });
     Ok(control.watched_by(supervisor))
 }
@@ -221,8 +278,10 @@ fn start_recorder(args: &Args, settings: &Settings, out: SyncSender<Message>) ->
     let retention = Retention { max_mib: events.max_mib, max_days: events.max_days };
     // A person at a PC, whose clock is set. On a device, or at a pipe, which may be a microphone's, time must first show that it is true.
     let at_a_desk = settings.board.simulated && args.wav.as_deref().is_some_and(|path| path != Path::new("-"));
+    let yields = settings.yields;
     let open = move || {
-        let store = EventStore::open(&events.dir, retention, events.pictures, events.clips)?;
+        let open = if yields { EventStore::open_beside } else { EventStore::open };
+        let store = open(&events.dir, retention, events.pictures, events.clips)?;
         if at_a_desk { store.with_proven_clock() } else { Ok(store) }
     };
     let log = EventLog::new(&settings.site.state.dir);

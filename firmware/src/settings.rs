@@ -51,8 +51,10 @@ pub struct Settings {
     pub decision: Decision,
     /// What the hub has set.
     pub saved: Saved,
-    /// The state folder is this site file's: what the hub sets, the latch and the last good site file are written there.
+    /// The state folder is this site file's: what the hub sets, the latch, the log of events and the last good site file are written there.
     pub keeps_state: bool,
+    /// Another `screamd` has that folder, and this one is none of its business ([`Settings::yield_to_another`]).
+    pub yields: bool,
     /// Armed at the start.
     pub armed: bool,
     /// This device.
@@ -163,12 +165,24 @@ impl Settings {
             decision,
             saved,
             keeps_state,
+            yields: false,
             armed,
             device_id,
             origins,
             warnings,
             unreadable,
         })
+    }
+}
+
+impl Settings {
+    /// Another `screamd` keeps the state folder: this one changes nothing there, ends no incident of the other's, and has no hub, whose broker knows
+    /// one client of this name, and whose states are the other's.
+    pub fn yield_to_another(&mut self) {
+        (self.yields, self.keeps_state) = (true, false);
+        self.saved = std::mem::take(&mut self.saved).numbers_alone();
+        self.site.mqtt.enabled = Some(false);
+        self.site.update.url.clear();
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the service manager hears: ready, alive while every stage progresses, stopping. The test is the manager.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use system_tests::device::{Device, Ran};
@@ -70,10 +71,33 @@ fn ready_then_alive_then_stopping() {
     assert_eq!(Ran::of(&child.wait_with_output().unwrap()).code, 0);
 }
 
+/// What a thread has read of the log: the siren's words in their order.
+fn siren_words(log: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let words = Arc::<Mutex<Vec<String>>>::default();
+    let heard = Arc::clone(&words);
+    std::thread::spawn(move || {
+        let lines = BufReader::new(log).lines().map_while(Result::ok);
+        lines.filter(|line| line.starts_with("siren ")).for_each(|line| heard.lock().unwrap().push(line));
+    });
+    words
+}
+
+/// What a process that hangs in the kernel leaves driven stays driven, once it has been killed, too: until then its other threads, which are well,
+/// must not switch the siren on again.
 #[test]
 fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
-    let device = Device::tiny("");
+    const REOPEN_EVERY: Duration = Duration::from_secs(5);
+    let device = Device::tiny("[siren]\non_s = 60\n");
     let (manager, mut child) = Manager::start(&device, &["--wav", "-", "--last-good"]);
+    let siren = siren_words(child.stderr.take().unwrap());
+    let sounds = || siren.lock().unwrap().last().is_some_and(|word| word.starts_with("siren ON"));
+    let becomes = |sounding: bool| {
+        let until = Instant::now() + LIMIT;
+        while sounds() != sounding {
+            assert!(Instant::now() < until, "{:?}", siren.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
     let sound = wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1);
     let mut pipe = child.stdin.take().unwrap();
     // Two seconds of sound, and then the listening thread hangs in its read.
@@ -83,11 +107,17 @@ fn a_stage_that_stands_still_starves_the_watchdog_and_feeds_it_again() {
     assert_eq!(manager.next(), "WATCHDOG=1");
     let said = std::iter::repeat_with(|| manager.next()).find(|said| said != "WATCHDOG=1");
     assert_eq!(said.as_deref(), Some("WATCHDOG=trigger"), "the manager need not wait for its own time");
-    manager.wait_for_silence(Duration::from_secs(3));
+    becomes(false);
+    let before = siren.lock().unwrap().len();
+    assert!(before >= 2, "an alarm is no test without its siren");
+    // As often as the control loop looks after its lines, and once more.
+    manager.wait_for_silence(REOPEN_EVERY + Duration::from_secs(1));
+    assert_eq!(siren.lock().unwrap().len(), before, "all is safe, and stays so");
     let kept = || std::fs::read_to_string(device.path("state/crash.txt")).ok();
     assert_eq!(kept().as_deref(), Some("listen stood still: the watchdog ended the process"), "for the next start");
     pipe.write_all(&sound[two_s..two_s + one_s]).unwrap();
     assert_eq!(manager.next(), "WATCHDOG=1", "it progresses again");
+    becomes(true);
     let until = Instant::now() + LIMIT;
     while kept().is_some() {
         assert!(Instant::now() < until, "it was not ended");

@@ -1,7 +1,8 @@
 //! `screamd run` over recordings: lines, alarms, outputs, what it leaves behind.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -126,6 +127,16 @@ fn a_scream_is_one_alarm_in_json_lines() {
     assert!((number(last, "audio_s") - 10.5).abs() < 1e-6 && number(last, "elapsed_s") > 0.0);
 }
 
+/// A pipe that is full and that nobody reads.
+fn stuck() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    // More than it holds, from a thread that is left waiting as the program would be.
+    let mut filled = writer.try_clone().unwrap();
+    std::thread::spawn(move || filled.write_all(&vec![b'.'; 4 << 20]));
+    std::thread::sleep(Duration::from_millis(300));
+    (reader, writer)
+}
+
 /// Standard error is a journal, which may hang with its disk or be gone: the siren, a simulated one too, waits for neither.
 #[test]
 fn whoever_reads_standard_error_or_does_not_stops_no_alarm() {
@@ -133,12 +144,7 @@ fn whoever_reads_standard_error_or_does_not_stops_no_alarm() {
     std::fs::write(device.path("sound.wav"), wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
     let (gone_reader, gone) = std::io::pipe().unwrap();
     drop(gone_reader);
-    let (_reader, mut still) = std::io::pipe().unwrap();
-    // More than it holds, from a thread that is left waiting as the program would be.
-    let mut filled = still.try_clone().unwrap();
-    std::thread::spawn(move || filled.write_all(&vec![b'.'; 4 << 20]));
-    std::thread::sleep(Duration::from_millis(300));
-    still.flush().unwrap();
+    let (_reader, still) = stuck();
     for (name, stderr) in [("gone", gone), ("stands still", still)] {
         let mut command = device.command("run");
         command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "max", "--json"]);
@@ -289,6 +295,41 @@ fn an_incident_that_a_kill_cut_off_ends_at_the_next_start() {
     }
 }
 
+/// Somebody tries a recording on a device, with its own site file, while it is in an alarm.
+#[test]
+fn what_is_tried_beside_a_running_device_leaves_its_incident_and_its_log_alone() {
+    let device = Device::tiny("[mqtt]\nhost = \"127.0.0.1\"\nport = 9\n");
+    let read = |name: &str| std::fs::read_to_string(device.path(name)).unwrap_or_default();
+    let logged = || -> Vec<(u64, String, Value)> {
+        let log = read("state/log.jsonl");
+        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_incidents = events.filter(|event| event["event_type"].as_str().unwrap().starts_with("scream"));
+        of_incidents
+            .map(|event| (event["n"].as_u64().unwrap(), event["event_type"].to_string(), event["id"].clone()))
+            .collect()
+    };
+    let running = device.listens_to(&hiss(RATE_HZ, 120.0, 1));
+    let until = Instant::now() + Duration::from_secs(60);
+    while logged().is_empty() || !read("state/settings.json").contains("score") || device.events().len() < 2 {
+        assert!(Instant::now() < until, "{}", device.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (log, settings, incident) = (read("state/log.jsonl"), read("state/settings.json"), logged()[0].2.clone());
+    std::fs::write(device.path("tried.wav"), wav(&one_scream(RATE_HZ), RATE_HZ, 1)).unwrap();
+    let tried = device.hear_file(&device.path("tried.wav"));
+    assert_eq!((tried.code, tried.alarms().len()), (0, 2), "{}", tried.stderr);
+    assert!(tried.stderr.contains("another screamd uses"), "{}", tried.stderr);
+    assert_eq!((read("state/log.jsonl"), read("state/settings.json")), (log, settings));
+    assert_eq!(device.events().len(), 4, "its record and picture stand beside the device's");
+    assert_eq!(running.stop(), Some(0), "{}", device.log());
+    let told = logged();
+    assert_eq!(told.iter().map(|(_, kind, _)| &kind[..]).collect::<Vec<_>>(), ["\"scream_start\"", "\"scream_end\""]);
+    assert!(told[0].0 < told[1].0 && told.iter().all(|(.., id)| *id == incident), "{told:?}");
+    // It has gone: whoever comes now keeps what it has to keep.
+    let ran = device.hear_file(&device.path("tried.wav"));
+    assert!(!ran.stderr.contains("another screamd") && logged().len() == 4, "{}", ran.stderr);
+}
+
 #[test]
 fn the_end_is_padded_so_that_every_sample_is_scored() {
     let device = Device::tiny("");
@@ -433,6 +474,35 @@ fn a_signal_ends_it_within_two_seconds_with_a_last_line() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(ran.lines.last().unwrap()["type"], "stop");
     assert_eq!(ran.alarms().iter().map(|(state, _)| *state).collect::<Vec<_>>(), ["start", "end"]);
+    let place = |word: &str| ran.stderr.find(word).unwrap_or_else(|| panic!("{word} in {}", ran.stderr));
+    assert!(place("siren ON") < place("siren off"), "{}", ran.stderr);
+}
+
+/// The journal hangs with its disk, nobody reads the lines, and the broker takes the connection and says nothing: what each of them is given must
+/// not add up. A machine that is busy with other tests may be late; it is not each time.
+#[test]
+fn a_signal_ends_it_within_two_seconds_though_nothing_gives_an_answer() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let took = || {
+        let device = Device::tiny("");
+        device.site(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}", broker.local_addr().unwrap().port()));
+        std::fs::write(device.path("sound.wav"), wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1)).unwrap();
+        let [(_lines, stdout), (_log, stderr)] = [(); 2].map(|()| stuck());
+        let mut command = device.command("run");
+        command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "realtime", "--json"]);
+        let mut child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while device.events().is_empty() {
+            assert!(Instant::now() < until, "no event");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let told = Instant::now();
+        assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        assert!(child.wait().unwrap().success());
+        told.elapsed()
+    };
+    let mut tries = std::iter::repeat_with(took).take(5);
+    assert!(tries.any(|took| took < Duration::from_secs(2)), "late five times in a row");
 }
 
 /// A recording at full speed waits for whoever reads its lines; a signal does not.

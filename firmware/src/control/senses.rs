@@ -1,10 +1,13 @@
 //! What the device perceives beside screams: the card's coming and going, the sound's health, what is missing of it, the
 //! case and the button.
 
+use std::time::Instant;
+
 use detector::alarm::Event;
 use detector::sound_health::{Defect, Finding};
 
 use super::Control;
+use super::contact::Told;
 use crate::capture::Notice;
 use crate::faults::{self, Fault};
 use crate::inputs::Change;
@@ -53,19 +56,27 @@ impl Control {
             self.line_fails(&problem);
         }
         for change in changes {
-            let t_s = self.now_us() as f64 / 1e6;
             match change {
-                Change::Tamper(true) => {
-                    self.lines.write(&Line::Tamper { state: "start", t_s });
-                    self.supervise(hub::EventType::Tamper, None, "the case is open");
-                }
-                // A restore is a signal of its own, as with faults: nobody has to guess which way a contact went.
-                Change::Tamper(false) => {
-                    self.lines.write(&Line::Tamper { state: "end", t_s });
-                    self.supervise(hub::EventType::Restore, None, "tamper: the case is closed again");
-                }
+                Change::Tamper(open) => self.contact.change(open),
                 Change::SilencePressed => self.step(Event::Silence),
             }
+        }
+        while let Some(told) = self.contact.due(Instant::now()) {
+            self.tell_case(told);
+        }
+    }
+
+    fn tell_case(&mut self, Told { open, untold }: Told) {
+        let t_s = self.now_us() as f64 / 1e6;
+        // A restore is a signal of its own, as with faults: nobody has to guess which way a contact went.
+        let (state, kind, words) = match open {
+            true => ("start", hub::EventType::Tamper, "the case is open"),
+            false => ("end", hub::EventType::Restore, "tamper: the case is closed again"),
+        };
+        self.lines.write(&Line::Tamper { state, t_s });
+        match untold {
+            0 => self.supervise(kind, None, words),
+            _ => self.supervise(kind, None, &format!("{words}; {untold} change(s) before that are not told each")),
         }
     }
 }

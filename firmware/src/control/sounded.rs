@@ -33,6 +33,17 @@ impl Sounded {
         }
     }
 
+    /// The sound's time goes on from a moment that lies `by_s` back: a pipe stood still, somewhere between `last_s`, the end of the last window, and
+    /// `now_s`, as the time goes on. The siren's times, which went on meanwhile, follow; what had sounded before stays where it stands in the
+    /// sound, and what sounded meanwhile stands where the pipe did, at the widest.
+    pub fn rewind(&mut self, by_s: f64, last_s: f64, now_s: f64) {
+        let back = |at_s: f64, stood_s: f64| at_s.min(stood_s).max(at_s - by_s);
+        for (from, until) in &mut self.0 {
+            *from = back(*from, last_s);
+            *until = until.map(|until| back(until, now_s));
+        }
+    }
+
     /// Whether a window from `start_s` to `end_s` holds some of it.
     pub fn within(&self, start_s: f64, end_s: f64) -> bool {
         self.0.iter().any(|&(from, until)| end_s > from && until.is_none_or(|until| start_s < until + TAIL_S))
@@ -59,6 +70,28 @@ mod tests {
         assert!(!sounded.within(12.5, 14.5), "between the two");
         sounded.follow(false, 16.0);
         assert!(sounded.within(15.9, 17.9) && !sounded.within(16.5, 18.5));
+    }
+
+    /// Sound stands still at 101 s, between the windows that end at 100 and 102 s, for a minute.
+    #[test]
+    fn a_siren_that_sounded_while_a_pipe_stood_still_masks_no_later_sound() {
+        let stood = |stretches: &[(f64, bool)]| {
+            let mut sounded = Sounded::default();
+            stretches.iter().for_each(|&(at_s, on)| sounded.follow(on, at_s));
+            sounded.rewind(60.0, 100.0, 102.0);
+            sounded
+        };
+        // An alarm's, that ended meanwhile: silent since, and in the sound from before.
+        let ended = stood(&[(99.0, true), (130.0, false)]);
+        assert!(ended.within(98.0, 102.0) && ended.within(100.0, 104.0), "what had sounded before");
+        assert!(!ended.within(103.0, 107.0), "a scream that comes then is one");
+        // Tried by somebody meanwhile, and sounding still.
+        let tried = stood(&[(150.0, true)]);
+        assert!(tried.within(98.0, 102.0) && tried.within(150.0, 154.0) && !tried.within(95.0, 99.0));
+        let before = stood(&[(80.0, true), (90.0, false)]);
+        assert!(before.within(89.0, 93.0) && !before.within(95.0, 99.0));
+        let over = stood(&[(161.5, true), (162.0, false)]);
+        assert!(over.within(98.0, 102.0) && !over.within(103.0, 107.0), "after it went on");
     }
 
     #[test]

@@ -123,9 +123,11 @@ impl Control {
         self.alert(event);
     }
 
-    /// To the log, and to the hub where the site has one.
+    /// To the log, where it is this site's, and to the hub where there is one.
     pub(super) fn alert(&mut self, event: hub::Event) {
-        self.unlogged.push(event.clone());
+        if self.parts.settings.keeps_state {
+            self.unlogged.push(event.clone());
+        }
         if let Some(hub) = &self.parts.hub {
             hub.alert(event);
         }

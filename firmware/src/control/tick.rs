@@ -35,6 +35,7 @@ impl Control {
         if self.parts.realtime {
             self.step(Event::Tick);
         }
+        self.follow_siren();
         self.follow_guard();
         self.keep_ids();
         self.hand_in();
@@ -117,8 +118,9 @@ impl Control {
             problems.extend(self.parts.inputs.reopen());
         }
         self.follow_siren();
-        if silent && self.siren_sounds() {
-            self.state(State::Siren(true));
+        // What ended it may have been an emergency, of which this loop knows nothing.
+        if silent {
+            self.state(State::Siren(self.siren_sounds()));
         }
         problems.iter().for_each(|problem| self.line_fails(problem));
         if stood && problems.is_empty() {

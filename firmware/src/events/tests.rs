@@ -263,6 +263,7 @@ fn a_folder_that_cannot_be_made_or_written_is_named() {
         pictures: true,
         clips: true,
         removed: 0,
+        beside: false,
         pace: Pace::new(Instant::now(), Timestamp::now()),
     };
     let probed = store.probe().unwrap_err();
@@ -356,4 +357,19 @@ fn samples_to_look_at() {
         store.write(&event, (i != 5).then_some(&png[..]), clip).unwrap();
     }
     fs::write(dir.join("20260701T000000Z_torn.json"), "{\"schema\": 1, \"id\": \"torn").unwrap();
+}
+
+/// A recording is tried beside the service: what the service keeps is the service's to give up, half written or old.
+#[test]
+fn who_writes_beside_another_removes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("20250301T120000Z_old-1.json");
+    let half = folder.path().join(".20260301T120000Z_new-1.png.1.tmp");
+    [&old, &half].into_iter().for_each(|path| fs::write(path, "{}").unwrap());
+    let retention = Retention { max_mib: 1, max_days: 1 };
+    let store = EventStore::open_beside(folder.path(), retention, true, true).and_then(EventStore::with_proven_clock);
+    store.unwrap().write(&record("tried", "2026-11-28T12:00:00Z"), None, None).unwrap();
+    assert!(old.exists() && half.exists());
+    EventStore::open(folder.path(), retention, true, true).and_then(EventStore::with_proven_clock).unwrap();
+    assert!(!old.exists() && !half.exists(), "both would have gone otherwise");
 }

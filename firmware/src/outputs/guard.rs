@@ -16,6 +16,9 @@
 //! An `off` that the line refuses leaves REFUSED: the guard drives it off again until it obeys, which is OFF; an `on` counts
 //! as from OFF, since the loop has said "off".
 //!
+//! Beside that, an emergency *holds* the siren: its line is driven off and stays so whatever the state, which goes on meanwhile, until the
+//! emergency is over. The supervisor's is, where the thread that stood still goes on after all.
+//!
 //! A line whose chip is gone is let go, and another put in its place ([`Place`]), by the loop alone. Whoever changes the state drives
 //! the line that is open then, whoever puts a line drives it to the state that holds then: whichever comes last, the open line
 //! ends where the state does. No deadline moves with it. A line that fails without being gone is never let go: the guard needs it.
@@ -47,6 +50,8 @@ pub(super) struct Siren {
     epoch: Instant,
     /// [`OFF`], [`TRIPPED`], [`REFUSED`], or the deadline in ms after `epoch` while it sounds.
     state: AtomicU64,
+    /// An emergency holds the line off.
+    held: AtomicBool,
     /// How often the guard had to act.
     trips: AtomicU32,
     stop: AtomicBool,
@@ -59,6 +64,8 @@ pub(super) enum SirenError {
     NoLine,
     /// The guard silenced it and it was not switched off since.
     Tripped,
+    /// An emergency holds it off.
+    Held,
     /// The line refused.
     Line(String),
 }
@@ -71,6 +78,7 @@ impl Siren {
             on_ms_max: u64::try_from(on_max.as_millis()).unwrap_or(u64::MAX),
             epoch: Instant::now(),
             state: AtomicU64::new(OFF),
+            held: AtomicBool::new(false),
             trips: AtomicU32::new(0),
             stop: AtomicBool::new(false),
         })
@@ -102,7 +110,13 @@ impl Siren {
     }
 
     pub(super) fn is_on(&self) -> bool {
-        sounds(self.state.load(Ordering::SeqCst))
+        self.is_driven_on().0
+    }
+
+    /// Whether the line is to sound, and the state behind that.
+    fn is_driven_on(&self) -> (bool, u64) {
+        let state = self.state.load(Ordering::SeqCst);
+        (sounds(state) && !self.held.load(Ordering::SeqCst), state)
     }
 
     /// Whether the line has refused to go off, and has not obeyed since.
@@ -118,6 +132,9 @@ impl Siren {
     pub(super) fn on(&self) -> Result<(), SirenError> {
         if !self.place.is_open() {
             return Err(SirenError::NoLine);
+        }
+        if self.held.load(Ordering::SeqCst) {
+            return Err(SirenError::Held);
         }
         // The deadline stands before the line is driven: a thread that is stopped in between leaves it bounded.
         let deadline = self.now_ms().saturating_add(self.on_ms_max).clamp(OFF + 1, REFUSED - 1);
@@ -155,11 +172,18 @@ impl Siren {
         self.drive().inspect_err(|_| self.has_refused())
     }
 
-    /// Drives the line off whatever the state: at start, at exit, in a panic. The guard goes on where it refuses.
-    pub(super) fn force_off(&self) -> Result<(), SirenError> {
-        self.state.store(OFF, Ordering::SeqCst);
-        let Some(line) = self.place.line() else { return Ok(()) };
-        line.set(!self.on_level).map_err(SirenError::Line).inspect_err(|_| self.has_refused())
+    /// Drives the line off whatever the state, and holds it there: at exit, in a panic, where a thread stands still. The guard goes on where
+    /// it refuses.
+    pub(super) fn hold_off(&self) -> Result<(), SirenError> {
+        self.held.store(true, Ordering::SeqCst);
+        self.drive()
+    }
+
+    /// The emergency is over: the line goes where the state is by now. A deadline has not moved.
+    pub(super) fn let_sound(&self) {
+        if self.held.swap(false, Ordering::SeqCst) && self.state.load(Ordering::SeqCst) != OFF {
+            let _ = self.obey();
+        }
     }
 
     /// The guard goes on trying, unless it is to sound again by now.
@@ -167,15 +191,15 @@ impl Siren {
         let _ = self.state.compare_exchange(OFF, REFUSED, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Drives the line to what the state says, again where the state changed meanwhile. With two threads in here the
+    /// Drives the line to what the state says, and off while it is held; again where either changed meanwhile. With two threads in here the
     /// last one to drive has seen the last state, so the line ends where the state does, without a lock.
     fn drive(&self) -> Result<(), SirenError> {
         loop {
             // Each time anew: it may have been replaced.
             let Some(line) = self.place.line() else { return Err(SirenError::NoLine) };
-            let state = self.state.load(Ordering::SeqCst);
-            line.set(sounds(state) == self.on_level).map_err(SirenError::Line)?;
-            if self.state.load(Ordering::SeqCst) == state {
+            let seen = self.is_driven_on();
+            line.set(seen.0 == self.on_level).map_err(SirenError::Line)?;
+            if self.is_driven_on() == seen {
                 return Ok(());
             }
         }
@@ -188,8 +212,14 @@ impl Siren {
     /// One look of the guard; how long it may sleep then.
     fn look(&self) -> Duration {
         let state = self.state.load(Ordering::SeqCst);
+        let held = self.held.load(Ordering::SeqCst);
+        if held {
+            // Its line may have refused.
+            let _ = self.drive();
+        }
+        let rest = if held { RETRY } else { LOOK };
         match state {
-            OFF => return LOOK,
+            OFF => return rest,
             REFUSED => {
                 let _ = self.obey();
                 return RETRY;
@@ -198,7 +228,7 @@ impl Siren {
             deadline => {
                 let now = self.now_ms();
                 if now < deadline {
-                    return Duration::from_millis(deadline - now).min(LOOK);
+                    return Duration::from_millis(deadline - now).min(rest);
                 }
                 if self.state.compare_exchange(deadline, TRIPPED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
                     return Duration::ZERO;

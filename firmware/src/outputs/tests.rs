@@ -135,7 +135,7 @@ fn a_line_that_refuses_to_go_off_is_tried_until_it_does() {
 #[test]
 fn a_line_that_refuses_at_the_end_is_tried_too() {
     let (siren, guard, fake) = refusing_to_go_off();
-    siren.force_off().expect_err("refused");
+    siren.hold_off().expect_err("refused");
     guard.wake();
     fake.refuse.store(false, Ordering::SeqCst);
     fake.await_level(false, Duration::from_secs(5));
@@ -306,16 +306,49 @@ fn the_fault_relay_holds_only_while_all_is_well() {
 }
 
 #[test]
-fn the_fault_relay_holds_again_where_an_emergency_was_none() {
-    let (mut outputs, _, [_, led, fault]) = faked(&Arc::default());
+fn a_loop_that_is_well_does_not_undo_an_emergency_until_it_is_over() {
+    let (mut outputs, _, fakes) = faked(&Arc::default());
+    let levels = || fakes.each_ref().map(Fake::last);
+    let emergency = outputs.emergency();
+    outputs.set_siren(true).expect("on");
     outputs.set_led(true).expect("led");
     outputs.set_fault(false).expect("well");
-    // The supervisor's, of a stage that goes on after all.
-    outputs.emergency().all_safe();
-    assert_eq!((led.last(), fault.last()), (Some(false), Some(false)));
+    for _ in 0..3 {
+        // The supervisor's, of a stage that stands still; said at each of its looks.
+        emergency.all_safe();
+        outputs.set_led(true).expect("held dark, which is no fault of the line");
+        outputs.set_fault(false).expect("held released");
+        let problems = outputs.reopen(true);
+        assert!(problems.len() == 1 && problems[0].cause.starts_with("held silent"), "{problems:?}");
+        assert_eq!((levels(), outputs.siren_is_on()), ([Some(false); 3], false));
+    }
+    // The stage goes on: the siren sounds until the bound that it had, the loop drives the others.
+    emergency.all_clear();
     outputs.set_led(true).expect("led");
     outputs.set_fault(false).expect("well");
-    assert_eq!((led.last(), fault.last()), (Some(true), Some(true)));
+    assert_eq!((levels(), outputs.reopen(true)), ([Some(true); 3], vec![]));
+}
+
+/// Neither one that was to end meanwhile, nor one whose bound has passed.
+#[test]
+fn a_siren_that_was_held_sounds_no_longer_than_it_would_have() {
+    let (siren, guard, fake) = guarded(true);
+    siren.on().expect("on");
+    siren.hold_off().expect("off");
+    siren.off().expect("off");
+    siren.let_sound();
+    assert_eq!((fake.last(), siren.is_on()), (Some(false), false));
+    siren.on().expect("on");
+    guard.wake();
+    siren.hold_off().expect("off");
+    assert_eq!(siren.on(), Err(SirenError::Held));
+    let until = Instant::now() + Duration::from_secs(60);
+    while siren.trips() == 0 {
+        assert!(Instant::now() < until, "the guard looks also at one that is held");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    siren.let_sound();
+    assert_eq!((fake.last(), siren.is_on()), (Some(false), false));
 }
 
 #[test]

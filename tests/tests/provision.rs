@@ -355,7 +355,7 @@ fn the_first_boot_installs_checks_and_leaves_no_secret_behind() {
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(root.join("etc/cloud/cloud-init.disabled").exists());
     // FAT has no modes, and a mount may give its files to root alone; the service, which is not root, reads keys.
-    let key = std::fs::metadata(root.join("etc/screamd/update-keys/0.pub")).unwrap();
+    let key = std::fs::metadata(root.join("etc/screamd/update-keys/card-0.pub")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o644);
     let left = Command::new("grep").args(["-rl", CANARY]).arg(&boot).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "a secret is left on the boot partition");
@@ -433,6 +433,57 @@ fn a_card_that_is_provisioned_again_is_taken_where_its_site_is_fine() {
     std::fs::write(card.join("screamd-site.toml"), good).unwrap();
     let (output, _) = boot(&laptop, "exit 1", "exit 0", &[]);
     assert!(output.status.success() && result().starts_with("well"), "{}", result());
+}
+
+/// A stolen key: the card is provisioned without it, and from its next boot on the device does not take what it signed.
+#[test]
+fn a_key_that_the_card_no_longer_has_is_no_longer_trusted() {
+    let laptop = Laptop::new();
+    std::fs::create_dir(laptop.device.path("second")).unwrap();
+    package::keygen(&laptop.device.path("second"));
+    let (_, root) = fresh_card(&laptop);
+    let (keys, card) = (root.join("etc/screamd/update-keys"), laptop.device.path("boot"));
+    let result = || std::fs::read_to_string(card.join("screamd-result.txt")).unwrap();
+    let trusted = || {
+        let mut names: Vec<_> = std::fs::read_dir(&keys).unwrap().map(|key| key.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    laptop.ok(&["--update-key", &laptop.path("second/update.pub"), "--out", &laptop.path("boot")]);
+    assert!(boot(&laptop, "exit 0", "exit 0", &[]).0.status.success());
+    assert_eq!(trusted(), ["card-0.pub", "card-1.pub"]);
+    assert!(!result().contains("trusted"), "{}", result());
+    // A laptop's word on its own keys alone.
+    std::fs::copy(keys.join("card-1.pub"), keys.join("by-hand.pub")).unwrap();
+    laptop.ok(&["--out", &laptop.path("boot")]);
+    assert!(boot(&laptop, "exit 0", "exit 0", &[]).0.status.success());
+    assert_eq!(trusted(), ["by-hand.pub", "card-0.pub"]);
+    assert!(result().starts_with("well") && result().contains("not on this card: by-hand.pub"), "{}", result());
+    // A card that names none takes none away.
+    std::fs::remove_file(card.join("screamd-key-0.pub")).unwrap();
+    assert!(boot(&laptop, "exit 0", "exit 0", &[]).0.status.success());
+    assert_eq!(trusted(), ["by-hand.pub", "card-0.pub"]);
+    assert!(result().contains("not on this card: by-hand.pub card-0.pub"), "{}", result());
+}
+
+/// What was calibrated over SSH outlives a card that is provisioned again.
+#[test]
+fn the_site_file_that_a_card_replaces_is_kept() {
+    let laptop = Laptop::new();
+    let (root, output, _) = first_boot(&laptop, "exit 0");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (card, etc) = (laptop.device.path("boot"), root.join("etc/screamd"));
+    let kept = |name: &str| std::fs::read_to_string(etc.join(name));
+    assert!(kept("site.toml.before").is_err(), "nothing was there");
+    for (hand, name) in [("# first\n", "site.toml.before"), ("# second\n", "site.toml.before.1")] {
+        std::fs::write(etc.join("site.toml"), hand).unwrap();
+        std::fs::write(card.join("screamd-site.toml"), format!("zone = \"Cellar\" {hand}")).unwrap();
+        assert!(boot(&laptop, "exit 1", "exit 0", &[]).0.status.success());
+        assert_eq!(kept(name).unwrap(), hand);
+        let result = std::fs::read_to_string(card.join("screamd-result.txt")).unwrap();
+        assert!(result.contains(&format!("the site file before is /etc/screamd/{name}")), "{result}");
+    }
+    assert_eq!(kept("site.toml.before").unwrap(), "# first\n", "the first copy is not written over");
 }
 
 #[test]

@@ -25,20 +25,31 @@ struct Laptop {
 
 impl Laptop {
     fn new() -> Self {
+        let mut laptop = Self::for_our_image();
+        let deb = package::deb_for(
+            "arm64",
+            &laptop.device.path(""),
+            "1.2.0",
+            &laptop.device.path("model"),
+            &Program::Script("exit 0"),
+        );
+        laptop.args.extend(["--deb".into(), deb.to_str().unwrap().into()]);
+        laptop
+    }
+
+    /// Which has its package.
+    fn for_our_image() -> Self {
         let device = Device::tiny("");
         let site = "device_id = \"hall_1\"\nzone = \"Hall\"\n[mqtt]\nhost = \"hub.local\"\nusername = \"hall-1\"\npassword_file = \"mqtt.password\"\n";
         std::fs::write(device.path("card.toml"), site).unwrap();
         std::fs::write(device.path("mqtt.password"), CANARY).unwrap();
         std::fs::write(device.path("wifi"), format!("{WIFI}\n")).unwrap();
         std::fs::write(device.path("id.pub"), "ssh-ed25519 AAAAC3Nza me@laptop\n").unwrap();
-        let deb =
-            package::deb_for("arm64", &device.path(""), "1.2.0", &device.path("model"), &Program::Script("exit 0"));
         package::keygen(&device.path(""));
         let text = |path: &Path| path.to_str().unwrap().to_string();
         let args = [
             ("--board", "raspberry-pi-4".to_string()),
             ("--site", text(&device.path("card.toml"))),
-            ("--deb", text(&deb)),
             ("--update-key", text(&device.path("update.pub"))),
             ("--wifi-ssid", "At \"home\"".into()),
             ("--wifi-password-file", text(&device.path("wifi"))),
@@ -386,6 +397,23 @@ fn a_board_of_ones_own_comes_with_the_card() {
     assert!(output.status.success() && std::fs::read_to_string(&kept).unwrap().ends_with("# corrected\n"));
 }
 
+/// The device has a board of that name already, and takes that: the siren's line would be another than the one on the laptop.
+#[test]
+fn a_changed_copy_of_a_shipped_board_is_refused() {
+    let laptop = Laptop::new();
+    let text = std::fs::read_to_string(system_tests::root().join("boards/raspberry-pi-4.toml")).unwrap();
+    std::fs::create_dir(laptop.device.path("boards")).unwrap();
+    let copy = laptop.device.path("boards/raspberry-pi-4.toml");
+    std::fs::write(&copy, text.replace("GPIO17\"", "GPIO22\"")).unwrap();
+    let output = laptop.provision(&["--out", &laptop.path("card")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("raspberry-pi-4.toml: differs from the board"), "{said}");
+    assert!(!laptop.device.path("card").exists(), "nothing was written");
+    // In words for people alone.
+    std::fs::write(&copy, format!("# ours\n{text}")).unwrap();
+    laptop.ok(&["--out", &laptop.path("card")]);
+}
+
 #[test]
 fn a_card_that_is_provisioned_again_is_taken_where_its_site_is_fine() {
     let laptop = Laptop::new();
@@ -488,7 +516,7 @@ fn the_site_file_that_a_card_replaces_is_kept() {
 
 #[test]
 fn our_own_image_takes_the_site_and_needs_no_package() {
-    let laptop = Laptop::new();
+    let laptop = Laptop::for_our_image();
     let card = laptop.device.path("own");
     std::fs::create_dir_all(&card).unwrap();
     std::fs::write(card.join("screamd-image.txt"), "screamd").unwrap();

@@ -87,6 +87,18 @@ fn the_package_holds_the_default_model() {
     );
 }
 
+/// On every system, not on our own image alone: a hung kernel boots again.
+#[test]
+fn the_package_arms_the_hardwares_watchdog() {
+    let tree = tempfile::tempdir().unwrap();
+    unpack(tree.path());
+    let text = std::fs::read_to_string(tree.path().join("usr/lib/systemd/system.conf.d/20-screamd.conf")).unwrap();
+    let after = text.split_once("[Manager]\n").unwrap().1;
+    let seconds = after.lines().find_map(|line| line.strip_prefix("RuntimeWatchdogSec=")).unwrap();
+    // A Raspberry Pi's counts to 15 s at most.
+    assert!((10..15).contains(&seconds.parse::<u32>().unwrap()), "{text}");
+}
+
 /// What `[package.metadata.deb]` packs, laid out below `to`.
 fn unpack(to: &Path) {
     let metadata = std::fs::read_to_string(root().join("firmware/Cargo.toml")).unwrap();
@@ -99,13 +111,18 @@ fn unpack(to: &Path) {
             continue;
         }
         let (from, dest) = (asset[0].as_str().unwrap(), asset[1].as_str().unwrap());
-        let Some(from) = from.strip_prefix("../") else { continue };
-        let (folder, pattern) = from.rsplit_once('/').unwrap_or(("", from));
-        std::fs::create_dir_all(to.join(dest)).unwrap();
-        let files = std::fs::read_dir(root().join(folder)).unwrap().map(|file| file.unwrap());
+        // This build's programs.
+        if from.starts_with("target/") {
+            continue;
+        }
+        let (folder, pattern) = from.rsplit_once('/').unwrap();
+        let (dir, _) = dest.rsplit_once('/').unwrap();
+        std::fs::create_dir_all(to.join(dir)).unwrap();
+        let files = std::fs::read_dir(root().join("firmware").join(folder)).unwrap().map(|file| file.unwrap());
         let mut packed = 0;
         for file in files.filter(|file| file.path().is_file() && fits(file.file_name().to_str().unwrap(), pattern)) {
-            std::fs::copy(file.path(), to.join(dest).join(file.file_name())).unwrap();
+            let to = to.join(dest);
+            std::fs::copy(file.path(), if dest.ends_with('/') { to.join(file.file_name()) } else { to }).unwrap();
             packed += 1;
         }
         assert!(packed > 0, "{from}: nothing of that name");

@@ -53,7 +53,7 @@ fresh
 step "Debian 12 is there ($(du -sm "$root" | cut -f1) MiB)"
 
 inside dpkg -i /tmp/screamd.deb >"$work/log" 2>&1 || { cat "$work/log"; fail "dpkg -i"; }
-for path in usr/bin/screamd usr/bin/host-tools usr/lib/systemd/system/screamd.service usr/lib/sysusers.d/screamd.conf \
+for path in usr/bin/screamd usr/bin/host-tools usr/lib/systemd/system/screamd.service usr/lib/systemd/system.conf.d/20-screamd.conf usr/lib/sysusers.d/screamd.conf \
     usr/lib/udev/rules.d/60-screamd.rules etc/screamd/site.toml usr/share/screamd/boards/raspberry-pi-5.toml \
     usr/share/screamd/models/default/manifest.toml usr/share/screamd/models/default/LICENSE usr/share/doc/screamd/copyright; do
     holds $path

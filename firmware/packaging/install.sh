@@ -100,6 +100,8 @@ fi
 
 store_password
 if [ -d /run/systemd/system ]; then
+    # Reads the package's 20-screamd.conf: the hardware's watchdog is armed now and not at the next boot.
+    systemctl daemon-reexec || true
     case $(systemctl is-enabled screamd 2>/dev/null || true) in
         disabled | masked*) echo "screamd is disabled here and stays so: sudo systemctl enable --now screamd" ;;
         *)

@@ -10,7 +10,7 @@
 //! The first boot installs the package without a network, puts the site file in its place, runs `screamd check` and says
 //! over the board's own LED how it went. Raspberry Pi OS 13 (trixie) runs it through cloud-init, 12 (bookworm) through
 //! the kernel's command line, as Raspberry Pi Imager does for each. An image of `boards/image/build.sh` has the package in
-//! it and takes the rest from there; `--deb` is not needed then.
+//! it and takes the rest from there; `--deb` is refused then.
 //!
 //! Files that the site file names as secrets (`password_file = "mqtt.password"`) are taken from beside the site file or
 //! from `--secret`. The first boot moves them to /etc/credstore, where systemd reads them for the service alone, and
@@ -39,7 +39,7 @@ pub struct Args {
     /// The device's site file
     #[arg(long)]
     site: PathBuf,
-    /// The package; several times where it needs others that the card does not have. Our own image has it already
+    /// The package; several times where it needs others that the card does not have. Our own image has it already and takes none
     #[arg(long)]
     deb: Vec<PathBuf>,
     /// A folder, such as the card's mounted boot partition, or an image file
@@ -69,8 +69,8 @@ pub struct Args {
     /// A public key that may log in over SSH; without it nobody can
     #[arg(long)]
     ssh_key: Option<PathBuf>,
-    /// Who logs in with it
-    #[arg(long, default_value = "installer")]
+    /// Who logs in with it; on our own image it is root
+    #[arg(long, default_value = card::DEFAULT_USER)]
     user: String,
     /// The device's name in the network [default: screamd, with the site file's device_id]
     #[arg(long)]
@@ -93,6 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     warnings.iter().for_each(|warning| tell!("warning: {warning}"));
     let written =
         if to_image { image::write(&card, args.image.as_deref(), &args.out)? } else { folder(&card, &args.out)? };
+    card.warnings(written.os).iter().for_each(|warning| tell!("warning: {warning}"));
     say!("{}: {} files for {} ({})", args.out.display(), written.files.len(), args.board, written.os.name());
     if let Some(rest) = written.by_hand {
         say!("{rest}");
@@ -126,7 +127,7 @@ fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
         packages
             .push((format!("{index}-{name}.deb"), std::fs::read(path).with_context(|| path.display().to_string())?));
     }
-    let site = site::read(&args.site, loaded, &args.secrets)?;
+    let site = site::read(&args.site, loaded.clone(), &args.secrets)?;
     let text = |path: &Path| -> anyhow::Result<String> {
         let bytes = files::model_dir::read_bounded(path, TEXT_BYTES_MAX)?;
         String::from_utf8(bytes).with_context(|| format!("{}: is no text", path.display()))
@@ -169,6 +170,7 @@ fn card(args: &Args) -> anyhow::Result<(Card, Vec<String>)> {
     }
     let card = Card {
         packages,
+        target: loaded,
         board: own_board.map(|text| (args.board.clone(), text)),
         site: site.text,
         secrets: site.secrets,

@@ -93,6 +93,9 @@ fn silencing_nothing_again_and_again_is_told_once() {
     }
     obeyed(&broker, &ear, "test_siren/press", "PRESS");
     hears_event(&ear, "test");
+    // Nor does an update make a siren fall silent.
+    obeyed(&broker, &ear, "siren/set", "ON");
+    refused(&broker, &ear, "update/install", "INSTALL", "the siren sounds");
     // Something to silence: told however short ago the last was.
     obeyed(&broker, &ear, "silence/press", "PRESS");
     running.stop();
@@ -391,6 +394,8 @@ fn a_scream_is_told_whole_and_silence_ends_this_incident_alone() {
     ear.hears("alarm/state", "OFF");
     ear.hears("siren/state", "OFF");
     assert_eq!(ear.on("scream/state"), ["ON"], "the incident itself goes on");
+    // An update would cut it.
+    refused(&broker, &ear, "update/install", "INSTALL", "an alarm goes on");
     ear.hears("scream/state", "OFF");
     // The next one sounds again.
     ear.wait("a second incident", |all| {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use system_tests::{program, root};
+use toml::Value;
 
 fn packaging(name: &str) -> PathBuf {
     root().join("firmware/packaging").join(name)
@@ -84,4 +85,79 @@ fn the_package_holds_the_default_model() {
         metadata.contains(&format!("link_name = \"{name}\", dest = \"usr/share/screamd/models/default\"")),
         "{name}"
     );
+}
+
+/// On every system, not on our own image alone: a hung kernel boots again.
+#[test]
+fn the_package_arms_the_hardwares_watchdog() {
+    let tree = tempfile::tempdir().unwrap();
+    unpack(tree.path());
+    let text = std::fs::read_to_string(tree.path().join("usr/lib/systemd/system.conf.d/20-screamd.conf")).unwrap();
+    let after = text.split_once("[Manager]\n").unwrap().1;
+    let seconds = after.lines().find_map(|line| line.strip_prefix("RuntimeWatchdogSec=")).unwrap();
+    // A Raspberry Pi's counts to 15 s at most.
+    assert!((10..15).contains(&seconds.parse::<u32>().unwrap()), "{text}");
+}
+
+/// What `[package.metadata.deb]` packs, laid out below `to`.
+fn unpack(to: &Path) {
+    let metadata = std::fs::read_to_string(root().join("firmware/Cargo.toml")).unwrap();
+    let metadata: Value = toml::from_str(&metadata).unwrap();
+    for asset in metadata["package"]["metadata"]["deb"]["assets"].as_array().unwrap() {
+        if let Some(target) = asset.get("link_name") {
+            let link = to.join(asset["dest"].as_str().unwrap());
+            std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target.as_str().unwrap(), link).unwrap();
+            continue;
+        }
+        let (from, dest) = (asset[0].as_str().unwrap(), asset[1].as_str().unwrap());
+        // This build's programs.
+        if from.starts_with("target/") {
+            continue;
+        }
+        let (folder, pattern) = from.rsplit_once('/').unwrap();
+        let (dir, _) = dest.rsplit_once('/').unwrap();
+        std::fs::create_dir_all(to.join(dir)).unwrap();
+        let files = std::fs::read_dir(root().join("firmware").join(folder)).unwrap().map(|file| file.unwrap());
+        let mut packed = 0;
+        for file in files.filter(|file| file.path().is_file() && fits(file.file_name().to_str().unwrap(), pattern)) {
+            let to = to.join(dest);
+            std::fs::copy(file.path(), if dest.ends_with('/') { to.join(file.file_name()) } else { to }).unwrap();
+            packed += 1;
+        }
+        assert!(packed > 0, "{from}: nothing of that name");
+    }
+}
+
+/// Whether `name` fits a pattern with `*` in it.
+fn fits(name: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(name) = name.strip_prefix(first) else { return false };
+    (0..=name.len()).any(|at| name.is_char_boundary(at) && fits(&name[at..], rest))
+}
+
+/// The documents are what an installed device's unit names, and what an installer reads where there is no network: the model card above all.
+#[test]
+fn every_link_of_a_packed_document_leads_somewhere() {
+    let tree = tempfile::tempdir().unwrap();
+    unpack(tree.path());
+    let mut folders = vec![tree.path().join("usr/share")];
+    let (mut read, mut dead) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let links = text.split("](").skip(1).map(|rest| rest.split([')', '#', ' ']).next().unwrap());
+                let relative = links.filter(|link| !link.is_empty() && !link.contains("://"));
+                let missing = relative.filter(|link| !folder.join(link).exists());
+                dead.extend(
+                    missing.map(|link| format!("{}: {link}", path.strip_prefix(tree.path()).unwrap().display())),
+                );
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 5 && dead.is_empty(), "of {read}: {dead:#?}");
 }

@@ -25,20 +25,31 @@ struct Laptop {
 
 impl Laptop {
     fn new() -> Self {
+        let mut laptop = Self::for_our_image();
+        let deb = package::deb_for(
+            "arm64",
+            &laptop.device.path(""),
+            "1.2.0",
+            &laptop.device.path("model"),
+            &Program::Script("exit 0"),
+        );
+        laptop.args.extend(["--deb".into(), deb.to_str().unwrap().into()]);
+        laptop
+    }
+
+    /// Which has its package.
+    fn for_our_image() -> Self {
         let device = Device::tiny("");
         let site = "device_id = \"hall_1\"\nzone = \"Hall\"\n[mqtt]\nhost = \"hub.local\"\nusername = \"hall-1\"\npassword_file = \"mqtt.password\"\n";
         std::fs::write(device.path("card.toml"), site).unwrap();
         std::fs::write(device.path("mqtt.password"), CANARY).unwrap();
         std::fs::write(device.path("wifi"), format!("{WIFI}\n")).unwrap();
         std::fs::write(device.path("id.pub"), "ssh-ed25519 AAAAC3Nza me@laptop\n").unwrap();
-        let deb =
-            package::deb_for("arm64", &device.path(""), "1.2.0", &device.path("model"), &Program::Script("exit 0"));
         package::keygen(&device.path(""));
         let text = |path: &Path| path.to_str().unwrap().to_string();
         let args = [
             ("--board", "raspberry-pi-4".to_string()),
             ("--site", text(&device.path("card.toml"))),
-            ("--deb", text(&deb)),
             ("--update-key", text(&device.path("update.pub"))),
             ("--wifi-ssid", "At \"home\"".into()),
             ("--wifi-password-file", text(&device.path("wifi"))),
@@ -355,7 +366,7 @@ fn the_first_boot_installs_checks_and_leaves_no_secret_behind() {
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(root.join("etc/cloud/cloud-init.disabled").exists());
     // FAT has no modes, and a mount may give its files to root alone; the service, which is not root, reads keys.
-    let key = std::fs::metadata(root.join("etc/screamd/update-keys/0.pub")).unwrap();
+    let key = std::fs::metadata(root.join("etc/screamd/update-keys/card-0.pub")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o644);
     let left = Command::new("grep").args(["-rl", CANARY]).arg(&boot).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "a secret is left on the boot partition");
@@ -384,6 +395,23 @@ fn a_board_of_ones_own_comes_with_the_card() {
     std::fs::write(laptop.device.path("boot/screamd-board-my-board.toml"), format!("{own}# corrected\n")).unwrap();
     let (output, _) = boot(&laptop, "exit 1", "exit 0", &[]);
     assert!(output.status.success() && std::fs::read_to_string(&kept).unwrap().ends_with("# corrected\n"));
+}
+
+/// The device has a board of that name already, and takes that: the siren's line would be another than the one on the laptop.
+#[test]
+fn a_changed_copy_of_a_shipped_board_is_refused() {
+    let laptop = Laptop::new();
+    let text = std::fs::read_to_string(system_tests::root().join("boards/raspberry-pi-4.toml")).unwrap();
+    std::fs::create_dir(laptop.device.path("boards")).unwrap();
+    let copy = laptop.device.path("boards/raspberry-pi-4.toml");
+    std::fs::write(&copy, text.replace("GPIO17\"", "GPIO22\"")).unwrap();
+    let output = laptop.provision(&["--out", &laptop.path("card")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("raspberry-pi-4.toml: differs from the board"), "{said}");
+    assert!(!laptop.device.path("card").exists(), "nothing was written");
+    // In words for people alone.
+    std::fs::write(&copy, format!("# ours\n{text}")).unwrap();
+    laptop.ok(&["--out", &laptop.path("card")]);
 }
 
 #[test]
@@ -435,9 +463,60 @@ fn a_card_that_is_provisioned_again_is_taken_where_its_site_is_fine() {
     assert!(output.status.success() && result().starts_with("well"), "{}", result());
 }
 
+/// A stolen key: the card is provisioned without it, and from its next boot on the device does not take what it signed.
+#[test]
+fn a_key_that_the_card_no_longer_has_is_no_longer_trusted() {
+    let laptop = Laptop::new();
+    std::fs::create_dir(laptop.device.path("second")).unwrap();
+    package::keygen(&laptop.device.path("second"));
+    let (_, root) = fresh_card(&laptop);
+    let (keys, card) = (root.join("etc/screamd/update-keys"), laptop.device.path("boot"));
+    let result = || std::fs::read_to_string(card.join("screamd-result.txt")).unwrap();
+    let trusted = || {
+        let mut names: Vec<_> = std::fs::read_dir(&keys).unwrap().map(|key| key.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    laptop.ok(&["--update-key", &laptop.path("second/update.pub"), "--out", &laptop.path("boot")]);
+    assert!(boot(&laptop, "exit 0", "exit 0", &[]).0.status.success());
+    assert_eq!(trusted(), ["card-0.pub", "card-1.pub"]);
+    assert!(!result().contains("trusted"), "{}", result());
+    // A laptop's word on its own keys alone.
+    std::fs::copy(keys.join("card-1.pub"), keys.join("by-hand.pub")).unwrap();
+    laptop.ok(&["--out", &laptop.path("boot")]);
+    assert!(boot(&laptop, "exit 0", "exit 0", &[]).0.status.success());
+    assert_eq!(trusted(), ["by-hand.pub", "card-0.pub"]);
+    assert!(result().starts_with("well") && result().contains("not on this card: by-hand.pub"), "{}", result());
+    // A card that names none takes none away.
+    std::fs::remove_file(card.join("screamd-key-0.pub")).unwrap();
+    assert!(boot(&laptop, "exit 0", "exit 0", &[]).0.status.success());
+    assert_eq!(trusted(), ["by-hand.pub", "card-0.pub"]);
+    assert!(result().contains("not on this card: by-hand.pub card-0.pub"), "{}", result());
+}
+
+/// What was calibrated over SSH outlives a card that is provisioned again.
+#[test]
+fn the_site_file_that_a_card_replaces_is_kept() {
+    let laptop = Laptop::new();
+    let (root, output, _) = first_boot(&laptop, "exit 0");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (card, etc) = (laptop.device.path("boot"), root.join("etc/screamd"));
+    let kept = |name: &str| std::fs::read_to_string(etc.join(name));
+    assert!(kept("site.toml.before").is_err(), "nothing was there");
+    for (hand, name) in [("# first\n", "site.toml.before"), ("# second\n", "site.toml.before.1")] {
+        std::fs::write(etc.join("site.toml"), hand).unwrap();
+        std::fs::write(card.join("screamd-site.toml"), format!("zone = \"Cellar\" {hand}")).unwrap();
+        assert!(boot(&laptop, "exit 1", "exit 0", &[]).0.status.success());
+        assert_eq!(kept(name).unwrap(), hand);
+        let result = std::fs::read_to_string(card.join("screamd-result.txt")).unwrap();
+        assert!(result.contains(&format!("the site file before is /etc/screamd/{name}")), "{result}");
+    }
+    assert_eq!(kept("site.toml.before").unwrap(), "# first\n", "the first copy is not written over");
+}
+
 #[test]
 fn our_own_image_takes_the_site_and_needs_no_package() {
-    let laptop = Laptop::new();
+    let laptop = Laptop::for_our_image();
     let card = laptop.device.path("own");
     std::fs::create_dir_all(&card).unwrap();
     std::fs::write(card.join("screamd-image.txt"), "screamd").unwrap();

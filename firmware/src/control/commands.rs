@@ -131,6 +131,10 @@ impl Control {
             }
             Command::Silence => self.step(Event::Silence),
             Command::Live(seconds) => self.live_until = Some(Instant::now() + Duration::from_secs_f64(seconds)),
+            // It restarts the service: the siren would fall silent, and the incident be cut.
+            Command::InstallUpdate if self.alarm.in_incident() || self.siren_sounds() => {
+                return Some("an alarm goes on, or the siren sounds; ask again afterwards");
+            }
             Command::InstallUpdate if self.parts.update.install() => {}
             Command::InstallUpdate => return Some("no update has been placed on this device"),
         }

@@ -1,5 +1,6 @@
 //! The boards of this release, built in: who makes cards on a laptop has this program and a package, and no folder of boards.
 
+use anyhow::ensure;
 use files::board::{self, Board};
 use files::model_dir::read_text;
 
@@ -13,27 +14,31 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("raspberry-pi-zero-2-w", include_str!("../../../boards/raspberry-pi-zero-2-w.toml")),
 ];
 
-/// The board `name`: of a folder where one has it, else of this release. With the file's text where it is a board of one's own, which
-/// no device has.
+/// The board `name`: of this release, else of a folder that has it; then with the file's text, since no device has a board of one's own.
 ///
 /// # Errors
-/// Where neither has it, or its file is wrong.
+/// Where neither has it, or its file is wrong; where a folder has another board of that name than the device will have.
 pub fn load(name: &str) -> anyhow::Result<(Board, Option<String>)> {
-    let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
-    let missing = match board::find(name, &board::default_roots()) {
-        Ok(path) => {
-            let own = built_in.is_none().then(|| read_text(&path)).transpose()?;
-            return Ok((Board::load(&path)?, own));
-        }
-        Err(missing) => missing,
+    let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) else {
+        let path = board::find(name, &board::default_roots()).map_err(|missing| {
+            let known = BUILT_IN.map(|(name, _)| name).join(", ");
+            anyhow::anyhow!("--board: {missing}; in this program: {known}")
+        })?;
+        return Ok((Board::load(&path)?, Some(read_text(&path)?)));
     };
-    match built_in {
-        Some((_, text)) => Ok((Board::parse(&format!("{name}.toml of this program"), text)?, None)),
-        None => {
-            let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-            anyhow::bail!("--board: {missing}; in this program: {}", known.join(", "))
-        }
+    let built_in = Board::parse(&format!("{name}.toml of this program"), text)?;
+    // A package's folder on this machine is nobody's own.
+    let [here, _, own] = board::default_roots();
+    if let Ok(path) = board::find(name, &[here, own]) {
+        // The device looks into its package's boards first: with a copy on the card it would drive the lines of the original all the same.
+        ensure!(
+            Board::load(&path)? == built_in,
+            "{}: differs from the board of that name in this release, which is the one that the device uses; save yours under \
+             a name of its own (file and `name`), and give that as --board",
+            path.display()
+        );
     }
+    Ok((built_in, None))
 }
 
 #[cfg(test)]

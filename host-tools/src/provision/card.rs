@@ -5,6 +5,7 @@
 //! else, and boots again. Our own image (boards/image) takes plain files of its own.
 
 use anyhow::{bail, ensure};
+use files::board::Board;
 
 /// How the names of screamd's own files begin. No folder: whoever copies files by hand misses none, and fatfs 0.3 makes
 /// folders in which `fsck.vfat` finds mistakes.
@@ -15,6 +16,11 @@ pub const CMDLINE: &str = "systemd.run=/boot/firmware/firstrun.sh systemd.run_su
 
 /// What our own image's boot partition has, and no other.
 pub const IMAGE_MARK: &str = "screamd-image.txt";
+
+/// The GPIO chip of the Raspberry Pi 5, whose driver is in the vendor's kernel alone; our own image has Debian's.
+const UNDRIVEN: &str = "pinctrl-rp1";
+/// Who logs in where nobody is named.
+pub const DEFAULT_USER: &str = "installer";
 
 /// What boots from the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -97,6 +103,8 @@ impl Ssh {
 /// Everything that goes onto a card.
 pub struct Card {
     pub packages: Vec<(String, Vec<u8>)>,
+    /// What it goes into.
+    pub target: Board,
     /// A board of one's own: its name and its file.
     pub board: Option<(String, String)>,
     pub site: String,
@@ -124,13 +132,16 @@ impl Card {
     /// Every file; `cmdline` is the partition's cmdline.txt, where it has one.
     ///
     /// # Errors
-    /// A cmdline.txt that is no single line; no package for a system that has none.
+    /// A cmdline.txt that is no single line; no package for a system that has none; for our own image, a board that it does not boot, or a
+    /// package.
     pub fn files(&self, os: Os, cmdline: Option<&str>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let own = |name: &str| format!("{OWN}{name}");
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         if os != Os::Screamd {
             ensure!(!self.packages.is_empty(), "{} has no screamd yet: give its package, --deb FILE", os.name());
             files.extend(self.packages.iter().map(|(name, bytes)| (own(name), bytes.clone())));
+        } else {
+            self.fits_our_image()?;
         }
         files.push((own("site.toml"), self.site.clone().into_bytes()));
         files.extend(
@@ -171,6 +182,34 @@ impl Card {
             }
         }
         Ok(files)
+    }
+
+    /// Nothing would say so later: such a card does not boot, or boots without what was asked for.
+    fn fits_our_image(&self) -> anyhow::Result<()> {
+        let name = &self.target.name;
+        // By the chip: a board of one's own may be a Raspberry Pi 5, too.
+        ensure!(
+            !self.target.chip.0.iter().any(|chip| chip == UNDRIVEN),
+            "--board {name}: our own image has no driver for its lines ({UNDRIVEN}); take Raspberry Pi OS"
+        );
+        ensure!(
+            self.packages.is_empty(),
+            "--deb: our own image has its package, and its system cannot be written; a release comes as a bundle (docs/fleet-updates.md)"
+        );
+        Ok(())
+    }
+
+    /// What `os` does not do, for people.
+    pub fn warnings(&self, os: Os) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if os == Os::Screamd && self.target.name == "raspberry-pi-zero-2-w" {
+            warnings
+                .push(format!("--board {}: our own image has no Wi-Fi for it; take Raspberry Pi OS", self.target.name));
+        }
+        if os == Os::Screamd && self.ssh.as_ref().is_some_and(|ssh| ssh.user != DEFAULT_USER) {
+            warnings.push("--user: on our own image one logs in as root".into());
+        }
+        warnings
     }
 
     fn user_data(&self) -> String {
@@ -266,9 +305,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn target(name: &str) -> Board {
+        crate::provision::boards::load(name).unwrap().0
+    }
+
     fn card() -> Card {
         Card {
             packages: vec![("0-screamd.deb".into(), b"deb".to_vec())],
+            target: target("raspberry-pi-4"),
             board: None,
             site: "board = \"raspberry-pi-4\"\n".into(),
             secrets: vec![("mqtt.password".into(), b"secret".to_vec())],
@@ -360,6 +404,26 @@ mod tests {
             "It's \"here\", in hexadecimal"
         );
         assert!(Card { packages: Vec::new(), ..card() }.files(Os::Trixie, None).is_err());
+    }
+
+    #[test]
+    fn our_own_image_refuses_what_it_does_not_do() {
+        let card = || Card { packages: Vec::new(), ..card() };
+        let refused = |card: Card| card.files(Os::Screamd, None).unwrap_err().to_string();
+        let pi_5 = || target("raspberry-pi-5");
+        assert!(
+            refused(Card { target: pi_5(), ..card() }).contains("--board raspberry-pi-5: our own image has no driver")
+        );
+        let own = Board { name: "my-board".into(), ..pi_5() };
+        assert!(refused(Card { target: own, ..card() }).contains("--board my-board: "));
+        assert!(refused(self::card()).contains("--deb: our own image has its package"));
+        assert!(Card { target: pi_5(), ..self::card() }.files(Os::Trixie, None).is_ok());
+
+        assert!(card().warnings(Os::Screamd).is_empty());
+        let zero = Card { target: target("raspberry-pi-zero-2-w"), ..card() };
+        assert!(zero.files(Os::Screamd, None).is_ok() && zero.warnings(Os::Screamd)[0].contains("no Wi-Fi"));
+        let user = Card { ssh: Some(Ssh::new("me", "ssh-ed25519 AAAA").unwrap()), ..card() };
+        assert!(user.warnings(Os::Screamd)[0].starts_with("--user: ") && user.warnings(Os::Trixie).is_empty());
     }
 
     #[test]

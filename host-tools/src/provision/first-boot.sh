@@ -167,16 +167,60 @@ take_site_and_secrets() {
         printf "[Service]$extra\n" > "$drop_ins/20-secrets.new" && sync && mv "$drop_ins/20-secrets.new" "$drop_ins/20-secrets.conf" && sync ||
             failed "cannot write the names of the secrets"
     fi
-    mkdir -p "$root/etc/screamd/update-keys"
+    mkdir -p "$root/etc/screamd"
     site=$root/etc/screamd/site.toml
+    keep_before "$site"
     cp "$boot/screamd-site.toml" "$site.new" && chmod 644 "$site.new" && sync && mv "$site.new" "$site" || failed "cannot write the site file"
+    take_keys
+}
+# What was set on the device by hand is not lost where a card replaces it: a copy beside it, none in another's place.
+keep_before() {
+    [ -f "$1" ] && ! cmp -s "$1" "$boot/screamd-site.toml" || return 0
+    kept=$1.before
+    count=0
+    while [ -e "$kept" ]; do
+        # The boot before was cut here.
+        ! cmp -s "$1" "$kept" || return 0
+        count=$((count + 1))
+        kept=$1.before.$count
+    done
+    cp "$1" "$kept.new" && sync && mv "$kept.new" "$kept" || failed "cannot keep the site file that was there"
+    [ -z "$again" ] || note="$note; the site file before is ${kept#"$root"}"
+}
+# A card that names keys names all that it vouches for: one that it had and has no more was stolen or is retired. A card that names none
+# says nothing of keys. Those that somebody has put there by hand are not its own to remove; whoever reads the result knows of them.
+take_keys() {
+    keys=$root/etc/screamd/update-keys
+    mkdir -p "$keys"
+    named=
     for file in "$boot"/screamd-key-*.pub; do
         [ -f "$file" ] || continue
-        key=$root/etc/screamd/update-keys/${file##*/screamd-key-}
+        named=yes
+        key=$keys/card-${file##*/screamd-key-}
         # Whatever mode the mount gives it: the service reads it before it offers an update.
-        cp "$file" "$key" && chmod 644 "$key" || failed "cannot write an update key"
+        cp "$file" "$key.new" && chmod 644 "$key.new" && sync && mv "$key.new" "$key" || failed "cannot write an update key"
     done
+    others=
+    for key in "$keys"/*.pub; do
+        [ -f "$key" ] || continue
+        name=${key##*/}
+        case $named$name in
+            yescard-*)
+                [ -f "$boot/screamd-key-${name#card-}" ] || rm "$key" || failed "cannot take away the update key $name"
+                ;;
+            *) has_key "$key" || others="$others $name" ;;
+        esac
+    done
+    sync
+    [ -z "$others" ] || note="$note; trusted for updates, and not on this card:$others"
 }
+has_key() {
+    for file in "$boot"/screamd-key-*.pub; do
+        ! cmp -s "$1" "$file" || return 0
+    done
+    return 1
+}
+note=
 take_boards
 if [ -n "$again" ]; then
     # A device that works keeps what it has until the card's site file is known to be fine; dpkg keeps it, too.
@@ -189,7 +233,6 @@ else
     install_package
 fi
 # Of no weight beside the alarm itself.
-note=
 if [ -s "$boot/screamd-timezone" ]; then
     zone=$(head -n 1 "$boot/screamd-timezone")
     localtime=${SCREAMD_LOCALTIME:-$root/etc/localtime}
@@ -197,7 +240,7 @@ if [ -s "$boot/screamd-timezone" ]; then
         # Debian's own second place for it.
         [ ! -f "$root/etc/timezone" ] || printf '%s\n' "$zone" > "$root/etc/timezone"
     else
-        note="; but quiet hours are not those of $zone, which cannot be set here"
+        note="$note; but quiet hours are not those of $zone, which cannot be set here"
     fi
 fi
 # Nobody sits at the console to answer its wizard.

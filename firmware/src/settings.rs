@@ -150,6 +150,7 @@ impl Settings {
                 site.siren.on_s, board.siren_on_s_max
             ));
         }
+        warnings.extend(no_siren(&file, &site, &board));
         if board.simulated && site.line_overrides() != LineOverrides::default() {
             warnings.push(format!(
                 "{file}: `board`: \"{}\" has no lines, those of the site file drive and read nothing",
@@ -192,6 +193,18 @@ pub fn no_microphone(file: &Path, site: &Site) -> Option<String> {
         format!(
             "{}: `audio.device`: missing, only `--wav` works (such as \"hw:CARD=Device\"; `arecord -L` lists names)",
             file.display()
+        )
+    })
+}
+
+/// A device that listens and has no line to drive is an alarm that nobody hears; a recording that is tried needs none.
+fn no_siren(file: &str, site: &Site, board: &Board) -> Option<String> {
+    let listens = site.audio.device.is_some();
+    (listens && board.simulated).then(|| {
+        format!(
+            "{file}: `board`: with \"{}\" no line is driven and NO SIREN SOUNDS \
+             (name the board, such as board = \"raspberry-pi-5\")",
+            board.name
         )
     })
 }

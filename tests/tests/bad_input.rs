@@ -234,6 +234,23 @@ fn check_tells_every_problem_at_once() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A recording needs no siren, a house does.
+#[test]
+fn check_warns_of_an_alarm_that_would_not_sound() {
+    let device = Device::tiny("");
+    for (more, board, warns) in [
+        ("", None, false),
+        ("[audio]\ndevice = \"default\"", None, true),
+        ("[audio]\ndevice = \"default\"", Some("boards/raspberry-pi-4.toml"), false),
+    ] {
+        device.site(more);
+        let output = device.command("check").args(board.iter().flat_map(|file| ["--board", *file])).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("`board`: with \"generic\" no line is driven and NO SIREN SOUNDS"), warns, "{said}");
+    }
+}
+
 /// tract panics on it: in `run` that would be the hook's abort, at every start anew.
 #[test]
 fn a_network_that_tract_panics_on_is_refused_by_its_file_name() {

@@ -44,8 +44,7 @@ impl Broker {
         let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
         let started = Command::new("mosquitto").env("PATH", path).arg("-c").arg(config).stderr(Stdio::null()).spawn();
         let Ok(child) = started else {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no mosquitto");
-            eprintln!("SKIPPED: mosquitto is not installed (apt-get install mosquitto)");
+            crate::skip("mosquitto is not installed (apt-get install mosquitto)");
             return None;
         };
         let broker = Self { child, dir, port, login: Vec::new() };

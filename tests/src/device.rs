@@ -4,12 +4,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::Digest;
 use tempfile::TempDir;
 
 use crate::{host_tools_ok, program, root};
+
+/// Far beyond what a slow machine needs; only there so that a broken test ends.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A device's folder.
 pub struct Device {
@@ -142,6 +146,16 @@ impl Device {
         std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
 
+    /// Waits until that log holds `text`.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        let until = Instant::now() + LIMIT;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "no `{text}` in {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Names of the files in the events folder, sorted; those that begin with a dot are not events.
     pub fn events(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.path("events")) else { return Vec::new() };
@@ -153,10 +167,20 @@ impl Device {
 }
 
 impl Running {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, and its exit status.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+        self.wait()
+    }
+
+    /// Its exit status, once it has ended; none where a signal has ended it.
+    pub fn wait(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 

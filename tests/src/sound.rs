@@ -59,8 +59,7 @@ pub fn write_flac(path: &Path, samples: &[i16], rate_hz: u32) -> Option<()> {
     match encoded {
         Ok(status) => assert!(status.success(), "flac gave {status}"),
         Err(error) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no flac: {error}");
-            eprintln!("SKIPPED: no flac: {error}");
+            crate::skip(&format!("no flac: {error}"));
             return None;
         }
     }

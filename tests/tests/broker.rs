@@ -1,14 +1,16 @@
 //! The alert arrives: the real program, a real mosquitto, somebody who listens.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use system_tests::broker::Broker;
+use system_tests::broker::{Broker, free_port};
 use system_tests::device::Device;
-use system_tests::sound::{one_scream, wav};
+use system_tests::sound::{hiss, one_scream, silence, wav};
 
 fn events(heard: &[(String, String)]) -> Vec<Value> {
     heard
@@ -127,4 +129,93 @@ fn a_hub_whose_password_was_gone_at_the_start_is_told_what_it_missed() {
     assert_eq!((state("armed/state"), state("alarm/state")), (Some("ON"), Some("ON")), "{heard:?}");
     let update: Value = serde_json::from_str(state("update/state").unwrap()).unwrap();
     assert_eq!(update["latest_version"], update["installed_version"]);
+}
+
+/// The next attempt that the log speaks of: `hub: HOST:PORT: CAUSE; next attempt in X s`.
+fn next_wait(log: &mut impl Iterator<Item = String>) -> f64 {
+    let words = log.find_map(|line| line.split_once("next attempt in ").map(|(_, rest)| rest.to_string())).unwrap();
+    words.trim_end_matches(" s").parse().unwrap()
+}
+
+/// A broker that is away for long: an alarm does not wait for the attempt that is due by then, nor does one that waits
+/// be left for the back-off.
+#[test]
+fn an_alarm_cuts_the_wait_for_the_broker_short_and_keeps_it_short() {
+    let device = Device::tiny(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}", free_port()));
+    let mut child = device.spawn(&["--wav", "-", "--speed", "realtime", "--json"]);
+    let sound = wav(&[silence(16_000, 1.0), hiss(16_000, 30.0, 1)].concat(), 16_000, 1);
+    let mut pipe = child.stdin.take().unwrap();
+    let quiet = 44 + 2 * 16_000;
+    pipe.write_all(&sound[..quiet]).unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let long = std::iter::repeat_with(|| next_wait(&mut log)).find(|wait| *wait >= 8.0).unwrap();
+    let said = Instant::now();
+    // Two seconds, an alarm within them.
+    pipe.write_all(&sound[quiet..quiet + 2 * 2 * 16_000]).unwrap();
+    assert!(log.any(|line| line.starts_with("siren ON")));
+    let next = next_wait(&mut log);
+    let came = said.elapsed();
+    assert!(came < Duration::from_secs_f64(0.75 * long), "the next attempt after {came:?} of {long} s");
+    assert!(next <= 4.0, "and {next} s to the one after it");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The first packet that a device sends whose hub wants a password: CONNECT.
+fn connect_packet(stream: &mut TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // A type, a length of one byte or two, and so many more.
+    let mut byte = || {
+        let mut one = [0];
+        stream.read_exact(&mut one).unwrap();
+        usize::from(one[0])
+    };
+    assert_eq!(byte(), 0x10, "CONNECT");
+    let (low, mut length) = (byte(), 0);
+    length += low & 0x7f;
+    if low & 0x80 != 0 {
+        length += byte() << 7;
+    }
+    let mut packet = vec![0; length];
+    stream.read_exact(&mut packet).unwrap();
+    packet
+}
+
+/// N6: half as long again as the keep-alive a broker waits for a device that says nothing more, then it publishes the
+/// will. And the password goes there and nowhere else: not into a log of everything either.
+#[test]
+fn a_device_that_falls_silent_is_missed_within_45_seconds_and_its_password_is_in_no_log() {
+    const PASSWORD: &str = "canary-7Lq2";
+    let broker = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let device = Device::tiny("");
+    std::fs::write(device.path("password"), PASSWORD).unwrap();
+    device.site(&format!(
+        "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nusername = \"hall\"\npassword_file = \"{}\"",
+        broker.local_addr().unwrap().port(),
+        device.path("password").display()
+    ));
+    std::fs::write(device.path("sound.wav"), wav(&silence(16_000, 60.0), 16_000, 1)).unwrap();
+    let mut command = device.command("run");
+    command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "realtime", "--json"]).env("RUST_LOG", "trace");
+    let log = std::fs::File::create(device.path("log")).unwrap();
+    let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let (mut stream, _) = broker.accept().unwrap();
+    let packet = connect_packet(&mut stream);
+    // Its name with a length before it, version, flags; then the keep-alive.
+    assert_eq!(&packet[..6], b"\0\x04MQTT");
+    let keep_alive_s = u16::from_be_bytes([packet[8], packet[9]]);
+    assert!((1..=30).contains(&keep_alive_s), "{keep_alive_s} s");
+    assert!(packet.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes()), "it was read");
+    // Refused: not authorised. That is told.
+    stream.write_all(b"\x20\x02\0\x05").unwrap();
+    let said = || String::from_utf8_lossy(&std::fs::read(device.path("log")).unwrap()).into_owned();
+    let until = Instant::now() + Duration::from_secs(30);
+    while !said().contains("next attempt in ") {
+        assert!(Instant::now() < until, "{}", said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    child.wait().unwrap();
+    assert!(!said().contains(PASSWORD), "{}", said());
+    assert!(said().contains("TRACE") || said().contains("DEBUG"), "a log of everything");
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use system_tests::device::Device;
-use system_tests::host_tools;
 use system_tests::package::{self, Program};
+use system_tests::{host_tools, skip};
 
 const CANARY: &str = "canary-of-the-mqtt-password";
 const WIFI: &str = "canary-of-the-wifi";
@@ -85,9 +85,8 @@ fn tools() -> Option<()> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let found =
         ["mkfs.vfat", "mcopy"].iter().all(|tool| std::env::split_paths(&path).any(|dir| dir.join(tool).exists()));
-    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "CI has no mtools or dosfstools");
     if !found {
-        eprintln!("SKIPPED: apt-get install mtools dosfstools");
+        skip("apt-get install mtools dosfstools");
     }
     found.then_some(())
 }

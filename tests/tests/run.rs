@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use system_tests::device::{Device, Ran};
-use system_tests::host_tools_ok;
+use system_tests::held::Held;
 use system_tests::sound::{hiss, one_scream, silence, wav, write_flac};
+use system_tests::{host_tools_ok, root, skip_without_rights};
 
 const RATE_HZ: u32 = 16_000;
 
@@ -168,6 +169,51 @@ fn alarms_are_what_the_scores_say_over_a_restless_scene() {
     let ran = device.hear(&wav(&sound, RATE_HZ, 1));
     assert_eq!(ran.alarms(), decided(&ran));
     assert!(ran.alarms().len() >= 6, "{:?}", ran.alarms());
+}
+
+/// A device that hears a scream at once, on a board whose `siren_on_s_max` of four seconds is less than the site's `on_s`: the thread
+/// `held` is held still as soon as the siren sounds. Its log once the siren is off; none where no thread can be held.
+fn siren_ended_without(held: &str) -> Option<String> {
+    let device = Device::tiny("[siren]\non_s = 60");
+    let board = std::fs::read_to_string(root().join("boards/generic.toml")).unwrap();
+    assert!(board.contains("siren_on_s_max = 180"));
+    std::fs::write(device.path("board.toml"), board.replace("siren_on_s_max = 180", "siren_on_s_max = 4")).unwrap();
+    let board = device.path("board.toml");
+    let running = device.listens_to_with(&hiss(RATE_HZ, 60.0, 1), &["--board", board.to_str().unwrap()]);
+    device.says("siren ON");
+    let thread = Held::thread(running.id(), held)?;
+    device.says("siren off");
+    drop(thread);
+    Some(device.log())
+}
+
+/// O2 as it ships: the board's bound is enforced twice, and each of the two does it alone.
+#[test]
+fn the_boards_bound_ends_the_siren_where_the_control_loop_stands_still() {
+    let Some(log) = siren_ended_without("screamd") else { return };
+    assert!(log.contains("its guard switched it off after 4 s"), "{log}");
+}
+
+#[test]
+fn the_boards_bound_ends_the_siren_where_its_guard_stands_still() {
+    let Some(log) = siren_ended_without("siren-guard") else { return };
+    assert!(!log.contains("its guard switched it off"), "{log}");
+}
+
+/// The service manager's signal, Ctrl-C, and a terminal that is closed: where no service runs, nobody drives the lines
+/// safe afterwards.
+#[test]
+fn no_signal_leaves_the_siren_on() {
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        let device = Device::tiny("[siren]\non_s = 60");
+        let running = device.listens_to(&hiss(RATE_HZ, 60.0, 1));
+        device.says("siren ON");
+        assert!(
+            std::process::Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success()
+        );
+        assert_eq!(running.wait(), Some(0), "{signal}: {}", device.log());
+        device.says("siren off");
+    }
 }
 
 /// As fast as it goes, incidents come faster than pictures are drawn: sound that can wait does.
@@ -422,8 +468,7 @@ fn what_root_makes_in_the_services_folders_is_the_services() {
     for folder in ["state", "events"] {
         std::fs::create_dir(device.path(folder)).unwrap();
         if std::os::unix::fs::chown(device.path(folder), Some(SERVICE), Some(SERVICE)).is_err() {
-            println!("SKIPPED: only root can give a folder away");
-            return;
+            return skip_without_rights("only root can give a folder away");
         }
     }
     device.hear(&wav(&one_scream(RATE_HZ), RATE_HZ, 1));

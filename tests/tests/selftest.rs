@@ -1,7 +1,9 @@
 //! `screamd selftest`: a table, an exit status, and a siren that is off at the end.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use system_tests::broker::Broker;
 use system_tests::device::Device;
@@ -46,6 +48,27 @@ fn the_siren_can_be_left_alone_and_a_missing_microphone_is_named() {
     assert!(rows.contains(&("siren".into(), "skipped".into(), "--no-siren".into())), "{rows:?}");
     assert!(rows.iter().any(|(name, word, _)| name == "broker" && word == "skipped"), "{rows:?}");
     assert!(!said.contains("siren ON"), "{said}");
+}
+
+/// Ctrl-C as soon as the siren howls, or the terminal closed: off, and said so. The broker takes the connection and
+/// says nothing, so that the test goes on until the signal comes.
+#[test]
+fn a_signal_at_the_siren_leaves_it_off() {
+    let broker = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = broker.local_addr().unwrap().port();
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        let device = Device::tiny(&format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {port}"));
+        let mut command = device.command("selftest");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.any(|line| line.starts_with("siren ON")));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(said.any(|line| line.starts_with("siren off")), "{signal}");
+        let mut table = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut table).unwrap();
+        assert!(table.ends_with("interrupted; the outputs are at their safe levels\n"), "{signal}: {table}");
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{signal}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use system_tests::device::Device;
-use system_tests::{program, root};
+use system_tests::{program, root, skip_without_rights};
 
 fn command(device: &Device, args: &[&str]) -> Command {
     let mut command = Command::new(program("screamd"));
@@ -157,7 +157,7 @@ fn the_service_is_stopped_while_it_asks_and_started_on_every_way_out() {
     assert!(manager.asked().is_empty(), "nothing is asked");
 
     if !is_root {
-        return eprintln!("SKIPPED: the service broken off by Ctrl-C needs root");
+        return skip_without_rights("the service broken off by Ctrl-C needs root");
     }
     let manager = Manager::new();
     let mut child = manager.setup(&ALL[..2]);

@@ -11,8 +11,8 @@ use system_tests::broker::Broker;
 use system_tests::device::Device;
 use system_tests::https::{Answer, Https};
 use system_tests::package::{self, Program};
-use system_tests::program;
 use system_tests::sound::{silence, write_wav};
+use system_tests::{program, skip_without_rights};
 
 /// Far beyond what a slow machine needs; only there so that a broken test ends.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -439,7 +439,7 @@ fn what_root_fetches_belongs_to_the_service() {
     let state = device.path("var/lib/screamd");
     let chowned = std::fs::create_dir_all(&state).and_then(|()| chown(&state, Some(SERVICE), Some(SERVICE)));
     if chowned.is_err() {
-        return eprintln!("SKIPPED: only root can give a file away");
+        return skip_without_rights("only root can give a file away");
     }
     let server = Https::start(&device.path("tls"), device.bundle("9.1.0", &Program::Real));
     let site = device.path("etc/screamd/site.toml");

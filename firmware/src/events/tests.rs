@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use files::event_record::{EventEnd, EventStart, EventWindow, SCHEMA};
@@ -287,7 +288,15 @@ fn a_full_disk_gives_up_the_oldest_events_then_the_picture_and_the_record_last()
         let run = std::process::Command::new("unshare").args(["-rm", "sh", "-c", &script]).status();
         match run.map(|status| status.code()) {
             Ok(Some(0)) => {}
-            Ok(Some(99 | 1)) | Err(_) => eprintln!("not run: no mount of its own here"),
+            // Past the harness, which keeps what a test that passes prints to itself. A right that CI may not have
+            // either is no failure there.
+            Ok(Some(99 | 1)) => {
+                let _ = writeln!(std::io::stderr(), "SKIPPED {name}: no mount of its own here");
+            }
+            Err(error) => {
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no unshare: {error}");
+                let _ = writeln!(std::io::stderr(), "SKIPPED {name}: unshare: {error}");
+            }
             other => panic!("{other:?}"),
         }
         return;

@@ -1,5 +1,7 @@
 //! A short scream set anywhere in a noise is found within half a second, nine times in ten. With the shipped network.
 
+use std::io::Write;
+
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
@@ -72,7 +74,8 @@ fn a_recorded_scream_is_found_where_it_is() {
     let folder = root().join("../shared/data");
     if !folder.join("manifest.csv").is_file() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no recordings at ../shared/data");
-        eprintln!("SKIPPED: no recordings at ../shared/data");
+        // Past the harness, which keeps what a test that passes prints to itself.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no recordings at ../shared/data");
         return;
     }
     let mut rows: Vec<table::Clip> = table::read(&folder, Some("val")).unwrap();

@@ -111,6 +111,9 @@ printf 'zone = "Deaf"\n' >"$root/tmp/deaf.toml"
 echo canary-7431 >"$root/tmp/password"
 inside /tmp/install.sh --site /tmp/site.toml --password /tmp/password >"$work/log" 2>&1 || { cat "$work/log"; fail "install.sh"; }
 grep -q '^zone = "Attic"' "$site" || fail "install.sh did not put the site file there"
+lacks etc/screamd/site.toml.before
+grep -q '^hosts:.*mdns' "$root/etc/nsswitch.conf" || fail "names that end in .local are not resolved"
+holds usr/sbin/avahi-daemon
 grep -q canary "$work/log" && fail "install.sh shows the password"
 [ "$(stat -c '%a %U' "$root/etc/credstore/screamd.mqtt.password")" = "600 root" ] || fail "the password can be read by others"
 inside /tmp/install.sh --site /tmp/wrong.toml >"$work/log" 2>&1 && fail "install.sh took a site file with a mistake"
@@ -119,6 +122,18 @@ inside /tmp/install.sh --site /tmp/deaf.toml >"$work/log" 2>&1 && fail "install.
 grep -q 'audio.device' "$work/log" && grep -q '^zone = "Attic"' "$site" || fail "the site file without a microphone is in force, or that is not said"
 inside /tmp/install.sh >"$work/log" 2>&1 || { cat "$work/log"; fail "install.sh again"; }
 grep -q '^zone = "Attic"' "$site" || fail "install.sh alone changed the site file"
+grep -q 'what runs is a bundle' "$work/log" && fail "install.sh saw a bundle where there is none"
+# A bundle of the same version is current, and stays so.
+version=$(inside dpkg-query -W -f '${Version}' screamd)
+sed 's/"Attic"/"Loft"/' "$root/tmp/site.toml" >"$root/tmp/loft.toml"
+"$target/release/host-tools" bundle keygen --out "$work/update.key" >/dev/null
+"$target/release/host-tools" bundle --deb "$package" --key "$work/update.key" --out "$root/tmp/same.bundle" >/dev/null
+cp "$work/update.pub" "$root/tmp/"
+rm "$work/update.key" "$work/update.pub"
+inside screamd update apply --key /tmp/update.pub /tmp/same.bundle >"$work/log" 2>&1 || { cat "$work/log"; fail "update apply"; }
+inside /tmp/install.sh --site /tmp/loft.toml >"$work/log" 2>&1 || { cat "$work/log"; fail "install.sh beside a bundle"; }
+grep -q "what runs is a bundle, $version-" "$work/log" || { cat "$work/log"; fail "install.sh does not say that a bundle runs"; }
+grep -q '^zone = "Loft"' "$site" && grep -q '^zone = "Attic"' "$site.before" || fail "the site file before is not kept"
 step "install.sh: site file and password in place, a wrong site file and one without a microphone refused, a second run changes nothing"
 
 rm -rf "$root" "$work/later"

@@ -6,14 +6,15 @@
 # --password FILE   the broker's password; from then on only root and the service can read it
 # PACKAGE.deb       else the one beside this script for this machine
 # From a PC:  scp install.sh screamd_*_arm64.deb site.toml board:  &&  ssh -t board sudo ./install.sh --site site.toml
-# A site file that is there stays as it is unless --site is given; upgrades ask nothing.
+# A site file that is there stays as it is unless --site is given (then as site.toml.before); upgrades ask nothing.
+# Hubs go by names that end in .local: libnss-mdns and avahi-daemon come along where nothing here resolves those.
 set -euo pipefail
 
 fail() { echo "install.sh: $*" >&2; exit 1; }
 site= password= package=
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --site | --password)
             [ $# -ge 2 ] || fail "$1 needs a file"
             [ -f "$2" ] || fail "$2: no such file"
@@ -65,21 +66,41 @@ store_password() {
 }
 [ -e $stored ] || store_password
 
+had_site=
+[ ! -e /etc/screamd/site.toml ] || had_site=yes
 export DEBIAN_FRONTEND=noninteractive
 # The site file that is there stays, whatever a new default says.
 keep=(-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
-# What is named is what runs then: apt takes another build of the same version for the one that it has.
+# What is named is what is installed then: apt takes another build of the same version for the one that it has.
 install_package() { apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades "${keep[@]}" "$package"; }
 install_package || {
     apt-get update -q
     install_package
 }
+# Else homeassistant.local, which setup finds and offers, is a name that nothing here knows. Without a network the alarm is installed all the same.
+install_mdns() { apt-get install -y -q --no-install-recommends libnss-mdns avahi-daemon; }
+if ! grep -qs '^hosts:.*mdns' /etc/nsswitch.conf; then
+    install_mdns || { apt-get update -q && install_mdns; } ||
+        echo "install.sh: libnss-mdns is not installed: a hub's name that ends in .local is not found; name its address instead" >&2
+fi
 
 if [ -n "$password" ]; then
     [ -e $stored ] || store_password
     echo "in the site file: password_file = \"$credential\""
 fi
 
+# What was set on the device is not lost where it is replaced: a copy beside it, none in another's place.
+keep_before() {
+    local kept=/etc/screamd/site.toml.before count=0
+    ! cmp -s "$site" /etc/screamd/site.toml || return 0
+    while [ -e "$kept" ]; do
+        ! cmp -s /etc/screamd/site.toml "$kept" || return 0
+        count=$((count + 1))
+        kept=/etc/screamd/site.toml.before.$count
+    done
+    cp -p /etc/screamd/site.toml "$kept"
+    echo "the site file before is $kept"
+}
 if [ -n "$site" ]; then
     checks=$(mktemp -d)
     trap 'rm -rf "$checks"' EXIT
@@ -95,6 +116,7 @@ if [ -n "$site" ]; then
     printf '%s\n' "$said"
     # For `check` a recording may do; here it would be an alarm that hears nothing.
     ! grep -q 'audio.device.: missing' <<<"$said" || fail "$site: names no microphone (audio.device); the site file in force is unchanged"
+    [ -z "$had_site" ] || keep_before
     install -m 0644 "$site" /etc/screamd/site.toml
 fi
 
@@ -112,4 +134,10 @@ if [ -d /run/systemd/system ]; then
 else
     echo "no systemd here: start it with  screamd run --config /etc/screamd/site.toml"
 fi
+# A bundle of this version or a higher one goes on before the package; so does one that is on trial.
+current=$(screamd update status 2>/dev/null | awk '$1 == "current" { print $2 }' || true)
+case $current in
+    '' | package | package,) ;;
+    *) echo "what runs is a bundle, ${current%,}, and not this package: sudo screamd update rollback, until \`screamd update status\` says: current package" ;;
+esac
 echo "installed screamd $(dpkg-query -W -f '${Version}' screamd); next: sudo screamd selftest --config /etc/screamd/site.toml"

@@ -493,6 +493,18 @@ fn a_key_that_the_card_no_longer_has_is_no_longer_trusted() {
     assert!(result().contains("not on this card: by-hand.pub card-0.pub"), "{}", result());
 }
 
+/// A device that has taken a bundle of that version goes on with it.
+#[test]
+fn a_package_that_does_not_run_is_not_just_well() {
+    let laptop = Laptop::new();
+    let (_, output, _) = first_boot(&laptop, "echo 'current   1.3.0-77aa01de, on trial'");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result = || std::fs::read_to_string(laptop.device.path("boot/screamd-result.txt")).unwrap();
+    assert!(result().contains("; what runs is the bundle 1.3.0-77aa01de, not the package"), "{}", result());
+    let (_, output, _) = first_boot(&laptop, "echo 'current   package, on trial'");
+    assert!(output.status.success() && !result().contains("bundle"), "{}", result());
+}
+
 /// What was calibrated over SSH outlives a card that is provisioned again.
 #[test]
 fn the_site_file_that_a_card_replaces_is_kept() {

@@ -253,6 +253,14 @@ checked=yes
 [ -n "$again" ] || (check "$root/etc/screamd/site.toml" "") || checked=
 if ! systemctl restart screamd.service && [ -n "$checked" ]; then failed "the service did not start: journalctl -u screamd"; fi
 [ -n "$checked" ] || exit 1
+# A bundle of the package's version or a higher one goes on before it.
+if [ -z "${SCREAMD_BOOT:-}" ] && ls "$boot"/screamd-*.deb >/dev/null 2>&1; then
+    current=$(screamd update status 2>/dev/null | sed -n 's/^current  *\([^ ,]*\).*/\1/p')
+    case $current in
+        '' | package) ;;
+        *) note="$note; what runs is the bundle $current, not the package (screamd update rollback)" ;;
+    esac
+fi
 
 mkdir -p "$(dirname "$done_mark")"
 # Before its mark: what the mark stands for is on the disk.

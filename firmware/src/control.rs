@@ -164,6 +164,8 @@ pub struct Control {
     guard_trips: u32,
     alarms: u64,
     supervision_seq: u64,
+    /// Of those that were to reach the hub, as far as it was told.
+    alerts_lost: u64,
     clock_set: bool,
     /// What refuses to be stored now.
     unstored: BTreeSet<Storage>,
@@ -238,6 +240,7 @@ impl Control {
             guard_trips: 0,
             alarms: 0,
             supervision_seq: 0,
+            alerts_lost: 0,
             clock_set: clock::is_set(),
             unstored: BTreeSet::new(),
             to_write: BTreeSet::new(),

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(2);
 pub enum Storage {
     /// Alerts that the broker has not acknowledged.
     Outbox,
+    /// The same, of which some are lost for good.
+    Alerts,
     /// Records, pictures, sound.
     Events,
     /// What the hub has set.

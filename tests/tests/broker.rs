@@ -67,6 +67,26 @@ fn an_alert_without_a_broker_is_kept_and_sent_at_the_next_start() {
     assert!(late[0]["delayed_s"].as_f64().unwrap() > 0.0, "{}", late[0]);
 }
 
+/// What is never to be lost, and is: somebody must learn of it.
+#[test]
+fn an_alert_that_the_disk_has_damaged_is_told_as_a_fault() {
+    let device = Device::tiny("[mqtt]\nhost = \"127.0.0.1\"\nport = 9\n");
+    let sound = wav(&one_scream(16_000), 16_000, 1);
+    assert!(device.hear(&sound).of_type("fault").iter().all(|fault| fault["fault"] != "StorageFull"));
+    let outbox = std::fs::read_dir(device.path("state/outbox")).unwrap().map(|entry| entry.unwrap().path());
+    let is_segment = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("segment-");
+    for segment in outbox.filter(is_segment) {
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let place = bytes.len() / 4;
+        bytes[place] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+    }
+    let ran = device.hear(&sound);
+    let faults = ran.of_type("fault");
+    let lost = faults.iter().find(|fault| fault["fault"] == "StorageFull").unwrap_or_else(|| panic!("{faults:?}"));
+    assert!(lost["detail"].as_str().unwrap().contains("lost"), "{lost}");
+}
+
 /// A service whose password file is missing and that has heard a scream from its start to its end: the device, the file's path,
 /// the process, and the ids of start and end.
 fn heard_without_a_password(broker: &Broker) -> (Device, PathBuf, Child, Vec<Value>) {

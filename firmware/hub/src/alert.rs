@@ -211,7 +211,7 @@ pub struct UpdateState {
     pub in_progress: bool,
 }
 
-/// `telemetry`, every 60 s. `outbox` and `refused` are the hub's own figures: it fills them in at sending time.
+/// `telemetry`, every 60 s. `outbox`, `refused` and `alerts_lost` are the hub's own figures: it fills them in at sending time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Telemetry {
     /// Largest score since the last telemetry, 0..1.
@@ -232,6 +232,8 @@ pub struct Telemetry {
     pub outbox: u64,
     /// Commands refused since the start. Filled by the hub.
     pub refused: u64,
+    /// Alerts lost since the start: the outbox was full, or the disk had damaged them. Filled by the hub.
+    pub alerts_lost: u64,
     /// The processor's temperature, degrees Celsius; `null` where the board has no sensor.
     pub cpu_c: Option<f64>,
     /// Seconds since the program started.

@@ -158,7 +158,7 @@ impl Hub {
         self.mailbox.pending.load(Relaxed)
     }
 
-    /// Alerts that were dropped for want of room since the start.
+    /// Alerts that were lost since the start: dropped for want of room, or damaged on the disk.
     pub fn dropped(&self) -> u64 {
         self.mailbox.dropped.load(Relaxed)
     }

@@ -38,7 +38,7 @@ pub struct Mailbox {
     pub abandoned: AtomicBool,
     /// Alerts not yet acknowledged, wherever they are.
     pub pending: AtomicUsize,
-    /// Alerts dropped because there was no room.
+    /// Alerts lost: there was no room, or the disk has damaged them.
     pub dropped: AtomicU64,
     /// Commands refused.
     pub refused: AtomicU64,
@@ -57,14 +57,17 @@ impl Mailbox {
     pub fn alert(&self, event: Event) {
         let mut mail = self.lock();
         mail.alerts.push_back((event, Instant::now()));
-        if mail.alerts.len() > MAILBOX_ALERTS_MAX {
+        let full = mail.alerts.len() > MAILBOX_ALERTS_MAX;
+        if full {
             let oldest = mail.alerts.iter().position(|(event, _)| event.event_type.class() == Class::Supervision);
             mail.alerts.remove(oldest.unwrap_or(0));
-            self.dropped.fetch_add(1, Relaxed);
-        } else {
-            self.pending.fetch_add(1, Relaxed);
         }
         drop(mail);
+        if !full {
+            self.pending.fetch_add(1, Relaxed);
+        } else if (self.dropped.fetch_add(1, Relaxed) + 1).is_power_of_two() {
+            log::error!("hub: its thread hangs, and alerts find no room any more");
+        }
         self.wake.notify_one();
     }
 

@@ -413,6 +413,7 @@ impl Session {
         if let Some(mut telemetry) = self.telemetry.take() {
             telemetry.outbox = self.mailbox.pending.load(Relaxed) as u64;
             telemetry.refused = self.mailbox.refused.load(Relaxed);
+            telemetry.alerts_lost = self.mailbox.dropped.load(Relaxed);
             let payload = serde_json::to_vec(&telemetry).unwrap_or_default();
             if up.link.publish_once(self.topics.full(topics::TELEMETRY), payload).is_err() {
                 log::debug!("hub: telemetry left out, the client's queue is full");

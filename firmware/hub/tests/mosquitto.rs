@@ -92,13 +92,14 @@ fn an_alert_arrives_and_the_device_leaves_cleanly() {
         xruns: 0,
         outbox: 99,
         refused: 99,
+        alerts_lost: 99,
         cpu_c: None,
         uptime_s: 60,
         version: "1.0.0".into(),
         model: "m 1".into(),
     });
     let seen = observer.wait("telemetry", |all| all.iter().find(|seen| seen.topic.ends_with("/telemetry")).cloned());
-    assert_eq!((&seen.json()["outbox"], &seen.json()["refused"]), (&0.into(), &0.into()));
+    assert_eq!(["outbox", "refused", "alerts_lost"].map(|figure| seen.json()[figure].clone()), [0; 3]);
     assert_eq!(device.stop(Duration::from_secs(10)), 0);
     observer.wait_message("a/status", "offline");
     // Whoever comes later sees it too.

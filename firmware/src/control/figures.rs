@@ -31,6 +31,7 @@ impl Control {
             xruns: self.xruns(),
             outbox: hub.outbox_len() as u64,
             refused: hub.refused(),
+            alerts_lost: hub.dropped(),
             cpu_c: thermal.and_then(|text| text.trim().parse::<f64>().ok()).map(|milli| milli / 1000.0),
             uptime_s: self.began.elapsed().as_secs(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use detector::alarm::Event;
+use hub::limits::ALERTS_MAX;
 use hub::{Hub, State};
 
 use super::Control;
@@ -40,6 +41,7 @@ impl Control {
         self.keep_ids();
         self.hand_in();
         self.watch_disk();
+        self.watch_losses();
         self.watch_card();
         if self.began.elapsed() >= starts::LOOP {
             self.restore(Fault::Crashed, "it has run well since");
@@ -62,6 +64,20 @@ impl Control {
                 let cause = format!("the disk has not answered for {} s", DISK_PATIENCE.as_secs());
                 self.storage(Storage::Disk, Err(cause));
             }
+        }
+    }
+
+    /// What is never to be lost, and was: told once, until the outbox has room again; telemetry has the number.
+    fn watch_losses(&mut self) {
+        let Some(hub) = &self.parts.hub else { return };
+        let (lost, waiting) = (hub.dropped(), hub.outbox_len());
+        let before = std::mem::replace(&mut self.alerts_lost, lost);
+        if lost > before && self.unstored.insert(Storage::Alerts) {
+            let lost = lost - before;
+            let cause = format!("{lost} alert(s) are lost: the outbox was full, or the disk has damaged them");
+            self.fault_anew(Fault::StorageFull, &cause);
+        } else if lost == before && waiting < ALERTS_MAX / 2 {
+            self.storage(Storage::Alerts, Ok(()));
         }
     }
 

@@ -58,7 +58,8 @@ impl Session {
 
     /// Brings the shared figures up to the outbox; `taken` alerts were counted when the caller put them in.
     pub(super) fn account(&mut self, taken: usize) {
-        let (len, dropped) = (self.outbox.len(), self.outbox.dropped());
+        // Lost is lost, whether there was no room or the disk has damaged it.
+        let (len, dropped) = (self.outbox.len(), self.outbox.dropped() + self.outbox.bad());
         let (counted, counted_dropped) = std::mem::replace(&mut self.counted, (len, dropped));
         let pending = &self.mailbox.pending;
         if len >= counted + taken {

@@ -1,7 +1,8 @@
 //! What a start falls back to (`run --last-good`): a device that boots with a broken file must still be an alarm.
 //!
 //! Every start that goes well keeps a copy of its site file in the state folder. Where the site file (or what it names)
-//! does not check, that copy is taken; where the model is refused, the package's own. Both are said as faults.
+//! does not check, that copy is taken, also by an older release that does not know each of its keys; where the model is
+//! refused, the package's own. Both are said as faults.
 
 use std::path::{Path, PathBuf};
 
@@ -61,8 +62,12 @@ pub fn load(paths: &Paths, source: SourceKind) -> Result<Startup, Vec<String>> {
 
 /// As [`load`], also where the hub's session lacks its password or certificate: that is told once it can be, and until then the
 /// siren is the alarm.
-fn load_without_hub(paths: &Paths, source: SourceKind) -> Result<Startup, Vec<String>> {
-    let mut startup = with_model(source.fits(Settings::load_without_hub(paths)?, &paths.config)?)?;
+fn without_hub(
+    paths: &Paths,
+    source: SourceKind,
+    load: fn(&Paths) -> Result<Settings, Vec<String>>,
+) -> Result<Startup, Vec<String>> {
+    let mut startup = with_model(source.fits(load(paths)?, &paths.config)?)?;
     startup.faults.extend(startup.settings.unreadable.drain(..).map(|cause| (Fault::PathDown, cause)));
     Ok(startup)
 }
@@ -93,14 +98,15 @@ fn fall_back(paths: &Paths, source: SourceKind, package_model: &Path) -> Result<
         faults.push((Fault::ModelInvalid, format!("{error}; running with {}", package_model.display())));
         paths.model = Some(package_model.to_path_buf());
     }
-    let checked = Settings::load_without_hub(&paths).and_then(|settings| source.fits(settings, &paths.config));
+    let mut settings: fn(&Paths) -> _ = Settings::load_without_hub;
+    let checked = settings(&paths).and_then(|settings| source.fits(settings, &paths.config));
     if let Err(problems) = checked {
         let Some(copy) = find(COPY, &paths.config) else { return Err(wrong) };
         let detail = format!("{}; running with {}", problems.join("; "), copy.display());
         faults.push((Fault::ConfigInvalid, detail));
-        paths.config = copy;
+        (paths.config, settings) = (copy, Settings::load_copy);
     }
-    match load_without_hub(&paths, source) {
+    match without_hub(&paths, source, settings) {
         Ok(startup) => {
             faults.extend(startup.faults);
             Ok(Startup { faults, ..startup })
@@ -111,7 +117,7 @@ fn fall_back(paths: &Paths, source: SourceKind, package_model: &Path) -> Result<
 
 /// Where the count of starts is kept: known before anything else is loaded, since loading may be what crashes.
 pub fn state_dir(config: &Path) -> PathBuf {
-    let checked = Site::load(config).ok().map(|site| site.state.dir);
+    let checked = detector::keys::whole(Site::load_known(config)).ok().map(|site| site.state.dir);
     checked.or_else(|| state_dirs(config).next()).unwrap_or_default()
 }
 
@@ -133,13 +139,14 @@ fn safe_with(
 ) -> Result<Startup, Vec<String>> {
     let mut careful = paths.clone();
     let proven = state_dir.join(PROVEN);
+    let mut settings: fn(&Paths) -> _ = Settings::load_without_hub;
     if proven.is_file() {
-        careful.config = proven;
+        (careful.config, settings) = (proven, Settings::load_copy);
     }
     if package_model.is_dir() {
         careful.model = Some(package_model.to_path_buf());
     }
-    let (mut startup, config) = match load_without_hub(&careful, source) {
+    let (mut startup, config) = match without_hub(&careful, source, settings) {
         Ok(startup) => (startup, careful.config),
         Err(_) => (fall_back(paths, source, package_model)?, paths.config.clone()),
     };
@@ -181,10 +188,12 @@ fn keep_as(name: &str, config: &Path, site: &Site) {
     }
 }
 
-/// The boards of the site files that a start may have fallen back to, for `safe-outputs`: whose lines a dead process may have held.
+/// The boards of the site files that a start may have fallen back to, else of today's, for `safe-outputs`: whose lines a dead
+/// process may have held. That may have been of a newer release than this one, which is the package's.
 pub fn boards(config: &Path, board: Option<&Path>) -> Vec<Board> {
     let kept = [PROVEN, COPY].into_iter().filter_map(|name| find(name, config));
-    kept.filter_map(|copy| settings::board_of(Some(&copy), board).ok()).collect()
+    let kept: Vec<_> = kept.filter_map(|copy| settings::known_board_of(&copy, board)).collect();
+    if kept.is_empty() { settings::known_board_of(config, board).into_iter().collect() } else { kept }
 }
 
 /// A copy, where there is one.

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use detector::keys::{self, KeyError};
 use detector::manifest::{Decision, Manifest};
 use files::board::{self, Board, LineOverrides};
 use files::model_dir;
@@ -85,10 +86,22 @@ impl Settings {
     /// # Errors
     /// Every other problem.
     pub fn load_without_hub(paths: &Paths) -> Result<Self, Vec<String>> {
-        let mut wrong = Vec::new();
-        let words = |errors: Vec<detector::keys::KeyError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
         // What is left of a file with mistakes is checked all the same: every problem in one run.
-        let (site, mistakes) = Site::load_rest(&paths.config);
+        Self::of(paths, Site::load_rest(&paths.config))
+    }
+
+    /// As [`Settings::load_without_hub`], for the copy of a site file that checked, maybe in another release: what is not known
+    /// of it here must not cost the alarm.
+    ///
+    /// # Errors
+    /// Every other problem.
+    pub fn load_copy(paths: &Paths) -> Result<Self, Vec<String>> {
+        Self::of(paths, Site::load_known(&paths.config))
+    }
+
+    fn of(paths: &Paths, (site, mistakes): (Option<Site>, Vec<KeyError>)) -> Result<Self, Vec<String>> {
+        let mut wrong = Vec::new();
+        let words = |errors: Vec<KeyError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
         wrong.extend(words(mistakes));
         let board = load_board(&paths.config, paths.board.as_deref(), site.as_ref())
             .map_err(|errors| wrong.extend(errors))
@@ -219,6 +232,12 @@ pub fn board_of(config: Option<&Path>, board: Option<&Path>) -> Result<Board, Ve
         .transpose()
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     load_board(config.unwrap_or(Path::new("--config")), board, site.as_ref())
+}
+
+/// The board of a site file that another release may have written; none where that does not check.
+pub fn known_board_of(config: &Path, board: Option<&Path>) -> Option<Board> {
+    let site = keys::whole(Site::load_known(config)).ok()?;
+    load_board(config, board, Some(&site)).ok()
 }
 
 fn load_board(config: &Path, board: Option<&Path>, site: Option<&Site>) -> Result<Board, Vec<String>> {

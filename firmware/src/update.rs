@@ -118,12 +118,17 @@ impl Device {
     }
 
     fn site(&self) -> Option<Site> {
-        Site::load(&self.path("/etc/screamd/site.toml")).ok()
+        detector::keys::whole(Site::load_known(&self.path("/etc/screamd/site.toml"))).ok()
+    }
+
+    /// What is left of a site file with mistakes: the service runs with its last good one, and still takes updates.
+    fn rest_of_site(&self) -> Site {
+        Site::load_rest(&self.path("/etc/screamd/site.toml")).0.unwrap_or_default()
     }
 
     /// Where bundles are placed, and where the service asks: below the state folder, which is the service's own.
     fn inbox(&self) -> PathBuf {
-        self.below_root(&self.site().unwrap_or_default().state.dir).join(INBOX)
+        self.below_root(&self.rest_of_site().state.dir).join(INBOX)
     }
 
     /// A path of the site file. Inside a root that is not `/`, it may name its paths either way.
@@ -151,7 +156,7 @@ impl Device {
         allow_downgrade: bool,
         keys: &[PathBuf],
     ) -> Result<release::store::Release, release::Refused> {
-        let site = self.site().unwrap_or_default();
+        let site = self.rest_of_site();
         let package = package_version();
         let fit = Fit { package: &package, arch: std::env::consts::ARCH, board: site.board_name(), allow_downgrade };
         let step = &mut |step| {

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 
 /// How the cause begins of a key that should be there.
 const MISSING: &str = "missing";
+/// The cause of a key that should not.
+const UNKNOWN: &str = "unknown key";
 
 /// One mistake in a TOML file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,14 @@ impl KeyError {
     /// Whether something is not there that should be: it may be the very key that is misspelt.
     pub fn is_missing(&self) -> bool {
         self.cause.starts_with(MISSING)
+    }
+
+    /// Whether a key is not known that has its line, or its table, for itself: in `votes = { of = 3, new = 1 }` it has not.
+    fn is_unknown_alone(&self, text: &str) -> bool {
+        let line = self.line.and_then(|line| text.trim_start_matches('\u{feff}').lines().nth(line - 1)).unwrap_or("");
+        let own = line.split_once('=').map_or("", |(own, _)| own.trim());
+        let alone = self.key.as_deref().is_some_and(|key| key == own || key.ends_with(&format!(".{own}")));
+        self.cause == UNKNOWN && (line.trim_start().starts_with('[') || alone)
     }
 
     /// The table that its key stands in; none at the top.
@@ -153,6 +163,14 @@ pub fn parse_rest<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Ve
     (rest, wrong)
 }
 
+/// As [`parse_rest`], for a text that another release may have written: keys that are not known here are no mistakes, where
+/// nothing that is known had to be left out with them.
+pub fn parse_known<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Vec<KeyError>) {
+    let (parsed, mut wrong) = parse_rest(file, text);
+    wrong.retain(|error| !error.is_unknown_alone(text));
+    (parsed, wrong)
+}
+
 /// Leaves out the key at `line` with the lines its value goes on over; a table's header goes with all of its table.
 fn blank(lines: &mut [&str], line: usize) {
     let header = |line: &str| line.trim_start().starts_with('[');
@@ -203,7 +221,7 @@ fn explain(file: &str, text: &str, error: &toml::de::Error) -> KeyError {
         unknown.then(|| nearest(quoted.first().copied().unwrap_or(""), quoted.get(1..).unwrap_or(&[]))).flatten();
     let hint = known.map(|known| format!("did you mean `{known}`?")).or_else(|| type_hint(&message).map(String::from));
     let cause = match unknown {
-        true if field => "unknown key".to_string(),
+        true if field => UNKNOWN.to_string(),
         true => format!("unknown value \"{}\"", quoted.first().unwrap_or(&"")),
         false => message.lines().next().unwrap_or("not understood").to_string(),
     };
@@ -369,6 +387,25 @@ mod tests {
             ),
         ] {
             assert_eq!(parse::<Model>("m", text).unwrap_err().to_string(), expect, "{text}");
+        }
+    }
+
+    /// What another release wrote costs this one no known key.
+    #[test]
+    fn a_key_of_another_release_is_passed_over_where_it_stands_alone() {
+        for (text, known) in [
+            ("armed = true\nnew = [\n1,\n]\nvotes.of = 3", true),
+            ("votes.of = 3\narmed = true\n[new]\na = 1\n[new.b]\nc = 2", true),
+            ("armed = true\n[votes]\nof = 3\nnew = 1", true),
+            ("armed = true\nvotes = { of = 3, new = 1 }", false),
+            ("armed = true\nnew = 1\n[votes]\nof = 3\nlog = \"\"\nof = 2", false),
+            ("armed = 1\nnew = 1\nvotes.of = 3", false),
+            ("]][[", false),
+        ] {
+            let (model, wrong) = parse_known::<Model>("m", text);
+            assert_eq!(wrong.is_empty(), known, "{text}: {wrong:?}");
+            let model = model.filter(|_| known).map(|model| (model.armed, model.votes.of));
+            assert_eq!(model, known.then_some((true, 3)), "{text}");
         }
     }
 

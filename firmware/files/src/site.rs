@@ -269,6 +269,15 @@ impl Site {
         }
     }
 
+    /// As [`Site::load_rest`], for a file that another release may have written: a key that only that one knows is no mistake.
+    pub fn load_known(path: &Path) -> (Option<Self>, Vec<KeyError>) {
+        let file = path.display().to_string();
+        match crate::model_dir::read_text(path) {
+            Ok(text) => Self::checked(&file, &text, Some(Path::new(CARDS)), keys::parse_known(&file, &text)),
+            Err(_) => Self::load_rest(path),
+        }
+    }
+
     /// Parses and checks `text` of `file`.
     ///
     /// # Errors
@@ -288,7 +297,15 @@ impl Site {
     }
 
     fn parse_rest(file: &str, text: &str, cards: Option<&Path>) -> (Option<Self>, Vec<KeyError>) {
-        let (site, mut wrong) = keys::parse_rest::<Self>(file, text);
+        Self::checked(file, text, cards, keys::parse_rest(file, text))
+    }
+
+    fn checked(
+        file: &str,
+        text: &str,
+        cards: Option<&Path>,
+        (site, mut wrong): (Option<Self>, Vec<KeyError>),
+    ) -> (Option<Self>, Vec<KeyError>) {
         let Some(mut site) = site else { return (None, wrong) };
         // A section that stands there and does not say `enabled = false` is meant.
         if site.mqtt.enabled.is_none() && site.mqtt != Mqtt::default() {

@@ -132,6 +132,32 @@ fn every_line_that_a_start_may_have_held_is_known() {
     assert_eq!(lines, ["GPIO5", "GPIO6"]);
 }
 
+/// After a return to an older release, its site file and both copies were written for the newer one.
+#[test]
+fn a_key_of_a_newer_release_costs_neither_the_alarm_nor_its_lines() {
+    let files = Files::new();
+    let (state, package) = (files.dir.path().join("state"), files.dir.path().join("package"));
+    files.site("new = 1\n[siren]\nline = \"GPIO5\"\nnew = 2\n[new_table]\na = 1");
+    let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards/raspberry-pi-4.toml");
+    let held = || {
+        let boards = boards(&files.paths.config, Some(&board));
+        boards.iter().map(|board| board.siren.as_ref().unwrap().line.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(held(), ["GPIO5"], "no copy is there");
+    assert!(files.start().unwrap_err()[0].contains("`new`"), "it may be a slip until it has run");
+    std::fs::create_dir_all(&state).unwrap();
+    for copy in [PROVEN, COPY] {
+        std::fs::copy(&files.paths.config, state.join(copy)).unwrap();
+    }
+    assert_eq!(held(), ["GPIO5", "GPIO5"]);
+    assert_eq!(files.start().unwrap(), ("Hall".into(), vec![Fault::ConfigInvalid]));
+    let startup = safe_with(&files.paths, SourceKind::Recording, &state, 10, &package).unwrap();
+    assert!(startup.faults[0].1.contains(PROVEN), "{:?}", startup.faults);
+    // What is known is checked all the same.
+    std::fs::write(state.join(COPY), "new = 1\nzone = 5").unwrap();
+    assert!(files.start().unwrap_err()[0].contains("`new`"));
+}
+
 #[test]
 fn the_count_of_starts_has_a_place_before_anything_is_loaded() {
     let files = Files::new();

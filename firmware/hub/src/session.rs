@@ -232,7 +232,7 @@ impl Session {
                 self.lose(&format!("nothing acknowledged for {} s", ACK_WAIT.as_secs()), now);
             }
             Phase::Up(up) if self.oversized.asks_again(now) && up.link.subscribe(&self.topics).is_err() => {
-                self.lose("cannot subscribe", now);
+                self.lose_full(now);
             }
             Phase::Up(_) if self.oversized.is_over(now) => {
                 let deaf = self.deaf_then.take();
@@ -337,7 +337,7 @@ impl Session {
         let subscribed = link.subscribe(&self.topics);
         self.phase = Phase::Subscribing { link, until: now + SUBSCRIBE_WAIT };
         if subscribed.is_err() {
-            self.lose("cannot subscribe", now);
+            self.lose_full(now);
         }
     }
 
@@ -392,7 +392,7 @@ impl Session {
                 break;
             };
             if up.publish(self.topics.full(leaf), payload, retain, now).is_err() {
-                return self.lose("the client's queue is full", now);
+                return self.lose_full(now);
             }
         }
         while up.alerts < ALERTS_IN_FLIGHT_MAX && self.outbox.waiting() > 0 && self.pace.take(now) {
@@ -423,6 +423,19 @@ impl Session {
             // Without room it is left out: the next window is newer.
             let payload = serde_json::to_vec(&live).unwrap_or_default();
             let _ = up.link.publish_once(self.topics.full(topics::LIVE), payload);
+        }
+    }
+
+    /// The client takes nothing more. Where it has come to its end, what ended it stands behind what was not yet read of the connection.
+    fn lose_full(&mut self, now: Instant) {
+        let closed = match &mut self.phase {
+            Phase::Waiting { .. } => None,
+            Phase::Connecting { link } | Phase::Subscribing { link, .. } => link.closed(),
+            Phase::Up(up) => up.link.closed(),
+        };
+        match closed {
+            Some(closed) => self.on_event(closed, now),
+            None => self.lose("the client's queue is full", now),
         }
     }
 

@@ -135,6 +135,11 @@ impl Link {
         self.events.recv().await.unwrap_or_else(|| LinkEvent::closed("the connection's task ended"))
     }
 
+    /// Its end, where it has come; what stood before it is given up.
+    pub fn closed(&mut self) -> Option<LinkEvent> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).find(|event| matches!(event, LinkEvent::Closed { .. }))
+    }
+
     /// Subscribes to every command and to Home Assistant's birth message, in one packet.
     pub fn subscribe(&self, topics: &Topics) -> Result<(), NoRoom> {
         let whole = |topic: &str| match topic {

@@ -66,7 +66,7 @@ impl Session {
         }
         let sent = sent.and_then(|()| up.publish(self.topics.full(topics::STATUS), b"online".to_vec(), true, now));
         if sent.is_err() {
-            self.lose("the client's queue is full", now);
+            self.lose_full(now);
         }
     }
 

@@ -161,7 +161,7 @@ fn what_is_refused_is_answered_by_its_id() {
         assert_eq!(id_of(payload.as_bytes()).as_deref(), id, "{payload}");
     }
     let deep = format!("{{\"a\":{}1{},\"id\":\"x\"}}", "[".repeat(2000), "]".repeat(2000));
-    assert_eq!(id_of(deep.as_bytes()), None);
+    assert_eq!(id_of(deep.as_bytes()).as_deref(), Some("x"), "what is not looked at is passed over");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Recording {
         match head.data_bytes {
             Some(data) if data > behind => Err(RecordingError::Truncated {
                 file: name,
-                stated: head.place + data,
+                stated: head.place.saturating_add(data),
                 held: held.len(),
                 unit: "bytes",
             }),

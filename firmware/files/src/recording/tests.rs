@@ -89,6 +89,15 @@ fn more_than_four_gibibytes_are_stated_elsewhere() {
     }
 }
 
+/// Of a head that was damaged, or made up.
+#[test]
+fn a_length_that_no_disk_holds_is_no_small_one() {
+    let sizes = [u64::MAX, u64::MAX - 1, 1000].map(u64::to_le_bytes).concat();
+    let mut large = pcm(u32::MAX, &[chunk(b"ds64", 28, &[&sizes[..], &[0; 4]].concat())], u32::MAX);
+    large[..4].copy_from_slice(b"RF64");
+    let Err(RecordingError::Truncated { stated: u64::MAX, .. }) = read(&large) else { panic!("{:?}", read(&large)) };
+}
+
 #[test]
 fn every_channel_counts_however_many_there_are() {
     for channels in [2u16, 3, 19, 32, 100] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
 /// A payload that is read before it is refused, bytes: it stands in memory as a whole, and memory is promised. The client ends the connection at
 /// the first larger one, of which the broker may keep one for every subscription: more than this it had better refuse (mosquitto: `max_packet_size`).
-pub const PAYLOAD_BYTES_READ_MAX: usize = 256 * 1024;
+pub const PAYLOAD_BYTES_READ_MAX: usize = 1024 * 1024;
 /// A packet in either direction, bytes: with its topic.
 pub const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES_READ_MAX + 1024;
 /// How long a device does without commands whose subscription brings a larger packet each time.

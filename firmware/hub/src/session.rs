@@ -347,9 +347,9 @@ impl Session {
             return;
         };
         self.phase = Phase::Subscribing { link, until: now + SUBSCRIBE_WAIT };
-        let kib = PAYLOAD_BYTES_READ_MAX / 1024;
+        let mib = PAYLOAD_BYTES_READ_MAX / (1024 * 1024);
         self.come_up(now, Some(format!(
-            "the broker keeps a message of over {kib} KiB on a topic of commands: none is read, the hub cannot end an alarm"
+            "the broker keeps a message of over {mib} MiB on a topic of commands: none is read, the hub cannot end an alarm"
         )));
     }
 

@@ -123,7 +123,7 @@ pub fn read<R: DeserializeOwned + Row + Sync>(folder: &Path, split: Option<&str>
         bail!("{}: {mistake}", path.display());
     }
     // Its hours, or its mistakes, would count twice.
-    let mut names: Vec<&str> = kept.iter().map(Row::file).collect();
+    let mut names: Vec<&str> = kept.iter().filter(|row| row.counts()).map(Row::file).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         bail!("{}: {} stands in it twice", path.display(), pair[0]);

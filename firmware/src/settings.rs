@@ -187,9 +187,7 @@ impl Settings {
             unreadable,
         })
     }
-}
 
-impl Settings {
     /// Another `screamd` keeps the state folder: this one changes nothing there, ends no incident of the other's, and has no hub, whose broker knows
     /// one client of this name, and whose states are the other's.
     pub fn yield_to_another(&mut self) {

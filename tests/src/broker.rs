@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Far beyond what a slow machine needs; only there so that a broken test ends.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::LIMIT;
 
 /// The topic on which a subscriber hears that it is subscribed.
 pub const READY: &str = "ready/set";

@@ -10,10 +10,7 @@ use serde_json::Value;
 use sha2::Digest;
 use tempfile::TempDir;
 
-use crate::{host_tools_ok, program, root};
-
-/// Far beyond what a slow machine needs; only there so that a broken test ends.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{LIMIT, host_tools_ok, program, root, signal};
 
 /// A device's folder.
 pub struct Device {
@@ -156,6 +153,16 @@ impl Device {
         }
     }
 
+    /// Waits for an incident's first file: an alarm has started.
+    #[track_caller]
+    pub fn keeps_an_event(&self) {
+        let until = Instant::now() + LIMIT;
+        while self.events().is_empty() {
+            assert!(Instant::now() < until, "no event");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Names of the files in the events folder, sorted; those that begin with a dot are not events.
     pub fn events(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.path("events")) else { return Vec::new() };
@@ -174,8 +181,7 @@ impl Running {
 
     /// SIGTERM, and its exit status.
     pub fn stop(self) -> Option<i32> {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(self.child.id(), "-TERM");
         self.wait()
     }
 

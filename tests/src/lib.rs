@@ -12,6 +12,10 @@ pub mod sound;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+
+/// Far beyond what a slow machine needs; only there so that a broken test ends.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -48,6 +52,12 @@ pub fn test_clips(folder: &Path) -> Vec<(PathBuf, bool)> {
     let (file, label, split) = (column("file"), column("label"), column("split"));
     let of_test = rows.records().map(Result::unwrap).filter(|row| &row[split] == "test" && !row[label].is_empty());
     of_test.map(|row| (folder.join(&row[file]), &row[label] == "1")).collect()
+}
+
+/// Sends `name`, such as `-TERM`, to process `id`, which is there.
+#[track_caller]
+pub fn signal(id: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success(), "{name} to {id}");
 }
 
 /// Says that a test is left out for want of a tool or of recordings. In CI that is a failure.

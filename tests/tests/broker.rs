@@ -234,7 +234,7 @@ fn a_device_that_falls_silent_is_missed_within_45_seconds_and_its_password_is_in
         assert!(Instant::now() < until, "{}", said());
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     child.wait().unwrap();
     assert!(!said().contains(PASSWORD), "{}", said());
     assert!(said().contains("TRACE") || said().contains("DEBUG"), "a log of everything");

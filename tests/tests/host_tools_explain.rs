@@ -103,7 +103,7 @@ fn a_report_that_is_broken_off_leaves_nothing() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    assert!(Command::new("kill").args(["-INT", &report.id().to_string()]).status().unwrap().success());
+    system_tests::signal(report.id(), "-INT");
     report.wait().unwrap();
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| name == "r.html"), "{left:?}");

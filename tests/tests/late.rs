@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,10 +18,8 @@ fn a_process_that_was_stopped_skips_to_the_newest_window() {
     std::fs::write(device.path("sound.wav"), wav(&sound, RATE_HZ, 1)).unwrap();
     let path = device.path("sound.wav");
     let mut child = device.spawn(&["--wav", path.to_str().unwrap(), "--speed", "realtime", "--json"]);
-    let id = child.id().to_string();
-    let signal = |name: &str| {
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    };
+    let id = child.id();
+    let signal = |name| system_tests::signal(id, name);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = |kind: &str| -> Value {
         lines
@@ -67,8 +64,8 @@ fn the_time_to_the_siren_holds_the_programs_own_lateness() {
     std::fs::write(device.path("sound.wav"), wav(&sound, RATE_HZ, 1)).unwrap();
     let path = device.path("sound.wav");
     let mut child = device.spawn(&["--wav", path.to_str().unwrap(), "--speed", "realtime", "--json"]);
-    let id = child.id().to_string();
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    let id = child.id();
+    let signal = |name| system_tests::signal(id, name);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     // The last window of silence; the first that alarms is whole within the next second.

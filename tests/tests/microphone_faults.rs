@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -82,7 +81,7 @@ fn an_absent_card_is_a_fault_at_once_and_no_failed_start() {
     // It goes on trying, for ever; only a signal ends it.
     std::thread::sleep(Duration::from_secs(2));
     assert!(child.try_wait().unwrap().is_none());
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     let stop = next();
     assert_eq!((&stop["type"], &stop["windows"]), (&"stop".into(), &0.into()), "told once: {stop}");
     assert!(child.wait().unwrap().success());

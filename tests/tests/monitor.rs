@@ -140,7 +140,7 @@ fn without_a_terminal_each_message_is_a_line() {
     assert_eq!(lines.next().unwrap(), "screamd/hall-1/status on line");
     broker.publish("screamd/hall-1/scream/state", "ON", false);
     assert_eq!(lines.next().unwrap(), "screamd/hall-1/scream/state ON");
-    assert!(Command::new("kill").arg(monitor.id().to_string()).status().unwrap().success());
+    system_tests::signal(monitor.id(), "-TERM");
     assert!(monitor.wait().unwrap().success());
 }
 

@@ -65,7 +65,7 @@ fn ready_then_alive_then_stopping() {
     // A machine that is busy with other tests may starve it for a moment.
     let pings = std::iter::repeat_with(|| manager.next()).filter(|said| said != "WATCHDOG=trigger").take(4);
     assert_eq!(pings.collect::<Vec<_>>(), ["WATCHDOG=1"; 4]);
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     let last = std::iter::repeat_with(|| manager.next()).find(|said| !said.starts_with("WATCHDOG"));
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
     assert_eq!(Ran::of(&child.wait_with_output().unwrap()).code, 0);
@@ -146,7 +146,7 @@ fn a_card_that_does_not_answer_is_told_and_ends_nothing() {
     let pings = std::iter::repeat_with(|| manager.next()).filter(|said| said == "WATCHDOG=1").take(50);
     assert_eq!(pings.count(), 50);
     assert!(!device.path("state/crash.txt").exists());
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     assert!(child.wait().unwrap().success(), "nor does the end wait for it");
 }
 
@@ -162,7 +162,7 @@ fn a_site_file_that_checks_is_kept_also_while_the_hub_lacks_its_password() {
     assert_eq!(manager.next(), "READY=1");
     let kept = std::fs::read_to_string(device.path("state/site.last-good.toml")).unwrap();
     assert_eq!(kept, std::fs::read_to_string(device.path("site.toml")).unwrap());
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     let ran = Ran::of(&child.wait_with_output().unwrap());
     assert!(ran.of_type("fault").iter().any(|fault| fault["fault"] == "PathDown"), "{:?}", ran.lines);
 }

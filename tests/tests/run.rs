@@ -208,9 +208,7 @@ fn no_signal_leaves_the_siren_on() {
         let device = Device::tiny("[siren]\non_s = 60");
         let running = device.listens_to(&hiss(RATE_HZ, 60.0, 1));
         device.says("siren ON");
-        assert!(
-            std::process::Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success()
-        );
+        system_tests::signal(running.id(), signal);
         assert_eq!(running.wait(), Some(0), "{signal}: {}", device.log());
         device.says("siren off");
     }
@@ -507,13 +505,9 @@ fn a_signal_ends_it_within_two_seconds_with_a_last_line() {
     std::fs::write(&path, wav(&hiss(RATE_HZ, 60.0, 1), RATE_HZ, 1)).unwrap();
     let child = device.spawn(&["--wav", path.to_str().unwrap(), "--speed", "realtime", "--json"]);
     // The alarm's event file tells that the siren is on; no fixed wait.
-    let until = Instant::now() + Duration::from_secs(60);
-    while device.events().is_empty() {
-        assert!(Instant::now() < until, "no event");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    device.keeps_an_event();
     let told = Instant::now();
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     let ran = Ran::of(&child.wait_with_output().unwrap());
     assert!(told.elapsed() < Duration::from_secs(10), "took {:?}", told.elapsed());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -536,13 +530,9 @@ fn a_signal_ends_it_within_two_seconds_though_nothing_gives_an_answer() {
         let mut command = device.command("run");
         command.arg("--wav").arg(device.path("sound.wav")).args(["--speed", "realtime", "--json"]);
         let mut child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
-        while device.events().is_empty() {
-            assert!(Instant::now() < until, "no event");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        device.keeps_an_event();
         let told = Instant::now();
-        assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        system_tests::signal(child.id(), "-TERM");
         assert!(child.wait().unwrap().success());
         told.elapsed()
     };
@@ -562,7 +552,7 @@ fn a_signal_ends_it_also_where_a_reader_stands_still() {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(child.try_wait().unwrap(), None, "it waits for its reader");
     let began = Instant::now();
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    system_tests::signal(child.id(), "-TERM");
     assert!(child.wait().unwrap().success());
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}: END_WAIT is two seconds", began.elapsed());
     drop(stdout);

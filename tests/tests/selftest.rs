@@ -62,7 +62,7 @@ fn a_signal_at_the_siren_leaves_it_off() {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         assert!(said.any(|line| line.starts_with("siren ON")));
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        system_tests::signal(child.id(), signal);
         assert!(said.any(|line| line.starts_with("siren off")), "{signal}");
         let mut table = String::new();
         child.stdout.take().unwrap().read_to_string(&mut table).unwrap();

@@ -168,7 +168,7 @@ fn the_service_is_stopped_while_it_asks_and_started_on_every_way_out() {
         assert!(Instant::now() < until, "{:?}", manager.asked());
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    system_tests::signal(child.id(), "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(manager.asked(), paused, "Ctrl-C");
 }
@@ -209,7 +209,7 @@ fn broken_off_it_leaves_everything_as_it_was() {
         std::io::Read::read_exact(&mut stderr, &mut byte).unwrap();
         question.push(char::from(byte[0]));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    system_tests::signal(child.id(), "-INT");
     assert!(!child.wait().unwrap().success());
     assert_eq!(left(&device), [""; 0]);
 }

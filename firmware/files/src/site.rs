@@ -251,6 +251,9 @@ fn stated(key: &str, value: &toml::Value) -> Vec<String> {
     }
 }
 
+/// What is left of a file without its mistakes, and those.
+type Rest = (Option<Site>, Vec<KeyError>);
+
 impl Site {
     /// Reads and checks `path`.
     ///
@@ -262,19 +265,19 @@ impl Site {
 
     /// As [`Site::load`], and what is left of a file without its mistakes, to be checked against other files.
     pub fn load_rest(path: &Path) -> (Option<Self>, Vec<KeyError>) {
-        let file = path.display().to_string();
-        match crate::model_dir::read_text(path) {
-            Ok(text) => Self::parse_rest(&file, &text, Some(Path::new(CARDS))),
-            Err(error) => (None, vec![KeyError { file, line: None, key: None, cause: error.to_string(), hint: None }]),
-        }
+        Self::load_by(keys::parse_rest, path)
     }
 
     /// As [`Site::load_rest`], for a file that another release may have written: a key that only that one knows is no mistake.
     pub fn load_known(path: &Path) -> (Option<Self>, Vec<KeyError>) {
+        Self::load_by(keys::parse_known, path)
+    }
+
+    fn load_by(parse: fn(&str, &str) -> Rest, path: &Path) -> Rest {
         let file = path.display().to_string();
         match crate::model_dir::read_text(path) {
-            Ok(text) => Self::checked(&file, &text, Some(Path::new(CARDS)), keys::parse_known(&file, &text)),
-            Err(_) => Self::load_rest(path),
+            Ok(text) => Self::checked(&file, &text, Some(Path::new(CARDS)), parse(&file, &text)),
+            Err(error) => (None, vec![KeyError { file, line: None, key: None, cause: error.to_string(), hint: None }]),
         }
     }
 

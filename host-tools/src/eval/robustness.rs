@@ -136,7 +136,7 @@ pub fn noise(
         snr_db,
         found: count(column),
         recall: count(column) as f64 / rows.len() as f64,
-        ci95: found_interval(rows.iter().zip(&found).map(|(row, found)| (row.group(), found[column]))),
+        ci95: interval(rows, &found, column),
     });
     Ok(NoiseFigures { n: rows.len(), snrs: snrs.collect(), alone: count(SNRS_DB.len()) })
 }
@@ -177,8 +177,13 @@ pub fn distance(
     bar.finish_and_clear();
     let distances = DISTANCES_M.into_iter().enumerate().map(|(column, distance_m)| {
         let count = found.iter().filter(|row| row[column]).count();
-        let ci95 = found_interval(rows.iter().zip(&found).map(|(row, found)| (row.group(), found[column])));
+        let ci95 = interval(rows, &found, column);
         AtDistance { distance_m, found: count, recall: count as f64 / rows.len() as f64, ci95 }
     });
     Ok(DistanceFigures { n: rows.len(), distances: distances.collect() })
+}
+
+/// Of the recall in one column of `found`, which has a row a scream.
+fn interval<const N: usize>(rows: &[&Clip], found: &[[bool; N]], column: usize) -> Option<[f64; 2]> {
+    found_interval(rows.iter().zip(found).map(|(row, found)| (row.group(), found[column])))
 }
